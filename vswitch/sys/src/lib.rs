@@ -1,1 +1,22 @@
-//! What the kernel does.
+//! What the kernel does: TAP devices, UDP trains, netlink, namespaces, descriptor passing.
+//!
+//! The only crate of the workspace with unsafe code, and none of it leaves: what is public is safe, owns its
+//! descriptors ([`std::os::fd::OwnedFd`]), and says in its errors which object the kernel refused and why.
+#![allow(unsafe_code, reason = "this is the room for system calls; every block argues its case")]
+
+pub mod fdpass;
+pub mod netlink;
+pub mod netns;
+pub mod packet;
+pub mod process;
+mod syscall;
+pub mod tap;
+pub mod udp;
+pub mod vnet;
+
+pub use netlink::{Link, Netlink, NetlinkError, Route, VxlanSpec};
+pub use netns::{Netns, NetnsError, NetnsThread};
+pub use packet::{PacketError, PacketSocket};
+pub use tap::{Offloads, Tap, TapError, TapQueue};
+pub use udp::{Inbox, Received, Sent, Train, UdpEndpoint, UdpError, UdpOptions};
+pub use vnet::{VNET_HDR_LEN, VnetHdr};

@@ -1,0 +1,45 @@
+//! Neighbours and the address tables of VXLAN devices: what `ip neighbour` and `bridge fdb` do.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::address::family;
+use super::link::Mac;
+use super::{Netlink, NetlinkError};
+
+impl Netlink {
+    /// Adds `remote` to where VXLAN device `index` sends frames for `mac`; all zero: frames for everybody.
+    ///
+    /// # Errors
+    /// EEXIST where it is there.
+    pub fn fdb_append(&self, index: u32, mac: [u8; 6], remote: IpAddr) -> Result<(), NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = index;
+        message.header.flags = NeighbourFlags::Own;
+        message.header.state =
+            NeighbourState::Other(u16::from(NeighbourState::Permanent) | u16::from(NeighbourState::Noarp));
+        message.attributes =
+            vec![NeighbourAttribute::LinkLayerAddress(mac.to_vec()), NeighbourAttribute::Destination(remote.into())];
+        let operation = format_args!("let VXLAN device {index} send {} to {remote}", Mac(mac));
+        self.change(operation, RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_APPEND)
+    }
+
+    /// Makes `mac` the lasting answer to who has `ip` on link `index`.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn add_neighbour(&self, index: u32, ip: IpAddr, mac: [u8; 6]) -> Result<(), NetlinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(ip);
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes =
+            vec![NeighbourAttribute::Destination(ip.into()), NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
+        let operation = format_args!("make {} the neighbour {ip} on interface {index}", Mac(mac));
+        self.change(operation, RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+}

@@ -1,0 +1,94 @@
+//! Routes: what `ip route` does.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+};
+
+use super::address::family;
+use super::{Netlink, NetlinkError};
+
+/// The way to one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The link to leave by.
+    pub index: u32,
+    /// The router to hand it to; `None` where the address is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The address to send from.
+    pub source: Option<IpAddr>,
+    /// What is known of the path's MTU, by a route's setting or by ICMP; `None`: the link's.
+    pub mtu: Option<u32>,
+    /// Whether the address is this host's own.
+    pub local: bool,
+}
+
+impl Netlink {
+    /// Adds a route to `dst` (`None`: everything, of IPv4 where no gateway says otherwise) by link `index`.
+    ///
+    /// # Errors
+    /// EEXIST where there is one, ENETUNREACH where the gateway is not on the link.
+    pub fn add_route(&self, dst: Option<IpNet>, gateway: Option<IpAddr>, index: u32) -> Result<(), NetlinkError> {
+        let ip = dst.map(|dst| dst.addr()).or(gateway).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(ip);
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.kind = RouteType::Unicast;
+        message.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+        if let Some(dst) = dst {
+            message.header.destination_prefix_length = dst.prefix_len();
+            message.attributes.push(RouteAttribute::Destination(dst.network().into()));
+        }
+        message.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+        message.attributes.push(RouteAttribute::Oif(index));
+        let to = dst.map_or_else(|| "everywhere".to_owned(), |dst| dst.to_string());
+        let via = gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+        let operation = format_args!("add a route to {to}{via} by interface {index}");
+        self.change(operation, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// How a packet to `ip` would leave.
+    ///
+    /// # Errors
+    /// ENETUNREACH where there is no way.
+    pub fn route_to(&self, ip: IpAddr) -> Result<Route, NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(ip);
+        message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(ip.into()));
+        let operation = format_args!("find the route to {ip}");
+        let RouteNetlinkMessage::NewRoute(answer) = self.get(operation, RouteNetlinkMessage::GetRoute(message))? else {
+            return Err(NetlinkError::bad(operation, "it is no route"));
+        };
+        let (mut index, mut gateway, mut source, mut mtu) = (None, None, None, None);
+        for attribute in answer.attributes {
+            match attribute {
+                RouteAttribute::Oif(oif) => index = Some(oif),
+                RouteAttribute::Gateway(address) => gateway = plain(&address),
+                RouteAttribute::PrefSource(address) => source = plain(&address),
+                RouteAttribute::Metrics(metrics) => {
+                    mtu = metrics.into_iter().find_map(|metric| match metric {
+                        RouteMetric::Mtu(mtu) => Some(mtu),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        let index = index.ok_or_else(|| NetlinkError::bad(operation, "it names no interface"))?;
+        Ok(Route { index, gateway, source, mtu, local: answer.header.kind == RouteType::Local })
+    }
+}
+
+fn plain(address: &RouteAddress) -> Option<IpAddr> {
+    match *address {
+        RouteAddress::Inet(ip) => Some(ip.into()),
+        RouteAddress::Inet6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
