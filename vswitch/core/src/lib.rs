@@ -2,7 +2,8 @@
 //!
 //! `no_std` and free of unsafe, so the compiler proves that nothing here reads a clock, does I/O or starts a thread.
 //! The modules stand in the order a frame passes them: [`wire`] parses it, [`switch`] classifies its VLAN, learns its
-//! source, looks its destination up and answers with a [`Verdict`]. The caller owns the frame and carries the verdict out.
+//! source, looks its destination up and answers with a [`Verdict`]. The caller owns the frame and carries the verdict
+//! out.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -12,11 +13,13 @@ mod addr;
 mod frame;
 mod offload;
 mod reason;
+pub mod switch;
 mod time;
 pub mod wire;
 
 pub use addr::MacAddr;
 pub use frame::{Frame, HEADROOM};
 pub use offload::{Checksum, Gso, GsoKind, Offload};
+pub use switch::{Egress, Flood, Limits, PortId, PortMode, Reason, Switch, Verdict, VlanSet};
 pub use time::Instant;
 pub use wire::vlan::{Tag, VlanId};

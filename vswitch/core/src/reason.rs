@@ -33,7 +33,7 @@ macro_rules! drop_reasons {
             /// What it means, for people.
             #[must_use]
             pub const fn explanation(self) -> &'static str {
-                match self { $(Self::$reason => concat!($($doc,)+),)+ }
+                match self { $(Self::$reason => concat!($($doc,)+).trim_ascii(),)+ }
             }
 
             /// Its place among the stage's reasons.

@@ -24,6 +24,11 @@ impl VlanId {
         if vid >= Self::MIN.0 && vid <= Self::MAX.0 { Some(Self(vid)) } else { None }
     }
 
+    /// Every VLAN in ascending order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (Self::MIN.0..=Self::MAX.0).map(Self)
+    }
+
     /// The number, 1 to 4094.
     #[must_use]
     pub const fn get(self) -> u16 {

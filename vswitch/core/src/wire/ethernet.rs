@@ -1,0 +1,78 @@
+//! The Ethernet header (IEEE 802.3-2022 3.1.1), with one 802.1Q tag.
+
+use crate::addr::MacAddr;
+use crate::wire::vlan::{ETHERTYPE, Tag};
+
+/// Bytes of both addresses and the EtherType.
+pub const HEADER_LEN: usize = 14;
+
+crate::drop_reasons! {
+    /// Why bytes are no Ethernet frame.
+    pub enum EthernetDrop {
+        /// The frame ends before its Ethernet header (14 bytes, 18 with an 802.1Q tag) does.
+        Truncated => "truncated",
+    }
+}
+
+/// What a switch reads of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ethernet {
+    /// The destination address.
+    pub destination: MacAddr,
+    /// The source address.
+    pub source: MacAddr,
+    /// The outer 802.1Q tag. An 802.1ad tag (0x88A8) is payload.
+    pub tag: Option<Tag>,
+}
+
+impl Ethernet {
+    /// Reads the header; `frame` may be only the head of a frame.
+    ///
+    /// # Errors
+    /// [`EthernetDrop::Truncated`] where the header, or the tag with the EtherType it covers, is cut short.
+    #[inline]
+    pub fn parse(frame: &[u8]) -> Result<Self, EthernetDrop> {
+        let (&header, behind) = frame.split_first_chunk::<HEADER_LEN>().ok_or(EthernetDrop::Truncated)?;
+        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, type_hi, type_lo] = header;
+        let tag = if [type_hi, type_lo] == ETHERTYPE {
+            let &[hi, lo, ..] = behind.first_chunk::<4>().ok_or(EthernetDrop::Truncated)?;
+            Some(Tag::from_bits(u16::from_be_bytes([hi, lo])))
+        } else {
+            None
+        };
+        Ok(Self { destination: MacAddr([d0, d1, d2, d3, d4, d5]), source: MacAddr([s0, s1, s2, s3, s4, s5]), tag })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MACS: [u8; 12] = [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 7];
+
+    #[test]
+    fn every_header() {
+        type Case = (&'static [u8], Result<Option<u16>, EthernetDrop>);
+        let table: [Case; 9] = [
+            (&[], Err(EthernetDrop::Truncated)),
+            (&[0x08], Err(EthernetDrop::Truncated)),
+            (&[0x08, 0x00], Ok(None)),
+            (&[0x00, 0x2a], Ok(None)), // 802.3 length
+            (&[0x81, 0x00], Err(EthernetDrop::Truncated)),
+            (&[0x81, 0x00, 0x60, 0x0a, 0x08], Err(EthernetDrop::Truncated)),
+            (&[0x81, 0x00, 0x60, 0x0a, 0x08, 0x00], Ok(Some(0x600a))),
+            (&[0x81, 0x00, 0x60, 0x0a, 0x81, 0x00], Ok(Some(0x600a))), // the inner tag is payload
+            (&[0x88, 0xa8, 0x60, 0x0a], Ok(None)),
+        ];
+        for (behind, expected) in table {
+            let frame: alloc::vec::Vec<u8> = MACS.iter().chain(behind).copied().collect();
+            let parsed = Ethernet::parse(&frame);
+            assert_eq!(parsed.map(|header| header.tag.map(Tag::bits)), expected, "{behind:02x?}");
+            if let Ok(header) = parsed {
+                assert_eq!(header.destination, MacAddr([2, 0, 0, 0, 0, 9]));
+                assert_eq!(header.source, MacAddr([2, 0, 0, 0, 0, 7]));
+            }
+        }
+        assert_eq!(Ethernet::parse(&MACS[..11]), Err(EthernetDrop::Truncated));
+    }
+}
