@@ -1,1 +1,27 @@
-//! What a user may say.
+//! What a user may say to the switch, and what it answers.
+//!
+//! [`Desired`] is the state an operator wants; every way to say it (a config file, the state file, a request over the
+//! socket) goes through [`Desired::apply`], so every way meets the same refusals. The daemon adds only those that need
+//! the host. [`rpc`] is the envelope on the socket and [`client`] the blocking caller's side of it.
+
+pub mod check;
+pub mod client;
+pub mod config;
+pub mod reply;
+pub mod request;
+pub mod rpc;
+pub mod socket;
+pub mod types;
+
+pub use check::{Outcome, Refusal};
+pub use client::{Client, ClientError};
+pub use config::{
+    Ageing, Config, Desired, FdbTarget, PeerSpec, PeerVlans, PortMode, PortSpec, Settings, StaticEntry, VlanSpec,
+};
+pub use reply::{
+    FdbInfo, FdbKind, Flushed, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats, Stats, Status,
+    VlanInfo, VtepInfo,
+};
+pub use request::{Change, PortSet, Query, Request};
+pub use rpc::{Code, Id, RpcError};
+pub use types::{BadValue, Cidr, IfName, Mac, Mtu, NetnsRef, PortName, Vid, VlanList, VlanName, Vni};

@@ -1,0 +1,89 @@
+//! What is refused, and how the desired state changes where it is not.
+//!
+//! Everything here needs only the state, the change and the own VTEP address; what needs the host (does the namespace
+//! exist, is the interface name free) is the daemon's to refuse, with [`Code::Host`].
+
+mod fdb;
+mod peer;
+mod port;
+mod refusal;
+mod vlan;
+
+pub use refusal::Refusal;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Desired;
+use crate::request::Change;
+use crate::rpc::{Code, RpcError};
+
+/// What a change did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// False where all was as wanted before.
+    pub changed: bool,
+    /// What else happened, in sentences for people.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+impl Outcome {
+    const UNCHANGED: Self = Self { changed: false, notes: Vec::new() };
+    const CHANGED: Self = Self { changed: true, notes: Vec::new() };
+}
+
+/// The state after a change, and what the change did.
+type Applied = Result<(Desired, Outcome), Refusal>;
+
+impl Desired {
+    /// The state after `change`, on a switch whose VTEP has the address `vtep` (`None` where it has no VTEP).
+    ///
+    /// # Errors
+    /// Where the change is refused; the state is then as it was.
+    pub fn apply(&self, change: &Change, vtep: Option<IpAddr>) -> Applied {
+        if let Change::PeerAdd(peer) = change {
+            peer::reachable(peer.ip, vtep)?;
+        }
+        self.apply_unbound(change)
+    }
+
+    /// As [`Self::apply`] for a state that is not bound to a VTEP yet, as one read from a file.
+    pub(crate) fn apply_unbound(&self, change: &Change) -> Applied {
+        let next = self.clone();
+        match change {
+            Change::PortAdd(spec) => port::add(next, spec),
+            Change::PortSet(set) => port::set(next, set),
+            Change::PortDel { name } => port::del(next, name),
+            Change::VlanAdd(spec) => vlan::add(next, spec),
+            Change::VlanDel { vlan } => vlan::del(next, *vlan),
+            Change::PeerAdd(spec) => peer::add(next, spec),
+            Change::PeerDel { ip, vlan } => peer::del(next, *ip, *vlan),
+            Change::FdbAdd(entry) => fdb::add(next, entry),
+            Change::FdbDel { mac, vlan } => fdb::del(next, *mac, *vlan),
+        }
+    }
+
+    /// Whether this state, read from a file, suits a switch whose VTEP has the address `vtep`.
+    ///
+    /// # Errors
+    /// Where a peer cannot be reached from it: it is the address itself, of the other family, or there is no VTEP.
+    pub fn suits(&self, vtep: Option<IpAddr>) -> Result<(), Refusal> {
+        self.peers().try_for_each(|peer| peer::reachable(peer.ip, vtep))
+    }
+}
+
+impl From<Refusal> for RpcError {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.code(), refusal.to_string())
+    }
+}
+
+impl Refusal {
+    /// Its kind on the socket.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        if self.is_not_found() { Code::NotFound } else { Code::Conflict }
+    }
+}

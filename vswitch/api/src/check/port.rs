@@ -1,0 +1,121 @@
+//! Changes of ports.
+
+use std::net::IpAddr;
+
+use super::{Applied, Outcome, Refusal};
+use crate::config::{Desired, FdbTarget, PortMode, PortSpec};
+use crate::request::PortSet;
+use crate::types::PortName;
+
+/// The least MTU of a link that carries IPv6 (RFC 8200 5).
+const IPV6_MTU: u16 = 1280;
+
+pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
+    consistent(spec)?;
+    if let Some(there) = desired.port(&spec.name) {
+        return if there == spec {
+            Ok((desired, Outcome::UNCHANGED))
+        } else {
+            Err(Refusal::PortExists { name: spec.name.clone(), differs: differences(there, spec) })
+        };
+    }
+    let same_place = |port: &&PortSpec| port.netns.path() == spec.netns.path() && port.ifname == spec.ifname;
+    if let Some(by) = desired.ports().find(same_place) {
+        let (netns, ifname) = (spec.netns.clone(), spec.ifname.clone());
+        return Err(Refusal::IfNameTaken { ifname, netns, by: by.name.clone() });
+    }
+    desired.ports.insert(spec.name.clone(), spec.clone());
+    Ok((desired, Outcome::CHANGED))
+}
+
+pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
+    let PortSet { name, mtu, access, trunk, native, address, gateway } = set;
+    let Some(there) = desired.port(name) else { return Err(Refusal::NoPort { name: name.clone() }) };
+    let mut spec = there.clone();
+    let mode = match (access, trunk, native, &there.mode) {
+        (None, None, Some(native), PortMode::Trunk { vlans, .. }) => {
+            Some(PortMode::Trunk { vlans: vlans.clone(), native: Some(*native) })
+        }
+        _ => PortMode::from_words(*access, trunk.clone(), *native)?,
+    };
+    if mtu.is_none() && mode.is_none() && address.is_none() && gateway.is_none() {
+        return Err(Refusal::NothingToSet { name: name.clone() });
+    }
+    spec.mtu = mtu.or(spec.mtu);
+    spec.mode = mode.unwrap_or(spec.mode);
+    spec.addresses = address.clone().unwrap_or(spec.addresses);
+    spec.gateways = gateway.clone().unwrap_or(spec.gateways);
+    consistent(&spec)?;
+    let behind = FdbTarget::Port(name.clone());
+    if let Some(entry) = desired.statics().find(|e| e.target == behind && !spec.mode.contains(e.vlan)) {
+        return Err(Refusal::PortHasStatic { name: name.clone(), mac: entry.mac, vlan: entry.vlan });
+    }
+    if *there == spec {
+        return Ok((desired, Outcome::UNCHANGED));
+    }
+    desired.ports.insert(name.clone(), spec);
+    Ok((desired, Outcome::CHANGED))
+}
+
+/// A port goes with its container, whose runtime has no answer to a refusal: static addresses behind it go too.
+pub(super) fn del(mut desired: Desired, name: &PortName) -> Applied {
+    if desired.ports.remove(name).is_none() {
+        return Err(Refusal::NoPort { name: name.clone() });
+    }
+    let behind = FdbTarget::Port(name.clone());
+    let notes = desired.statics().filter(|entry| entry.target == behind);
+    let notes = notes.map(|e| format!("static address {} in VLAN {} went with the port", e.mac, e.vlan)).collect();
+    desired.fdb.retain(|_, entry| entry.target != behind);
+    Ok((desired, Outcome { changed: true, notes }))
+}
+
+/// What a port's settings say must hold together.
+fn consistent(spec: &PortSpec) -> Result<(), Refusal> {
+    for (at, address) in spec.addresses.iter().enumerate() {
+        if spec.addresses[..at].iter().any(|before| before.ip() == address.ip()) {
+            return Err(Refusal::AddressTwice { ip: address.ip() });
+        }
+        if let Some(mtu) = spec.mtu.filter(|mtu| address.ip().is_ipv6() && mtu.get() < IPV6_MTU) {
+            return Err(Refusal::MtuForIpv6 { mtu, address: *address });
+        }
+    }
+    for (at, &gateway) in spec.gateways.iter().enumerate() {
+        if spec.gateways[..at].iter().any(|before| before.is_ipv4() == gateway.is_ipv4()) {
+            return Err(Refusal::GatewayTwice { gateway });
+        }
+        if spec.addresses.iter().any(|address| address.ip() == gateway) {
+            return Err(Refusal::GatewayIsAddress { gateway });
+        }
+        // Routers announce themselves by link-local addresses, which are on every link.
+        let link_local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        if !link_local && !spec.addresses.iter().any(|address| address.net().contains(&gateway)) {
+            return Err(Refusal::GatewayOutside { gateway });
+        }
+    }
+    Ok(())
+}
+
+/// What `asked` has otherwise than `there`: for the eye of who asks why.
+fn differences(there: &PortSpec, asked: &PortSpec) -> String {
+    fn list<T: ToString>(items: &[T]) -> String {
+        items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+    fn option<T: ToString>(item: Option<T>) -> String {
+        item.map_or_else(String::new, |item| item.to_string())
+    }
+    let words = |spec: &PortSpec| {
+        [
+            ("netns", spec.netns.to_string()),
+            ("ifname", spec.ifname.to_string()),
+            ("MAC", option(spec.mac)),
+            ("address", list(&spec.addresses)),
+            ("gateway", list(&spec.gateways)),
+            ("MTU", option(spec.mtu)),
+            ("VLANs", spec.mode.to_string()),
+        ]
+    };
+    let said = |text: String| if text.is_empty() { "none given".to_owned() } else { text };
+    let pairs = words(there).into_iter().zip(words(asked)).filter(|(a, b)| a != b);
+    let pairs = pairs.map(|((word, a), (_, b))| format!("{word}: {}, asked: {}", said(a), said(b)));
+    pairs.collect::<Vec<_>>().join("; ")
+}

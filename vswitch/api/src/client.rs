@@ -1,0 +1,169 @@
+//! The caller's side of the socket.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::request::Request;
+use crate::rpc::{self, Id, RpcError};
+
+/// A connection to the daemon, for one request after the other.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    timeout: Duration,
+    limit: usize,
+    last: i64,
+    read: Vec<u8>,
+}
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The daemon understood and refused.
+    #[error("{0}")]
+    Refused(RpcError),
+    /// Nobody listens there, or the caller may not connect.
+    #[error("cannot connect to {}: {error}", path.display())]
+    Connect {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// No answer in time. Whether the request was done is unknown.
+    #[error("the daemon did not answer within {timeout:?}")]
+    Timeout {
+        /// How long was waited.
+        timeout: Duration,
+    },
+    /// The daemon went away before it answered.
+    #[error("the daemon closed the connection without an answer")]
+    Closed,
+    /// The answer has no end.
+    #[error("the daemon's answer is longer than {limit} bytes")]
+    TooLong {
+        /// How much is read.
+        limit: usize,
+    },
+    /// The answer is none.
+    #[error("the daemon's answer is not understood ({0}): are both of the same version?")]
+    Garbage(String),
+    /// The connection broke.
+    #[error("the connection to the daemon broke: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Client {
+    /// Connects to the daemon that listens at `path`. `timeout` bounds this and each call.
+    ///
+    /// # Errors
+    /// Where nobody listens, or nobody accepts in time.
+    pub fn connect(path: &Path, timeout: Duration) -> Result<Self, ClientError> {
+        // A full backlog blocks connect(2) for as long as the daemon is stopped, and std cannot bound that: a thread
+        // waits instead, and stays behind where it waits in vain.
+        let (done, wait) = mpsc::channel();
+        let target = path.to_owned();
+        thread::spawn(move || done.send(UnixStream::connect(target)));
+        match wait.recv_timeout(timeout) {
+            Ok(Ok(stream)) => Ok(Self::over(stream, timeout)),
+            Ok(Err(error)) => Err(ClientError::Connect { path: path.to_owned(), error }),
+            Err(_) => Err(ClientError::Timeout { timeout }),
+        }
+    }
+
+    /// A client on a stream that is connected already.
+    #[must_use]
+    pub const fn over(stream: UnixStream, timeout: Duration) -> Self {
+        Self { stream, timeout, limit: rpc::MAX_REPLY, last: 0, read: Vec::new() }
+    }
+
+    /// The same client with another bound on the length of an answer.
+    #[must_use]
+    pub fn with_limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Sends `request` and waits for its result.
+    ///
+    /// # Errors
+    /// Where the daemon refuses, or no answer comes. After anything but a refusal the connection is of no more use.
+    pub fn call<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
+        let result = self.call_value(request)?;
+        serde_json::from_value(result).map_err(|error| ClientError::Garbage(error.to_string()))
+    }
+
+    /// As [`Self::call`], with the result as it came.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn call_value(&mut self, request: &Request) -> Result<Value, ClientError> {
+        let deadline = Instant::now() + self.timeout;
+        self.last += 1;
+        let line = rpc::write_request(Id::Number(self.last), request)
+            .map_err(|error| ClientError::Garbage(error.to_string()))?;
+        self.write(&line, deadline)?;
+        let line = self.read_line(deadline)?;
+        let (id, answer) = rpc::read_answer(&line).map_err(|error| ClientError::Garbage(error.to_string()))?;
+        // An error about a line the daemon could not read carries no id.
+        if id != Id::Number(self.last) && !(id == Id::Null && answer.is_err()) {
+            return Err(ClientError::Garbage("it answers another request".to_owned()));
+        }
+        answer.map_err(ClientError::Refused)
+    }
+
+    fn write(&mut self, mut line: &[u8], deadline: Instant) -> Result<(), ClientError> {
+        while !line.is_empty() {
+            self.stream.set_write_timeout(Some(self.left(deadline)?))?;
+            match self.stream.write(line) {
+                Ok(written) => line = line.get(written..).unwrap_or_default(),
+                Err(error) => self.broken(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads up to the next newline; what came behind it waits for the next call.
+    fn read_line(&mut self, deadline: Instant) -> Result<Vec<u8>, ClientError> {
+        let mut searched = 0;
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            if let Some(end) = self.read[searched..].iter().position(|&byte| byte == b'\n') {
+                let rest = self.read.split_off(searched + end + 1);
+                return Ok(std::mem::replace(&mut self.read, rest));
+            }
+            searched = self.read.len();
+            if searched > self.limit {
+                return Err(ClientError::TooLong { limit: self.limit });
+            }
+            self.stream.set_read_timeout(Some(self.left(deadline)?))?;
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(ClientError::Closed),
+                Ok(got) => self.read.extend_from_slice(&chunk[..got]),
+                Err(error) => self.broken(error)?,
+            }
+        }
+    }
+
+    /// The time left; an error where there is none, since a socket takes zero for "wait for ever".
+    fn left(&self, deadline: Instant) -> Result<Duration, ClientError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(ClientError::Timeout { timeout: self.timeout }) } else { Ok(left) }
+    }
+
+    /// What an error of the stream means; `Ok` where one should try again.
+    fn broken(&self, error: io::Error) -> Result<(), ClientError> {
+        match error.kind() {
+            io::ErrorKind::Interrupted => Ok(()),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Err(ClientError::Timeout { timeout: self.timeout }),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Err(ClientError::Closed),
+            _ => Err(ClientError::Io(error)),
+        }
+    }
+}

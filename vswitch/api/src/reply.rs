@@ -1,0 +1,234 @@
+//! What the daemon answers. Scripts rely on the names of these fields.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{FdbTarget, PortMode};
+use crate::types::{Cidr, IfName, Mac, NetnsRef, PortName, Vid, VlanName, Vni};
+
+/// A port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortInfo {
+    /// Its name.
+    pub name: PortName,
+    /// Where its interface lives.
+    pub netns: NetnsRef,
+    /// What its interface is called there.
+    pub ifname: IfName,
+    /// The interface's address; null where it never was.
+    pub mac: Option<Mac>,
+    /// The addresses it was given.
+    pub addresses: Vec<Cidr>,
+    /// The interface's MTU.
+    pub mtu: u16,
+    /// `mode`, `vlan`, `vlans` and `native`.
+    #[serde(flatten)]
+    pub mode: ModeInfo,
+    /// Whether frames can pass.
+    pub state: PortState,
+    /// What the kernel leaves to us on this port.
+    pub offloads: Vec<Offload>,
+}
+
+/// A port's mode as flat fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeInfo {
+    /// Which of the two.
+    pub mode: ModeKind,
+    /// The VLAN of an access port; null for a trunk.
+    pub vlan: Option<Vid>,
+    /// The VLANs of a trunk; empty for an access port.
+    pub vlans: Vec<Vid>,
+    /// The VLAN of a trunk's untagged frames.
+    pub native: Option<Vid>,
+}
+
+impl From<&PortMode> for ModeInfo {
+    fn from(mode: &PortMode) -> Self {
+        match mode {
+            PortMode::Access(vlan) => {
+                Self { mode: ModeKind::Access, vlan: Some(*vlan), vlans: Vec::new(), native: None }
+            }
+            PortMode::Trunk { vlans, native } => {
+                Self { mode: ModeKind::Trunk, vlan: None, vlans: vlans.iter().collect(), native: *native }
+            }
+        }
+    }
+}
+
+/// The name of a port's mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModeKind {
+    /// Untagged, in one VLAN.
+    Access,
+    /// Tagged.
+    Trunk,
+}
+
+/// Whether frames can pass a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortState {
+    /// They can.
+    Up,
+    /// The interface or its namespace is gone, or could not be made yet.
+    Lost,
+}
+
+/// Work the kernel leaves undone in the frames it hands to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Offload {
+    /// TCP and UDP checksums.
+    Checksum,
+    /// Cutting TCP over IPv4.
+    Tso4,
+    /// Cutting TCP over IPv6.
+    Tso6,
+    /// Cutting TCP whose first segment alone carries CWR.
+    TsoEcn,
+    /// Cutting UDP.
+    Uso,
+}
+
+/// An address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbInfo {
+    /// The address.
+    pub mac: Mac,
+    /// In which VLAN.
+    pub vlan: Vid,
+    /// Who put it there.
+    pub kind: FdbKind,
+    /// The port it is behind; null for one behind a remote.
+    pub port: Option<PortName>,
+    /// The remote VTEP it is behind; null for one behind a port.
+    pub remote: Option<IpAddr>,
+    /// Seconds since its last frame; null for a static one.
+    pub age_s: Option<u64>,
+}
+
+impl FdbInfo {
+    /// An address behind `target`: learned where `age_s` is given, static else.
+    #[must_use]
+    pub fn new(mac: Mac, vlan: Vid, target: FdbTarget, age_s: Option<u64>) -> Self {
+        let (port, remote) = match target {
+            FdbTarget::Port(name) => (Some(name), None),
+            FdbTarget::Remote(ip) => (None, Some(ip)),
+        };
+        let kind = if age_s.is_some() { FdbKind::Learned } else { FdbKind::Static };
+        Self { mac, vlan, kind, port, remote, age_s }
+    }
+}
+
+/// Who put an address where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FdbKind {
+    /// An operator: it neither moves nor ages.
+    Static,
+    /// The switch, from a frame.
+    Learned,
+}
+
+/// A VLAN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VlanInfo {
+    /// Its number.
+    pub vlan: Vid,
+    /// What it is called on the underlay; null for a local one.
+    pub vni: Option<Vni>,
+    /// What people call it.
+    pub name: Option<VlanName>,
+    /// Whether addresses behind remotes are learned.
+    pub learning: bool,
+    /// Its members here.
+    pub ports: Vec<PortName>,
+    /// Its remote VTEPs.
+    pub peers: Vec<IpAddr>,
+}
+
+/// A remote VTEP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// Its address.
+    pub ip: IpAddr,
+    /// Whether it is in every VLAN that has a VNI, now or later.
+    pub all_vlans: bool,
+    /// The VLANs it is in now.
+    pub vlans: Vec<Vid>,
+}
+
+/// The own VTEP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VtepInfo {
+    /// Its address; null where the switch has none and all VLANs are local.
+    pub ip: Option<IpAddr>,
+    /// The UDP port.
+    pub port: u16,
+    /// What the underlay carries.
+    pub underlay_mtu: Option<u32>,
+    /// The greatest MTU of a container behind it: the underlay's less the overhead.
+    pub overlay_mtu: Option<u32>,
+    /// How many remote VTEPs it knows.
+    pub peers: usize,
+}
+
+/// Counters.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// By port, then those of `tunnel`.
+    pub ports: Vec<PortStats>,
+    /// What the reasons among them mean.
+    pub reasons: BTreeMap<String, String>,
+}
+
+/// Counters of one port, or of the VXLAN side under the name `tunnel`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PortStats {
+    /// Its name.
+    pub port: String,
+    /// Frames that came from it; a super-frame counts as its segments.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames that went to it.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Frames dropped, by reason; reasons that never occurred may be left out.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// How many addresses were forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// The number.
+    pub flushed: u64,
+}
+
+/// How the daemon is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Threads that move frames.
+    pub workers: usize,
+    /// Ports there are.
+    pub ports: usize,
+    /// Those of them that are lost.
+    pub ports_lost: usize,
+    /// Addresses in the table.
+    pub fdb_used: u64,
+    /// Addresses it may hold.
+    pub fdb_limit: u64,
+    /// The own VTEP.
+    pub vtep: VtepInfo,
+}

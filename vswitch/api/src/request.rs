@@ -1,0 +1,210 @@
+//! What can be asked of the daemon over the socket.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::config::{PeerSpec, PortSpec, StaticEntry, VlanSpec};
+use crate::rpc::{Code, RpcError};
+use crate::types::{Cidr, Mac, Mtu, PortName, Vid, VlanList};
+
+/// A request. Its parameters are called as the words of `vsctl`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Makes the desired state another one; answered with an [`Outcome`](crate::Outcome).
+    Change(Change),
+    /// Asks and changes nothing.
+    Query(Query),
+    /// Forgets learned addresses; answered with [`Flushed`](crate::Flushed).
+    Flush(FdbFilter),
+}
+
+/// A change of the desired state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", content = "params", deny_unknown_fields)]
+pub enum Change {
+    /// Adds a port.
+    #[serde(rename = "port.add")]
+    PortAdd(PortSpec),
+    /// Changes what may change in a port.
+    #[serde(rename = "port.set")]
+    PortSet(PortSet),
+    /// Removes a port, and the static addresses behind it.
+    #[serde(rename = "port.del")]
+    PortDel {
+        /// Which.
+        name: PortName,
+    },
+    /// Gives a VLAN settings.
+    #[serde(rename = "vlan.add")]
+    VlanAdd(VlanSpec),
+    /// Takes a VLAN's settings away; ports in it stay in it.
+    #[serde(rename = "vlan.del")]
+    VlanDel {
+        /// Which.
+        vlan: Vid,
+    },
+    /// Adds a remote VTEP, or an existing one to more VLANs.
+    #[serde(rename = "peer.add")]
+    PeerAdd(PeerSpec),
+    /// Removes a remote VTEP.
+    #[serde(rename = "peer.del")]
+    PeerDel {
+        /// Which.
+        ip: IpAddr,
+        /// From this VLAN alone; from all without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vlan: Option<Vid>,
+    },
+    /// Adds a static address.
+    #[serde(rename = "fdb.add")]
+    FdbAdd(StaticEntry),
+    /// Removes a static address. Where there is none ([`Refusal::NoStatic`](crate::Refusal::NoStatic)) the daemon
+    /// looks for a learned one to forget.
+    #[serde(rename = "fdb.del")]
+    FdbDel {
+        /// Which.
+        mac: Mac,
+        /// Where.
+        vlan: Vid,
+    },
+}
+
+/// What changes in a port; the rest stays. `access`, `trunk` and `native` mean what they mean in `port.add`, so `trunk`
+/// alone leaves no native VLAN; `native` alone gives a trunk another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortSet {
+    /// Which port.
+    pub name: PortName,
+    /// Its new MTU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<Mtu>,
+    /// Makes it an access port of this VLAN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Vid>,
+    /// Makes it a trunk of these VLANs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<VlanList>,
+    /// The trunk's VLAN for untagged frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Vid>,
+    /// Its new addresses, instead of all it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Vec<Cidr>>,
+    /// Its new gateways, instead of all it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Vec<IpAddr>>,
+}
+
+/// Which learned addresses are meant: all, those of a VLAN, those behind a port, or those of both.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FdbFilter {
+    /// Only in this VLAN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<Vid>,
+    /// Only behind this port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<PortName>,
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", content = "params", deny_unknown_fields)]
+pub enum Query {
+    /// All ports: `[`[`PortInfo`](crate::PortInfo)`]`.
+    #[serde(rename = "port.list")]
+    PortList {},
+    /// One port: [`PortInfo`](crate::PortInfo).
+    #[serde(rename = "port.show")]
+    PortShow {
+        /// Which.
+        name: PortName,
+    },
+    /// All VLANs: `[`[`VlanInfo`](crate::VlanInfo)`]`.
+    #[serde(rename = "vlan.list")]
+    VlanList {},
+    /// The own VTEP: [`VtepInfo`](crate::VtepInfo).
+    #[serde(rename = "vtep.show")]
+    VtepShow {},
+    /// All remote VTEPs: `[`[`PeerInfo`](crate::PeerInfo)`]`.
+    #[serde(rename = "peer.list")]
+    PeerList {},
+    /// Addresses: `[`[`FdbInfo`](crate::FdbInfo)`]`.
+    #[serde(rename = "fdb.list")]
+    FdbList(FdbFilter),
+    /// Counters: [`Stats`](crate::Stats).
+    #[serde(rename = "stats")]
+    Stats {
+        /// Of this port or of `tunnel` alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<String>,
+    },
+    /// How the daemon is: [`Status`](crate::Status).
+    #[serde(rename = "status")]
+    Status {},
+}
+
+const FLUSH: &str = "fdb.flush";
+const CHANGES: &[&str] =
+    &["port.add", "port.set", "port.del", "vlan.add", "vlan.del", "peer.add", "peer.del", "fdb.add", "fdb.del"];
+const QUERIES: &[&str] =
+    &["port.list", "port.show", "vlan.list", "vtep.show", "peer.list", "fdb.list", "stats", "status"];
+
+impl Request {
+    /// The request that calls `method` with `params` (`{}` where it has none).
+    ///
+    /// # Errors
+    /// Where there is no such method, or its parameters are wrong.
+    pub fn decode(method: &str, params: Value) -> Result<Self, RpcError> {
+        let call = |params| json!({"method": method, "params": params});
+        let read = match method {
+            FLUSH => serde_json::from_value(params).map(Self::Flush),
+            _ if CHANGES.contains(&method) => serde_json::from_value(call(params)).map(Self::Change),
+            _ if QUERIES.contains(&method) => serde_json::from_value(call(params)).map(Self::Query),
+            _ => {
+                let known = [CHANGES, QUERIES, &[FLUSH]].concat().join(", ");
+                let message = format!("there is no method {method:?}: the methods are {known}");
+                return Err(RpcError::new(Code::MethodNotFound, message));
+            }
+        };
+        read.map_err(|error| RpcError::new(Code::InvalidParams, format!("{method}: {error}")))
+    }
+
+    /// The method and its parameters.
+    ///
+    /// # Errors
+    /// Where JSON cannot hold them, which cannot happen with the types there are.
+    pub fn encode(&self) -> serde_json::Result<(String, Value)> {
+        let mut call = match self {
+            Self::Change(change) => serde_json::to_value(change)?,
+            Self::Query(query) => serde_json::to_value(query)?,
+            Self::Flush(filter) => json!({"method": FLUSH, "params": filter}),
+        };
+        let method = call["method"].as_str().unwrap_or_default().to_owned();
+        Ok((method, call["params"].take()))
+    }
+
+    /// Whether it changes anything, and so needs the right to.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        match self {
+            Self::Change(_) | Self::Flush(_) => true,
+            Self::Query(_) => false,
+        }
+    }
+}
+
+impl From<Change> for Request {
+    fn from(change: Change) -> Self {
+        Self::Change(change)
+    }
+}
+
+impl From<Query> for Request {
+    fn from(query: Query) -> Self {
+        Self::Query(query)
+    }
+}

@@ -1,0 +1,184 @@
+//! The envelope on the socket: JSON-RPC 2.0, one object a line, one request at a time.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::request::Request;
+
+/// The longest line a daemon reads. A port with all it can have fits many times.
+pub const MAX_REQUEST: usize = 64 * 1024;
+
+/// The longest line a client reads: an address table of a million entries fits.
+pub const MAX_REPLY: usize = 256 * 1024 * 1024;
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct RpcError {
+    /// The kind, for programs.
+    pub code: Code,
+    /// What, why, and what to do: a sentence for people.
+    pub message: String,
+}
+
+impl RpcError {
+    /// An error of this kind.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Kinds of error: those of JSON-RPC 2.0 section 5.1, and ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "i64", into = "i64")]
+pub enum Code {
+    /// The line is no JSON.
+    Parse,
+    /// It is JSON, but no request.
+    InvalidRequest,
+    /// There is no such method.
+    MethodNotFound,
+    /// The method does not take these parameters, or no such value exists (VLAN 4095).
+    InvalidParams,
+    /// The daemon failed.
+    Internal,
+    /// It contradicts what is there, or itself.
+    Conflict,
+    /// What it names is not there.
+    NotFound,
+    /// The host cannot: no such namespace, interface name taken, underlay address not on the host, out of descriptors.
+    Host,
+    /// The caller may not.
+    Forbidden,
+    /// One of a later version.
+    Other(i64),
+}
+
+/// Ours lie below the range that JSON-RPC reserves.
+const CODES: [(Code, i64); 9] = [
+    (Code::Parse, -32700),
+    (Code::InvalidRequest, -32600),
+    (Code::MethodNotFound, -32601),
+    (Code::InvalidParams, -32602),
+    (Code::Internal, -32603),
+    (Code::Conflict, 1),
+    (Code::NotFound, 2),
+    (Code::Host, 3),
+    (Code::Forbidden, 4),
+];
+
+impl From<i64> for Code {
+    fn from(number: i64) -> Self {
+        CODES.iter().find(|(_, n)| *n == number).map_or(Self::Other(number), |(code, _)| *code)
+    }
+}
+
+impl From<Code> for i64 {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::Other(number) => number,
+            _ => CODES.iter().find(|(c, _)| *c == code).map_or(-32603, |(_, number)| *number),
+        }
+    }
+}
+
+/// What a reply carries over from its request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Id {
+    /// A number.
+    Number(i64),
+    /// A text.
+    Text(String),
+    /// The request's could not be read, or it had none.
+    Null,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Call {
+    jsonrpc: String,
+    #[serde(default = "no_id")]
+    id: Id,
+    method: String,
+    #[serde(default = "no_params")]
+    params: Value,
+}
+
+const fn no_id() -> Id {
+    Id::Null
+}
+
+fn no_params() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    jsonrpc: String,
+    id: Id,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<RpcError>,
+}
+
+const VERSION: &str = "2.0";
+
+/// Reads one line as a request.
+///
+/// # Errors
+/// The error to answer with, under the request's id where that could be read.
+pub fn read_request(line: &[u8]) -> Result<(Id, Request), (Id, RpcError)> {
+    let value: Value = serde_json::from_slice(line)
+        .map_err(|error| (Id::Null, RpcError::new(Code::Parse, format!("the line is no JSON: {error}"))))?;
+    let id = value.get("id").and_then(|id| Id::deserialize(id).ok()).unwrap_or(Id::Null);
+    let invalid = |why: String| {
+        let message = format!("the line is no JSON-RPC 2.0 request ({why}): send jsonrpc, id, method and params");
+        (id.clone(), RpcError::new(Code::InvalidRequest, message))
+    };
+    let call: Call = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+    if call.jsonrpc != VERSION {
+        return Err(invalid(format!("its version is {:?}", call.jsonrpc)));
+    }
+    match Request::decode(&call.method, call.params) {
+        Ok(request) => Ok((call.id, request)),
+        Err(error) => Err((call.id, error)),
+    }
+}
+
+/// Writes a request as one line, newline included.
+///
+/// # Errors
+/// Where JSON cannot hold it.
+pub fn write_request(id: Id, request: &Request) -> serde_json::Result<Vec<u8>> {
+    let (method, params) = request.encode()?;
+    line(&Call { jsonrpc: VERSION.to_owned(), id, method, params })
+}
+
+/// Writes an answer as one line, newline included.
+///
+/// # Errors
+/// Where JSON cannot hold the result.
+pub fn write_answer<T: Serialize>(id: Id, answer: Result<T, RpcError>) -> serde_json::Result<Vec<u8>> {
+    let (result, error) = match answer {
+        Ok(result) => (Some(serde_json::to_value(result)?), None),
+        Err(error) => (None, Some(error)),
+    };
+    line(&Answer { jsonrpc: VERSION.to_owned(), id, result, error })
+}
+
+/// Reads one line as an answer: who is answered, and what.
+///
+/// # Errors
+/// Where it is none.
+pub fn read_answer(line: &[u8]) -> serde_json::Result<(Id, Result<Value, RpcError>)> {
+    let Answer { id, result, error, .. } = serde_json::from_slice(line)?;
+    Ok((id, error.map_or_else(|| Ok(result.unwrap_or(Value::Null)), Err)))
+}
+
+fn line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}

@@ -1,0 +1,109 @@
+//! Names of ports, interfaces and VLANs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::BadValue;
+
+/// The name statistics give to the VXLAN side; no port may take it.
+pub(crate) const TUNNEL: &str = "tunnel";
+
+/// Declares a text that `check` has approved.
+macro_rules! checked_text {
+    ($(#[$meta:meta])* $name:ident, $check:path) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadValue;
+            fn try_from(text: String) -> Result<Self, BadValue> {
+                $check(&text)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadValue;
+            fn from_str(text: &str) -> Result<Self, BadValue> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+checked_text! {
+    /// The name of a port, unique in a switch.
+    PortName, port
+}
+
+checked_text! {
+    /// The name of a network interface.
+    IfName, interface
+}
+
+checked_text! {
+    /// What people call a VLAN.
+    VlanName, vlan
+}
+
+impl Default for IfName {
+    /// What a container calls its first interface.
+    fn default() -> Self {
+        Self("eth0".to_owned())
+    }
+}
+
+/// Room for a container's 64 digits, its interface and punctuation; no character that a shell or a table stumbles over.
+fn port(text: &str) -> Result<(), BadValue> {
+    let tame = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+    if text == TUNNEL {
+        return Err(BadValue::PortNameReserved);
+    }
+    if text.len() <= 128 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(tame) {
+        return Ok(());
+    }
+    Err(BadValue::PortName(text.to_owned()))
+}
+
+/// What the kernel's `dev_valid_name` takes, less what it would expand (`%d`) and what nobody could type.
+fn interface(text: &str) -> Result<(), BadValue> {
+    if text.len() > 15 {
+        return Err(BadValue::IfNameLong(text.to_owned()));
+    }
+    let tame = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
+    if text.is_empty() || text == "." || text == ".." || !text.chars().all(tame) {
+        return Err(BadValue::IfName(text.to_owned()));
+    }
+    Ok(())
+}
+
+fn vlan(text: &str) -> Result<(), BadValue> {
+    if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
+        return Err(BadValue::VlanName(text.to_owned()));
+    }
+    Ok(())
+}
