@@ -106,8 +106,8 @@ pub(crate) struct Fdb {
     table: Table,
     limits: Limits,
     ageing: Option<Duration>,
-    /// Age of a stamp at which it is renewed.
-    granularity: Duration,
+    /// Age of a stamp at which it is renewed, in nanoseconds: compared for each frame.
+    granularity: u64,
     /// No learned address ages before this; `None` where there is none that ages.
     deadline: Option<Instant>,
     counters: Counters,
@@ -134,7 +134,7 @@ impl Fdb {
         match self.table.find(key) {
             Some((_, place)) if place.kind() == Kind::Static => {}
             Some((id, place)) if place.port() == port => {
-                if now.since(place.seen()) >= self.granularity {
+                if now.as_nanos().saturating_sub(place.seen().as_nanos()) >= self.granularity {
                     self.table.set_place(id, Place::learned(port, now));
                 }
             }
@@ -310,9 +310,9 @@ impl Fdb {
     }
 }
 
-fn granularity(ageing: Option<Duration>) -> Duration {
-    const MOST: Duration = Duration::from_secs(1);
-    ageing.map_or(MOST, |ageing| (ageing / 64).min(MOST))
+fn granularity(ageing: Option<Duration>) -> u64 {
+    const MOST: u64 = 1_000_000_000;
+    ageing.and_then(|ageing| u64::try_from((ageing / 64).as_nanos()).ok()).map_or(MOST, |nanos| nanos.min(MOST))
 }
 
 impl FdbEntry {

@@ -1,22 +1,26 @@
 //! The memory of the forwarding database: a hash table whose entries also stand in lists, one for each port and kind.
 //!
-//! Open addressing with linear probing. What a frame needs of an entry is 16 bytes, so a lookup costs one cache miss
-//! (four neighbours share the line); the links of the lists, needed only on change, lie in an array of their own.
+//! Open addressing: an entry stands in the bucket its hash names or, where that is full, in the next with a vacancy.
+//! What a frame needs of an entry is 16 bytes and a bucket of four is a cache line, so a lookup costs one cache miss; the links of the lists, needed only on change, lie apart.
 //! A removal closes the gap (no tombstones), so entries move and a [`SlotId`] holds only until the next change.
 
 use alloc::vec::Vec;
-use core::hash::BuildHasher;
+use core::hash::Hasher;
 use core::num::{NonZeroU32, NonZeroU64};
 
-use foldhash::quality::FixedState;
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
 
 use crate::addr::MacAddr;
 use crate::switch::port::PortId;
 use crate::time::Instant;
 use crate::wire::vlan::VlanId;
 
-/// Slots of the first allocation.
-const FIRST_CAPACITY: usize = 64;
+/// Slots of a bucket.
+const WAYS: usize = 4;
+
+/// Buckets of the first allocation.
+const FIRST_BUCKETS: usize = 16;
 
 /// VLAN and MAC address: 12 and 48 bits over a low bit that is always one, which leaves zero for "vacant".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +93,7 @@ pub(super) struct SlotId(NonZeroU32);
 
 impl SlotId {
     fn new(index: usize) -> Self {
-        // Capacity is below 2^32, see `Table::with_limit`.
+        // There are fewer than 2^32 slots, see `Table::with_limit`.
         Self(u32::try_from(index + 1).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX))
     }
 
@@ -106,6 +110,23 @@ struct Slot {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+struct Bucket([Slot; WAYS]);
+
+impl Bucket {
+    /// The slots that hold `key`, a bit each. Without a branch on any of them: no predictor could foresee which.
+    #[inline]
+    fn ways_of(&self, key: Option<Key>) -> u32 {
+        self.0.iter().enumerate().fold(0, |ways, (way, slot)| ways | u32::from(slot.key == key) << way)
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.ways_of(None) == 0
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
 struct Link {
     before: Option<SlotId>,
     after: Option<SlotId>,
@@ -119,17 +140,18 @@ pub(super) struct List {
     pub(super) len: u32,
 }
 
-#[derive(Debug)]
 pub(super) struct Table {
-    slots: Vec<Slot>,
+    buckets: Vec<Bucket>,
+    /// By slot.
     links: Vec<Link>,
     len: usize,
-    /// Capacity at which `limit` entries fill three quarters.
-    full_capacity: usize,
+    /// Buckets of which `limit` entries fill two thirds.
+    most_buckets: usize,
     /// By port.
     learned: Vec<List>,
     fixed: Vec<List>,
-    hasher: FixedState,
+    seed: u64,
+    multipliers: SharedSeed,
 }
 
 impl Table {
@@ -137,13 +159,14 @@ impl Table {
     pub(super) fn with_limit(limit: u32, seed: u64) -> Self {
         let limit = usize::try_from(limit.min(1 << 31)).unwrap_or(usize::MAX / 64);
         Self {
-            slots: Vec::new(),
+            buckets: Vec::new(),
             links: Vec::new(),
             len: 0,
-            full_capacity: limit + limit / 3 + 2,
+            most_buckets: (limit + limit / 2) / WAYS + 2,
             learned: Vec::new(),
             fixed: Vec::new(),
-            hasher: FixedState::with_seed(seed),
+            seed,
+            multipliers: SharedSeed::from_u64(seed),
         }
     }
 
@@ -155,22 +178,27 @@ impl Table {
     pub(super) fn find(&self, key: Key) -> Option<(SlotId, Place)> {
         let mut at = self.home(key);
         loop {
-            let slot = self.slots.get(at)?;
-            if slot.key == Some(key) {
-                return Some((SlotId::new(at), slot.place));
+            let bucket = self.buckets.get(at)?;
+            let ways = bucket.ways_of(Some(key));
+            if ways != 0 {
+                let way = usize::try_from(ways.trailing_zeros()).unwrap_or(0) % WAYS;
+                return Some((SlotId::new(at * WAYS + way), bucket.0[way].place));
             }
-            slot.key?;
+            if !bucket.is_full() {
+                return None;
+            }
             at = self.next(at);
         }
     }
 
     pub(super) fn entry(&self, id: SlotId) -> Option<(Key, Place)> {
-        let slot = self.slots.get(id.index())?;
+        let slot = self.slot(id);
         slot.key.map(|key| (key, slot.place))
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = (Key, Place)> + '_ {
-        self.slots.iter().filter_map(|slot| slot.key.map(|key| (key, slot.place)))
+        let slots = self.buckets.iter().flat_map(|bucket| &bucket.0);
+        slots.filter_map(|slot| slot.key.map(|key| (key, slot.place)))
     }
 
     /// Lists of the learned entries by port, longest unseen first.
@@ -180,41 +208,45 @@ impl Table {
 
     /// Adds an entry, newest on its list. The key must be new.
     pub(super) fn insert(&mut self, key: Key, place: Place) {
-        if (self.len + 1) * 4 > self.slots.len() * 3 {
+        if (self.len + 1) * 3 > self.links.len() * 2 {
             self.grow();
         }
-        let at = self.vacancy(key);
-        self.slots[at] = Slot { key: Some(key), place };
+        let id = self.vacancy(key);
+        *self.slot_mut(id) = Slot { key: Some(key), place };
         self.len += 1;
-        self.append(SlotId::new(at));
+        self.append(id);
     }
 
     /// Gives an entry a new place, newest on the list of it.
     pub(super) fn set_place(&mut self, id: SlotId, place: Place) {
         self.unlink(id);
-        self.slots[id.index()].place = place;
+        self.slot_mut(id).place = place;
         self.append(id);
     }
 
+    /// Removes an entry, and lets those that found its bucket full move up.
     pub(super) fn remove(&mut self, id: SlotId) {
         self.unlink(id);
         self.len -= 1;
-        let mut gap = id.index();
-        let mut at = gap;
-        loop {
-            self.slots[gap].key = None;
-            // The next entry of the run that may stand in the gap: one whose home is not behind it.
-            let filler = loop {
-                at = self.next(at);
-                let Some(key) = self.slots[at].key else { return };
-                if self.distance(self.home(key), at) >= self.distance(gap, at) {
-                    break at;
-                }
+        let mut gap = id;
+        let mut at = gap.index() / WAYS;
+        let mut overflowed = self.buckets[at].is_full();
+        self.slot_mut(gap).key = None;
+        while overflowed {
+            at = self.next(at);
+            overflowed = self.buckets[at].is_full();
+            let gap_at = gap.index() / WAYS;
+            let fits = |slot: &Slot| {
+                slot.key.is_some_and(|key| self.distance(self.home(key), at) >= self.distance(gap_at, at))
             };
-            self.slots[gap] = self.slots[filler];
-            self.links[gap] = self.links[filler];
-            self.relink(SlotId::new(gap));
-            gap = filler;
+            if let Some(way) = self.buckets[at].0.iter().position(fits) {
+                let filler = SlotId::new(at * WAYS + way);
+                *self.slot_mut(gap) = *self.slot(filler);
+                self.links[gap.index()] = self.links[filler.index()];
+                self.relink(gap);
+                self.slot_mut(filler).key = None;
+                gap = filler;
+            }
         }
     }
 
@@ -237,45 +269,57 @@ impl Table {
         removed
     }
 
-    /// Where probing for `key` starts: its hash scaled to the capacity.
+    fn slot(&self, id: SlotId) -> &Slot {
+        &self.buckets[id.index() / WAYS].0[id.index() % WAYS]
+    }
+
+    fn slot_mut(&mut self, id: SlotId) -> &mut Slot {
+        &mut self.buckets[id.index() / WAYS].0[id.index() % WAYS]
+    }
+
+    /// The bucket where probing for `key` starts: its hash scaled to the number of buckets. What the hash multiplies
+    /// by is secret too, so a station cannot choose addresses that crowd in one place.
     #[inline]
     fn home(&self, key: Key) -> usize {
-        let hash = u128::from(self.hasher.hash_one(key.0.get()));
-        let capacity = u128::try_from(self.slots.len()).unwrap_or(0);
-        usize::try_from((hash * capacity) >> 64).unwrap_or(0)
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.multipliers);
+        hasher.write_u64(key.0.get());
+        let buckets = u128::try_from(self.buckets.len()).unwrap_or(0);
+        usize::try_from((u128::from(hasher.finish()) * buckets) >> 64).unwrap_or(0)
     }
 
     #[inline]
-    fn next(&self, at: usize) -> usize {
-        if at + 1 < self.slots.len() { at + 1 } else { 0 }
+    fn next(&self, bucket: usize) -> usize {
+        if bucket + 1 < self.buckets.len() { bucket + 1 } else { 0 }
     }
 
-    /// Steps from `from` on to `to`.
+    /// Steps from bucket `from` on to bucket `to`.
     fn distance(&self, from: usize, to: usize) -> usize {
-        if to >= from { to - from } else { to + self.slots.len() - from }
+        if to >= from { to - from } else { to + self.buckets.len() - from }
     }
 
-    /// The first vacant slot for `key`. There is one: a quarter of the slots stay vacant.
-    fn vacancy(&self, key: Key) -> usize {
+    /// The first vacant slot for `key`. There is one: a third of the slots stay vacant.
+    fn vacancy(&self, key: Key) -> SlotId {
         let mut at = self.home(key);
-        while self.slots[at].key.is_some() {
+        loop {
+            if let Some(way) = self.buckets[at].0.iter().position(|slot| slot.key.is_none()) {
+                return SlotId::new(at * WAYS + way);
+            }
             at = self.next(at);
         }
-        at
     }
 
-    /// Moves to a table twice as large. Homes keep their order, so both tables are walked from front to back.
+    /// Moves to a table half as large again. Homes keep their order, so both are walked from front to back.
     #[cold]
     fn grow(&mut self) {
-        let capacity = (self.slots.len() * 2).clamp(FIRST_CAPACITY, self.full_capacity.max(FIRST_CAPACITY));
-        let old = core::mem::replace(&mut self.slots, alloc::vec![Slot::default(); capacity]);
-        let old_links = core::mem::replace(&mut self.links, alloc::vec![Link::default(); capacity]);
-        let mut moved: Vec<Option<SlotId>> = alloc::vec![None; old.len()];
-        for (from, slot) in old.iter().enumerate() {
+        let buckets = (self.buckets.len() + self.buckets.len() / 2).min(self.most_buckets).max(FIRST_BUCKETS);
+        let old = core::mem::replace(&mut self.buckets, alloc::vec![Bucket::default(); buckets]);
+        let old_links = core::mem::replace(&mut self.links, alloc::vec![Link::default(); buckets * WAYS]);
+        let mut moved: Vec<Option<SlotId>> = alloc::vec![None; old_links.len()];
+        for (slot, moved) in old.iter().flat_map(|bucket| &bucket.0).zip(&mut moved) {
             let Some(key) = slot.key else { continue };
             let to = self.vacancy(key);
-            self.slots[to] = *slot;
-            moved[from] = Some(SlotId::new(to));
+            *self.slot_mut(to) = *slot;
+            *moved = Some(to);
         }
         let to = |id: Option<SlotId>| id.and_then(|id| moved[id.index()]);
         for (id, link) in moved.iter().zip(&old_links) {
@@ -309,7 +353,7 @@ impl Table {
     }
 
     fn append(&mut self, id: SlotId) {
-        let list = self.list(self.slots[id.index()].place);
+        let list = self.list(self.slot(id).place);
         let before = list.last.replace(id);
         list.len += 1;
         if before.is_none() {
@@ -325,13 +369,13 @@ impl Table {
         let Link { before, after } = self.links[id.index()];
         match before {
             Some(before) => self.links[before.index()].after = after,
-            None => self.list(self.slots[id.index()].place).first = after,
+            None => self.list(self.slot(id).place).first = after,
         }
         match after {
             Some(after) => self.links[after.index()].before = before,
-            None => self.list(self.slots[id.index()].place).last = before,
+            None => self.list(self.slot(id).place).last = before,
         }
-        self.list(self.slots[id.index()].place).len -= 1;
+        self.list(self.slot(id).place).len -= 1;
     }
 
     /// Tells the neighbours of an entry that it now stands in slot `id`.
@@ -339,11 +383,11 @@ impl Table {
         let Link { before, after } = self.links[id.index()];
         match before {
             Some(before) => self.links[before.index()].after = Some(id),
-            None => self.list(self.slots[id.index()].place).first = Some(id),
+            None => self.list(self.slot(id).place).first = Some(id),
         }
         match after {
             Some(after) => self.links[after.index()].before = Some(id),
-            None => self.list(self.slots[id.index()].place).last = Some(id),
+            None => self.list(self.slot(id).place).last = Some(id),
         }
     }
 }
