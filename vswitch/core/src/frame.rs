@@ -44,9 +44,14 @@ impl Frame {
     /// Makes the frame `bytes` without debts; returns false, and leaves it empty, where they exceed its capacity.
     pub fn assign(&mut self, bytes: &[u8]) -> bool {
         self.clear();
-        let Some(room) = self.buf.get_mut(HEADROOM..HEADROOM + bytes.len()) else { return false };
+        self.append(bytes)
+    }
+
+    /// Appends `bytes`; returns false, and does nothing, where they exceed the capacity.
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let Some(room) = self.buf.get_mut(self.end..self.end + bytes.len()) else { return false };
         room.copy_from_slice(bytes);
-        self.end = HEADROOM + bytes.len();
+        self.end += bytes.len();
         true
     }
 

@@ -4,6 +4,8 @@ pub mod fdb;
 mod flood;
 mod forward;
 mod port;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod vlan;
 

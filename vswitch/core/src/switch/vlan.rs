@@ -181,3 +181,116 @@ impl fmt::Debug for VlanSet {
         f.debug_set().entries(self.iter()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vlan(vid: u16) -> VlanId {
+        VlanId::new(vid).unwrap()
+    }
+
+    fn set(vids: &[u16]) -> VlanSet {
+        vids.iter().copied().map(vlan).collect()
+    }
+
+    fn trunk(vids: &[u16], native: Option<u16>) -> PortMode {
+        PortMode::Trunk { vlans: set(vids), native: native.map(vlan) }
+    }
+
+    #[test]
+    fn in_by_port_and_tag() {
+        const NOT_ALLOWED: Result<(u16, u16), VlanDrop> = Err(VlanDrop::VlanNotAllowed);
+        const UNTAGGED: Result<(u16, u16), VlanDrop> = Err(VlanDrop::UntaggedNotAllowed);
+        let access = PortMode::Access(vlan(10));
+        let plain = trunk(&[10, 20, 4094], None);
+        let native = trunk(&[10, 20], Some(20));
+        let native_apart = trunk(&[10], Some(99));
+        let remote = PortMode::Remote { vlans: set(&[10]) };
+        // Mode, tag on the wire, VLAN and the tag it has where it leaves tagged.
+        let table = [
+            (&access, None, Ok((10, 0x000a))),
+            (&access, Some(0x0000), Ok((10, 0x000a))),
+            (&access, Some(0xa000), Ok((10, 0xa00a))), // priority 5
+            (&access, Some(0x1000), Ok((10, 0x100a))), // drop eligible
+            (&access, Some(0x000a), NOT_ALLOWED),      // its own VLAN
+            (&access, Some(0xa00a), NOT_ALLOWED),
+            (&access, Some(0x0014), NOT_ALLOWED),
+            (&access, Some(0x0fff), NOT_ALLOWED),
+            (&plain, None, UNTAGGED),
+            (&plain, Some(0xe000), UNTAGGED),
+            (&plain, Some(0x000a), Ok((10, 0x000a))),
+            (&plain, Some(0xf014), Ok((20, 0xf014))),
+            (&plain, Some(0x0ffe), Ok((4094, 0x0ffe))),
+            (&plain, Some(0x001e), NOT_ALLOWED),
+            (&plain, Some(0x0fff), NOT_ALLOWED),
+            (&native, None, Ok((20, 0x0014))),
+            (&native, Some(0x6000), Ok((20, 0x6014))),
+            (&native, Some(0x0014), Ok((20, 0x0014))),
+            (&native, Some(0x000a), Ok((10, 0x000a))),
+            (&native_apart, None, Ok((99, 0x0063))),
+            (&native_apart, Some(0x0063), NOT_ALLOWED), // its tag is not in the set
+            (&remote, None, NOT_ALLOWED),
+            (&remote, Some(0x000a), NOT_ALLOWED),
+        ];
+        for (mode, bits, expected) in table {
+            let found = mode.classify(bits.map(Tag::from_bits)).map(|frame| (frame.vlan.get(), frame.tag.bits()));
+            assert_eq!(found, expected, "{mode:?} with tag {bits:04x?}");
+        }
+    }
+
+    #[test]
+    fn in_from_a_remote() {
+        let remote = PortMode::Remote { vlans: set(&[10, 20]) };
+        let table = [
+            (&remote, 10, None, true),
+            (&remote, 20, None, true),
+            (&remote, 30, None, false),
+            (&remote, 10, Some(0x000a), false),
+            (&remote, 10, Some(0xa000), false),
+            (&PortMode::Access(vlan(10)), 10, None, false),
+            (&trunk(&[10], Some(10)), 10, None, false),
+        ];
+        for (mode, vid, bits, allowed) in table {
+            let found = mode.classify_remote(vlan(vid), bits.map(Tag::from_bits));
+            let expected = if allowed {
+                Ok(Classified { vlan: vlan(vid), tag: Tag::from_bits(vid) })
+            } else {
+                Err(VlanDrop::VlanNotAllowed)
+            };
+            assert_eq!(found, expected, "{mode:?} in VLAN {vid} with tag {bits:04x?}");
+        }
+    }
+
+    #[test]
+    fn out_by_port_and_vlan() {
+        let table = [
+            (PortMode::Access(vlan(10)), 10, Some(false)),
+            (PortMode::Access(vlan(10)), 20, None),
+            (trunk(&[10, 20], None), 10, Some(true)),
+            (trunk(&[10, 20], None), 30, None),
+            (trunk(&[10, 20], Some(20)), 10, Some(true)),
+            (trunk(&[10, 20], Some(20)), 20, Some(false)),
+            (trunk(&[10], Some(99)), 99, Some(false)),
+            (PortMode::Remote { vlans: set(&[10]) }, 10, Some(false)),
+            (PortMode::Remote { vlans: set(&[10]) }, 20, None),
+        ];
+        for (mode, vid, tagged) in table {
+            assert_eq!(mode.is_member(vlan(vid)), tagged.is_some(), "{mode:?}, VLAN {vid}");
+            if let Some(tagged) = tagged {
+                assert_eq!(mode.is_tagged(vlan(vid)), tagged, "{mode:?}, VLAN {vid}");
+            }
+            assert_eq!(mode.vlans().any(|member| member == vlan(vid)), tagged.is_some());
+        }
+    }
+
+    #[test]
+    fn a_set_of_vlans() {
+        let mut set = set(&[1, 63, 64, 4094]);
+        assert!(!set.insert(vlan(64)) && set.insert(vlan(65)));
+        assert!(set.remove(vlan(63)) && !set.remove(vlan(63)));
+        assert_eq!(set.iter().map(VlanId::get).collect::<alloc::vec::Vec<_>>(), [1, 64, 65, 4094]);
+        assert_eq!(VlanSet::all().iter().count(), 4094);
+        assert!(VlanSet::new().is_empty() && !set.is_empty());
+    }
+}

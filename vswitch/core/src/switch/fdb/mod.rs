@@ -9,6 +9,8 @@
 //! of a 64th of the ageing time, at most one second: it ages up to that much early.
 
 mod table;
+#[cfg(test)]
+mod tests;
 
 use core::fmt;
 use core::time::Duration;

@@ -1,0 +1,235 @@
+use alloc::vec::Vec;
+
+use super::*;
+use crate::wire::vlan::Tag;
+
+const LIMITS: Limits = Limits { entries: 100, per_port: 50 };
+const NOW: Instant = Instant::from_nanos(1 << 30);
+
+/// Ports 0 and 1 access VLAN 10; 2 a trunk of 10 and 20; 3 a trunk of 20 with native 10; 4 and 5 remotes in VLAN 10;
+/// 6 alone in VLAN 30; 7 missing.
+fn switch() -> Switch {
+    let mut switch = Switch::new(LIMITS, 7);
+    let trunk = |vids: &[u16], native| PortMode::Trunk { vlans: set(vids), native };
+    let modes = [
+        PortMode::Access(vlan(10)),
+        PortMode::Access(vlan(10)),
+        trunk(&[10, 20], None),
+        trunk(&[20], Some(vlan(10))),
+        PortMode::Remote { vlans: set(&[10]) },
+        PortMode::Remote { vlans: set(&[10]) },
+        PortMode::Access(vlan(30)),
+    ];
+    for (port, mode) in (0..).zip(modes) {
+        switch.add_port(PortId::new(port), mode);
+    }
+    switch
+}
+
+fn vlan(vid: u16) -> VlanId {
+    VlanId::new(vid).unwrap()
+}
+
+fn set(vids: &[u16]) -> VlanSet {
+    vids.iter().copied().map(vlan).collect()
+}
+
+/// A station's address.
+fn mac(n: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, n])
+}
+
+fn frame(to: MacAddr, from: MacAddr, tag: Option<u16>) -> Vec<u8> {
+    let mut bytes = [to.0, from.0].concat();
+    if let Some(bits) = tag {
+        bytes.extend([0x81, 0x00]);
+        bytes.extend(bits.to_be_bytes());
+    }
+    bytes.extend([0x08, 0x00, 0x45]);
+    bytes
+}
+
+/// Ports and tags a verdict means, or the name of the reason for none.
+fn ways(switch: &Switch, verdict: Verdict) -> Result<Vec<(u16, Option<u16>)>, &'static str> {
+    let way = |egress: Egress| (egress.port.get(), egress.tag.map(Tag::bits));
+    match verdict {
+        Verdict::Unicast(egress) => Ok([way(egress)].into()),
+        Verdict::Flood(flood) => Ok(switch.flood_targets(&flood).map(way).collect()),
+        Verdict::Drop(reason) => Err(reason.name()),
+    }
+}
+
+#[test]
+fn floods_reach_the_vlan_and_no_second_remote() {
+    let everyone = MacAddr::BROADCAST;
+    let local = |port, tag| (port, None, frame(everyone, mac(1), tag));
+    let remote = |port, vid| (port, Some(vid), frame(everyone, mac(1), None));
+    type Ways = &'static [(u16, Option<u16>)];
+    let table: [(_, Ways); 6] = [
+        (local(0, None), &[(1, None), (2, Some(10)), (3, None), (4, None), (5, None)]),
+        (local(0, Some(0xb000)), &[(1, None), (2, Some(0xb00a)), (3, None), (4, None), (5, None)]),
+        (local(2, Some(0x6014)), &[(3, Some(0x6014))]),
+        (local(3, None), &[(0, None), (1, None), (2, Some(10)), (4, None), (5, None)]),
+        (remote(4, 10), &[(0, None), (1, None), (2, Some(10)), (3, None)]),
+        (remote(5, 10), &[(0, None), (1, None), (2, Some(10)), (3, None)]),
+    ];
+    for ((port, vid, bytes), expected) in table {
+        let mut switch = switch();
+        let verdict = match vid {
+            None => switch.ingress(NOW, PortId::new(port), &bytes),
+            Some(vid) => switch.ingress_remote(NOW, PortId::new(port), vlan(vid), &bytes),
+        };
+        assert_eq!(ways(&switch, verdict), Ok(expected.to_vec()), "port {port}, {bytes:02x?}");
+    }
+}
+
+#[test]
+fn what_is_flooded_and_what_is_not() {
+    let table = [
+        ([0xff; 6], true),
+        ([0; 6], true),
+        ([0x02, 0, 0, 0, 0, 0x99], true),        // unknown station
+        ([0x01, 0x00, 0x5e, 0, 0, 0x12], true),  // VRRP over IPv4
+        ([0x33, 0x33, 0, 0, 0, 1], true),        // router advertisement
+        ([0x01, 0x80, 0xc2, 0, 0, 0x14], true),  // IS-IS
+        ([0x01, 0x80, 0xc2, 0, 0, 0x10], true),  // all LANs bridge management
+        ([0x01, 0x80, 0xc2, 0, 0, 0x00], false), // spanning tree
+        ([0x01, 0x80, 0xc2, 0, 0, 0x02], false), // LACP
+        ([0x01, 0x80, 0xc2, 0, 0, 0x0e], false), // LLDP
+        ([0x01, 0x80, 0xc2, 0, 0, 0x0f], false),
+    ];
+    for (to, flooded) in table {
+        let mut switch = switch();
+        let local = switch.ingress(NOW, PortId::new(0), &frame(MacAddr(to), mac(1), None));
+        let remote = switch.ingress_remote(NOW, PortId::new(4), vlan(10), &frame(MacAddr(to), mac(2), None));
+        for verdict in [local, remote] {
+            if flooded {
+                assert!(matches!(verdict, Verdict::Flood(_)), "{to:02x?}: {verdict:?}");
+            } else {
+                assert_eq!(ways(&switch, verdict), Err("reserved_address"), "{to:02x?}");
+            }
+        }
+        assert_eq!(switch.counters().learned, 2, "a reserved destination does not spoil the source");
+    }
+}
+
+#[test]
+fn every_reason_has_a_frame() {
+    let one = mac(1);
+    let bad_source = |source| frame(mac(9), source, None);
+    type Case = (u16, Option<u16>, Vec<u8>, &'static str, u64);
+    let table: [Case; 20] = [
+        (7, None, frame(mac(9), one, None), "unknown_port", 0),
+        (700, None, frame(mac(9), one, None), "unknown_port", 0),
+        (4, None, frame(mac(9), one, None), "unknown_port", 0),
+        (0, Some(10), frame(mac(9), one, None), "unknown_port", 0),
+        (0, None, frame(mac(9), one, None)[..13].to_vec(), "truncated", 0),
+        (2, None, frame(mac(9), one, Some(10))[..17].to_vec(), "truncated", 0),
+        (4, Some(10), Vec::new(), "truncated", 0),
+        (0, None, frame(mac(9), one, Some(10)), "vlan_not_allowed", 0),
+        (2, None, frame(mac(9), one, Some(4095)), "vlan_not_allowed", 0),
+        (4, Some(20), frame(mac(9), one, None), "vlan_not_allowed", 0),
+        (4, Some(10), frame(mac(9), one, Some(10)), "vlan_not_allowed", 0),
+        (2, None, frame(mac(9), one, None), "untagged_not_allowed", 0),
+        (0, None, bad_source(MacAddr::ZERO), "bad_source", 0),
+        (0, None, bad_source(MacAddr::BROADCAST), "bad_source", 0),
+        (0, None, bad_source(MacAddr([1, 0, 0x5e, 0, 0, 1])), "bad_source", 0),
+        (4, Some(10), bad_source(MacAddr::ZERO), "bad_source", 0),
+        (0, None, frame(MacAddr([1, 0x80, 0xc2, 0, 0, 0]), one, None), "reserved_address", 1),
+        (0, None, frame(one, one, None), "same_port", 1),
+        (4, Some(10), frame(mac(50), one, None), "split_horizon", 1),
+        (6, None, frame(mac(9), one, None), "no_member", 1),
+    ];
+    for (port, vid, bytes, reason, learned) in &table {
+        let mut switch = switch();
+        switch.fdb_add_static(vlan(10), mac(50), PortId::new(5)).unwrap();
+        let verdict = match *vid {
+            None => switch.ingress(NOW, PortId::new(*port), bytes),
+            Some(vid) => switch.ingress_remote(NOW, PortId::new(*port), vlan(vid), bytes),
+        };
+        assert_eq!(ways(&switch, verdict), Err(*reason), "port {port}, {bytes:02x?}");
+        assert_eq!(switch.counters().learned, *learned, "{reason}");
+    }
+    for reason in Reason::all() {
+        assert!(table.iter().any(|case| case.3 == reason.name()), "no frame for {reason:?}");
+    }
+}
+
+#[test]
+fn unicast_carries_the_tag_of_its_way_out() {
+    let mut switch = switch();
+    for (port, n, tag) in [(0, 1, None), (2, 2, Some(10)), (3, 3, None), (2, 4, Some(20)), (3, 5, Some(20))] {
+        switch.ingress(NOW, PortId::new(port), &frame(MacAddr::BROADCAST, mac(n), tag));
+    }
+    switch.ingress_remote(NOW, PortId::new(4), vlan(10), &frame(MacAddr::BROADCAST, mac(6), None));
+    let table = [
+        (0, 1, None, 2, Ok((2, Some(0x000a)))),
+        (0, 1, Some(0xd000), 2, Ok((2, Some(0xd00a)))),
+        (0, 1, Some(0xd000), 3, Ok((3, None))),
+        (0, 1, None, 6, Ok((4, None))),
+        (2, 2, Some(0x700a), 1, Ok((0, None))),
+        (2, 4, Some(0x7014), 5, Ok((3, Some(0x7014)))),
+        (2, 2, Some(0x000a), 2, Err("same_port")),
+    ];
+    for (port, from, tag, to, expected) in table {
+        let verdict = switch.ingress(NOW, PortId::new(port), &frame(mac(to), mac(from), tag));
+        assert_eq!(ways(&switch, verdict), expected.map(|way| [way].into()), "{from} to {to}");
+    }
+    let verdict = switch.ingress_remote(NOW, PortId::new(4), vlan(10), &frame(mac(2), mac(6), None));
+    assert_eq!(ways(&switch, verdict), Ok([(2, Some(0x000a))].into()));
+}
+
+#[test]
+fn learning_from_remotes_can_be_off() {
+    let mut switch = switch();
+    switch.set_learning(vlan(10), false);
+    switch.ingress_remote(NOW, PortId::new(4), vlan(10), &frame(MacAddr::BROADCAST, mac(1), None));
+    switch.ingress(NOW, PortId::new(0), &frame(MacAddr::BROADCAST, mac(2), None));
+    assert_eq!(switch.fdb_get(vlan(10), mac(1)), None);
+    assert!(switch.fdb_get(vlan(10), mac(2)).is_some());
+    switch.set_learning(vlan(10), true);
+    switch.ingress_remote(NOW, PortId::new(4), vlan(10), &frame(MacAddr::BROADCAST, mac(1), None));
+    assert_eq!(switch.fdb_get(vlan(10), mac(1)).map(|entry| entry.port), Some(PortId::new(4)));
+}
+
+#[test]
+fn addresses_go_with_the_port_or_its_membership() {
+    let known = |switch: &Switch| switch.fdb_entries().map(|entry| entry.vlan.get()).collect::<Vec<_>>();
+    let mut switch = switch();
+    let trunk = PortId::new(2);
+    for vid in [10, 20] {
+        switch.ingress(NOW, trunk, &frame(MacAddr::BROADCAST, mac(1), Some(vid)));
+        switch.fdb_add_static(vlan(vid), mac(2), trunk).unwrap();
+    }
+    assert!(switch.set_port_mode(trunk, PortMode::Access(vlan(20))));
+    assert_eq!(known(&switch), [20, 20]);
+    assert!(switch.set_port_mode(trunk, PortMode::Remote { vlans: set(&[20]) }));
+    assert_eq!(known(&switch), [0; 0]);
+    switch.ingress(NOW, PortId::new(0), &frame(MacAddr::BROADCAST, mac(1), None));
+    assert!(switch.remove_port(PortId::new(0)));
+    assert_eq!(known(&switch), [0; 0]);
+
+    assert!(!switch.remove_port(PortId::new(0)) && !switch.remove_port(PortId::new(99)));
+    assert!(!switch.set_port_mode(PortId::new(0), PortMode::Access(vlan(10))));
+    let verdict = switch.ingress(NOW, PortId::new(1), &frame(MacAddr::BROADCAST, mac(3), None));
+    assert_eq!(ways(&switch, verdict), Ok([(3, None), (4, None), (5, None)].into()));
+}
+
+#[test]
+fn static_addresses_are_checked() {
+    let mut switch = switch();
+    let port = PortId::new(0);
+    let table = [
+        (10, MacAddr::ZERO, port, Err(FdbError::NotStation(MacAddr::ZERO))),
+        (10, MacAddr::BROADCAST, port, Err(FdbError::NotStation(MacAddr::BROADCAST))),
+        (10, mac(1), PortId::new(7), Err(FdbError::NoPort(PortId::new(7)))),
+        (20, mac(1), port, Err(FdbError::NotMember { port, vlan: vlan(20) })),
+        (10, mac(1), port, Ok(())),
+        (10, mac(1), port, Ok(())),
+        (10, mac(1), PortId::new(4), Ok(())),
+    ];
+    for (vid, mac, port, expected) in table {
+        assert_eq!(switch.fdb_add_static(vlan(vid), mac, port), expected);
+    }
+    assert_eq!(switch.fdb_len(), 1);
+}
