@@ -1,2 +1,16 @@
-//! Glue.
-fn main() {}
+//! Manages a running vswitchd.
+//!
+//! Exit codes: 0 done; 1 the daemon refused; 2 usage; 3 the daemon cannot be reached.
+
+mod cli;
+mod render;
+mod run;
+mod table;
+mod words;
+
+use std::io;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run::run(std::env::args_os(), &mut io::stdout().lock(), &mut io::stderr().lock()).into()
+}

@@ -91,12 +91,12 @@ fn port(text: &str) -> Result<(), BadValue> {
 
 /// What the kernel's `dev_valid_name` takes, less what it would expand (`%d`) and what nobody could type.
 fn interface(text: &str) -> Result<(), BadValue> {
-    if text.len() > 15 {
-        return Err(BadValue::IfNameLong(text.to_owned()));
-    }
     let tame = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
     if text.is_empty() || text == "." || text == ".." || !text.chars().all(tame) {
         return Err(BadValue::IfName(text.to_owned()));
+    }
+    if text.len() > 15 {
+        return Err(BadValue::IfNameLong(text.to_owned()));
     }
     Ok(())
 }

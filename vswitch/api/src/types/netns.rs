@@ -52,7 +52,7 @@ impl FromStr for NetnsRef {
     type Err = BadValue;
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let bad = || BadValue::Netns(text.to_owned());
-        if text.contains('\0') {
+        if text.chars().any(char::is_control) {
             return Err(bad());
         }
         if let Some(pid) = text.strip_prefix("pid:") {

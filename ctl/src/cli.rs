@@ -1,0 +1,258 @@
+//! The words of the command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap_complete::Shell;
+use vswitch_api::{Cidr, IfName, Mac, Mtu, NetnsRef, PortName, Vid, VlanList, VlanName, Vni};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; adding what is there with the same settings too
+  1  the daemon refused: the message says what, why and what to do
+  2  usage
+  3  the daemon cannot be reached";
+
+/// Manages a running vswitchd
+#[derive(Debug, Parser)]
+#[command(name = "vsctl", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The daemon's socket [default: $VSWITCH_SOCKET, else /run/vswitch/vswitch.sock, without root
+    /// $XDG_RUNTIME_DIR/vswitch/vswitch.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing on success
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// How long to wait for the daemon
+    #[arg(long, global = true, value_name = "SECS", default_value = "5", value_parser = timeout)]
+    pub(crate) timeout: Duration,
+}
+
+/// A day is more than anyone waits, and less than what overflows a clock.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("{text} is not a number of seconds from 0.001 to 86400"))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ports: interfaces of containers
+    #[command(subcommand)]
+    Port(Port),
+    /// VLANs: networks apart from each other
+    #[command(subcommand)]
+    Vlan(Vlan),
+    /// The VXLAN tunnel and the switches at its other ends
+    #[command(subcommand)]
+    Vtep(Vtep),
+    /// Addresses: which is behind which port or remote
+    #[command(subcommand)]
+    Fdb(Fdb),
+    /// Counters, with drops by reason
+    Stats {
+        /// Of this port alone, or of `tunnel`
+        port: Option<String>,
+    },
+    /// How the daemon is
+    Status,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Port {
+    /// Add a port: an interface in a network namespace
+    Add(Box<PortAdd>),
+    /// List the ports
+    List,
+    /// Show one port
+    Show {
+        /// Which port
+        name: PortName,
+    },
+    /// Change a port; what is not named stays
+    Set(PortSet),
+    /// Delete a port, its interface and the static addresses behind it
+    Del {
+        /// Which port
+        name: PortName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PortAdd {
+    /// Its name in the switch
+    pub(crate) name: PortName,
+    /// The network namespace its interface goes to: a name below /run/netns, an absolute path, or pid:N
+    #[arg(long, value_name = "NAME|PATH|pid:N")]
+    pub(crate) netns: NetnsRef,
+    /// What the interface is called there
+    #[arg(long, default_value = "eth0")]
+    pub(crate) ifname: IfName,
+    /// The interface's MAC address [default: chosen by the daemon]
+    #[arg(long)]
+    pub(crate) mac: Option<Mac>,
+    /// An address with its prefix length; may be given more than once
+    #[arg(long = "address", value_name = "CIDR")]
+    pub(crate) addresses: Vec<Cidr>,
+    /// The default route's next hop; at most one IPv4 and one IPv6
+    #[arg(long = "gateway", value_name = "IP")]
+    pub(crate) gateways: Vec<IpAddr>,
+    /// The interface's MTU [default: what the underlay leaves on a VLAN with a VNI, 1500 else]
+    #[arg(long)]
+    pub(crate) mtu: Option<Mtu>,
+    /// The one VLAN it is in, untagged [default: 1]
+    #[arg(long, value_name = "VID", conflicts_with_all = ["trunk", "native"])]
+    pub(crate) access: Option<Vid>,
+    /// The VLANs it is in, tagged
+    #[arg(long, value_name = "VID[-VID],...")]
+    pub(crate) trunk: Option<VlanList>,
+    /// The VLAN of the trunk's untagged frames
+    #[arg(long, value_name = "VID", requires = "trunk")]
+    pub(crate) native: Option<Vid>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").multiple(true).required(true))]
+pub(crate) struct PortSet {
+    /// Which port
+    pub(crate) name: PortName,
+    /// Its new MTU
+    #[arg(long, group = "what")]
+    pub(crate) mtu: Option<Mtu>,
+    /// Make it an access port of this VLAN
+    #[arg(long, value_name = "VID", group = "what", conflicts_with_all = ["trunk", "native"])]
+    pub(crate) access: Option<Vid>,
+    /// Make it a trunk of these VLANs, without a native VLAN unless --native names one
+    #[arg(long, value_name = "VID[-VID],...", group = "what")]
+    pub(crate) trunk: Option<VlanList>,
+    /// The VLAN of the trunk's untagged frames
+    #[arg(long, value_name = "VID", group = "what")]
+    pub(crate) native: Option<Vid>,
+    /// Its addresses, instead of all it had; may be given more than once
+    #[arg(long = "address", value_name = "CIDR", group = "what")]
+    pub(crate) addresses: Option<Vec<Cidr>>,
+    /// Its gateways, instead of all it had; at most one IPv4 and one IPv6
+    #[arg(long = "gateway", value_name = "IP", group = "what")]
+    pub(crate) gateways: Option<Vec<IpAddr>>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Vlan {
+    /// Give a VLAN settings; a port may be in a VLAN that has none
+    Add {
+        /// Which VLAN, 1 to 4094
+        #[arg(value_name = "VID")]
+        vlan: Vid,
+        /// Its number on the underlay, 1 to 16777215; without one it is local to this switch
+        #[arg(long)]
+        vni: Option<Vni>,
+        /// What people call it
+        #[arg(long, value_name = "TEXT")]
+        name: Option<VlanName>,
+        /// Do not learn addresses behind remotes
+        #[arg(long)]
+        no_learning: bool,
+    },
+    /// List the VLANs
+    List,
+    /// Delete a VLAN's settings; ports in it stay in it
+    Del {
+        /// Which VLAN
+        #[arg(value_name = "VID")]
+        vlan: Vid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Vtep {
+    /// Show this switch's end of the tunnel
+    Show,
+    /// The other ends
+    #[command(subcommand)]
+    Peer(Peer),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Peer {
+    /// Add a peer, or an existing one to more VLANs
+    #[command(group = ArgGroup::new("where").required(true))]
+    Add {
+        /// Its address on the underlay
+        ip: IpAddr,
+        /// The VLAN whose frames it gets; a list like 10-20,30 too
+        #[arg(long, value_name = "VID", group = "where")]
+        vlan: Option<VlanList>,
+        /// All VLANs that have a VNI, now or later
+        #[arg(long, group = "where")]
+        all_vlans: bool,
+    },
+    /// List the peers
+    List,
+    /// Delete a peer
+    Del {
+        /// Its address on the underlay
+        ip: IpAddr,
+        /// From this VLAN alone
+        #[arg(long, value_name = "VID")]
+        vlan: Option<Vid>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fdb {
+    /// List addresses
+    List(FdbFilter),
+    /// Add a static address: it neither moves nor ages
+    #[command(group = ArgGroup::new("where").required(true))]
+    Add {
+        /// The address
+        mac: Mac,
+        /// In which VLAN
+        #[arg(long, value_name = "VID")]
+        vlan: Vid,
+        /// The port it is behind
+        #[arg(long, value_name = "NAME", group = "where")]
+        port: Option<PortName>,
+        /// The peer it is behind
+        #[arg(long, value_name = "IP", group = "where")]
+        remote: Option<IpAddr>,
+    },
+    /// Delete an address
+    Del {
+        /// The address
+        mac: Mac,
+        /// In which VLAN
+        #[arg(long, value_name = "VID")]
+        vlan: Vid,
+    },
+    /// Forget learned addresses; static ones stay
+    Flush(FdbFilter),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FdbFilter {
+    /// Only in this VLAN
+    #[arg(long, value_name = "VID")]
+    pub(crate) vlan: Option<Vid>,
+    /// Only behind this port
+    #[arg(long, value_name = "NAME")]
+    pub(crate) port: Option<PortName>,
+}
