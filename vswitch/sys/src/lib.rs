@@ -17,6 +17,7 @@ pub mod vnet;
 pub use netlink::{Link, Netlink, NetlinkError, Route, VxlanSpec};
 pub use netns::{Netns, NetnsError, NetnsThread};
 pub use packet::{PacketError, PacketSocket};
+pub use syscall::wait_readable;
 pub use tap::{Offloads, Tap, TapError, TapQueue};
 pub use udp::{Inbox, Received, Sent, Train, UdpEndpoint, UdpError, UdpOptions};
 pub use vnet::{VNET_HDR_LEN, VnetHdr};

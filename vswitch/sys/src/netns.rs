@@ -260,7 +260,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread that lives in a namespace and does there what it is told.
 ///
-/// Children started from it inherit the namespace, and those that are to die with their parent
+/// It keeps the namespace alive. Children started from it inherit that, and those that are to die with their parent
 /// ([`crate::process::die_with_parent`]) live as long as this thread.
 #[derive(Debug)]
 pub struct NetnsThread {

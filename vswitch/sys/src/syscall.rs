@@ -74,7 +74,10 @@ pub(crate) fn get_option<T: Plain>(socket: &impl AsFd, level: libc::c_int, name:
 }
 
 /// Waits until `fd` can be read, or has failed, for at most `timeout`. False when time ran out.
-pub(crate) fn wait_readable(fd: &impl AsFd, timeout: Duration) -> io::Result<bool> {
+///
+/// # Errors
+/// What poll(2) answers; an interruption is not one.
+pub fn wait_readable(fd: &impl AsFd, timeout: Duration) -> io::Result<bool> {
     let deadline = Instant::now().checked_add(timeout);
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

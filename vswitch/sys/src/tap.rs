@@ -7,6 +7,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
+use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError};
 use crate::syscall::check;
 use crate::vnet::VNET_HDR_LEN;
@@ -16,6 +17,9 @@ const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 
 /// Most queues of one device (`MAX_TAP_QUEUES` in the kernel).
 const QUEUES_MAX: u16 = 256;
+
+/// Most pieces of one write (`UIO_MAXIOV` in the kernel).
+pub const PIECES_MAX: usize = 1024;
 
 /// What every device of ours is: Ethernet, no packet information, virtio-net headers.
 const KIND: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -56,7 +60,10 @@ pub enum TapError {
         /// What the kernel answered.
         source: io::Error,
     },
-    /// The namespace could not be entered.
+    /// The device could not be moved to its namespace.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The namespace could not be told.
     #[error(transparent)]
     Netns(#[from] NetnsError),
 }
@@ -117,22 +124,34 @@ impl Tap {
     /// Creates device `name` with `queues` queues, in `netns` or where the calling thread is.
     ///
     /// # Errors
-    /// A name that is none or is taken, queues out of 1 to 256, `/dev/net/tun` missing, no `CAP_NET_ADMIN` there.
+    /// A name that is none or is taken, queues out of 1 to 256, `/dev/net/tun` missing, no `CAP_NET_ADMIN` here or there.
     pub fn open(name: &str, queues: u16, netns: Option<&Netns>) -> Result<Self, TapError> {
+        check_name(name)?;
         if !(1..=QUEUES_MAX).contains(&queues) {
             return Err(TapError::BadQueues(queues));
         }
-        // The namespace of a device is that of the thread which opened /dev/net/tun, whoever attaches it later.
-        let attach =
-            || -> Result<Vec<_>, _> { (0..queues).map(|index| attach(name, queues > 1, index == 0)).collect() };
-        let queues = match netns {
-            Some(netns) => netns.run(attach)?,
-            None => attach(),
-        }?;
-        Self::set_up(name.to_owned(), queues)
+        // A descriptor of /dev/net/tun keeps the namespace alive in which it was opened. Opened over there, a container's
+        // namespace would never end while we hold its port. So the device is made here, under a name the kernel
+        // numbers, and moved once all queues are attached: they look for it here.
+        let first = attach(if netns.is_some() { "vswitch%d" } else { name }, queues > 1, true)?;
+        let (here, _) = first.attached().map_err(|source| system("inspect", name, source))?;
+        let mut all = vec![first];
+        for _ in 1..queues {
+            all.push(attach(&here, true, false)?);
+        }
+        if let Some(netns) = netns {
+            Netlink::open()?.hand_over(&here, netns, name).map_err(|error| match error.errno() {
+                Some(libc::EEXIST) => TapError::NameTaken(name.to_owned()),
+                _ => error.into(),
+            })?;
+        }
+        Self::set_up(name.to_owned(), all)
     }
 
     /// Takes over a queue that somebody else opened, for instance received over a socket.
+    ///
+    /// It keeps alive the namespace in which /dev/net/tun was opened for it. `IFF_NO_PI` is taken on trust: where the
+    /// kernel would tell it, it tells `IFF_NOFILTER`, the same bit.
     ///
     /// # Errors
     /// What is not a TAP device attached with `IFF_NO_PI | IFF_VNET_HDR`.
@@ -145,11 +164,7 @@ impl Tap {
         }
         let queue = TapQueue(file);
         let (name, flags) = queue.attached().map_err(|_| TapError::NotTap("not attached to a device"))?;
-        for (flag, what) in [
-            (libc::IFF_TAP, "IFF_TAP (it is a TUN device)"),
-            (libc::IFF_NO_PI, "IFF_NO_PI"),
-            (libc::IFF_VNET_HDR, "IFF_VNET_HDR"),
-        ] {
+        for (flag, what) in [(libc::IFF_TAP, "IFF_TAP (it is a TUN device)"), (libc::IFF_VNET_HDR, "IFF_VNET_HDR")] {
             if flags & flag == 0 {
                 return Err(TapError::WrongKind(name, what));
             }
@@ -219,11 +234,15 @@ impl TapQueue {
         (&self.0).write(frame)
     }
 
-    /// Writes one frame that lies in pieces, at most 1024 of them.
+    /// Writes one frame that lies in pieces, at most [`PIECES_MAX`] of them.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// As [`Self::write`]; EINVAL for more pieces.
     pub fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        // The standard library would write the first 1024: part of a frame, as if it were whole.
+        if pieces.len() > PIECES_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
         (&self.0).write_vectored(pieces)
     }
 
@@ -309,29 +328,15 @@ fn system(operation: &'static str, name: &str, source: io::Error) -> TapError {
     TapError::System { operation, name: name.to_owned(), source }
 }
 
-/// A request for device `name`, without flags yet.
-fn request(name: &str) -> Result<libc::ifreq, TapError> {
-    // '%' would make the kernel number the name; the rest is what its dev_valid_name refuses.
-    let usable = (1..=NAME_MAX).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && !name
-            .bytes()
-            .any(|byte| matches!(byte, 0 | b'/' | b':' | b'%') || byte.is_ascii_whitespace() || byte == 0x0b);
-    if !usable {
-        return Err(TapError::BadName(name.to_owned()));
-    }
-    // SAFETY: an ifreq is integers and bytes; all zero is one.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    for (room, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *room = libc::c_char::from_ne_bytes([byte]);
-    }
-    Ok(request)
+/// Refuses what the kernel would refuse or number.
+fn check_name(name: &str) -> Result<(), TapError> {
+    let odd = |byte: u8| matches!(byte, 0 | 0x0b | b'/' | b':' | b'%') || byte.is_ascii_whitespace();
+    let usable = (1..=NAME_MAX).contains(&name.len()) && name != "." && name != ".." && !name.bytes().any(odd);
+    if usable { Ok(()) } else { Err(TapError::BadName(name.to_owned())) }
 }
 
 /// Opens one queue: of a new device, or of the one that an earlier call has made.
 fn attach(name: &str, multi_queue: bool, new: bool) -> Result<TapQueue, TapError> {
-    let mut request = request(name)?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -342,6 +347,11 @@ fn attach(name: &str, multi_queue: bool, new: bool) -> Result<TapQueue, TapError
     let flags = KIND | if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 } | if new { libc::IFF_TUN_EXCL } else { 0 };
     #[allow(clippy::cast_possible_truncation, reason = "the kernel's 16 flag bits; IFF_TUN_EXCL is the sign bit")]
     let flags = flags as libc::c_short;
+    // SAFETY: an ifreq is integers and bytes; all zero is one.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (room, byte) in request.ifr_name[..NAME_MAX].iter_mut().zip(name.bytes()) {
+        *room = libc::c_char::from_ne_bytes([byte]);
+    }
     request.ifr_ifru.ifru_flags = flags;
     // SAFETY: the file is /dev/net/tun, for which TUNSETIFF reads and writes one ifreq; `request` is one, and its name
     // ends in a zero, being at most NAME_MAX bytes in a zeroed array.
@@ -378,10 +388,10 @@ mod tests {
     #[test]
     fn names() {
         for good in ["a", "eth0", "tap-0.1_x", "fifteen-bytes-x"] {
-            assert!(request(good).is_ok(), "{good}");
+            assert!(check_name(good).is_ok(), "{good}");
         }
         for bad in ["", "sixteen-bytes-xy", "a/b", "a:1", "a b", "tap%d", ".", "..", "a\0b", "a\tb"] {
-            let error = request(bad).unwrap_err();
+            let error = check_name(bad).unwrap_err();
             assert!(error.to_string().contains("1 to 15 bytes"), "{error}");
         }
     }

@@ -135,6 +135,19 @@ impl Netlink {
         self.set(index, LinkAttribute::NetNsFd(fd), format_args!("move interface {index} to another namespace"))
     }
 
+    /// Moves link `here` to another namespace, where it is called `there`, in one step.
+    ///
+    /// # Errors
+    /// EEXIST where that name is taken; the link may then be on either side, under its old name.
+    pub(crate) fn hand_over(&self, here: &str, netns: &Netns, there: &str) -> Result<(), NetlinkError> {
+        let operation = format_args!("move interface {here} to its namespace as {there}");
+        let link = self.link(here)?.ok_or_else(|| NetlinkError::bad(operation, "it is gone"))?;
+        let mut message = at(link.index);
+        message.attributes =
+            vec![LinkAttribute::NetNsFd(netns.as_fd().as_raw_fd()), LinkAttribute::IfName(there.to_owned())];
+        self.set_link(operation, message)
+    }
+
     /// Makes the link a port of bridge `master`, or of none.
     ///
     /// # Errors

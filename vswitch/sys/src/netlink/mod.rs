@@ -66,7 +66,7 @@ impl NetlinkError {
     }
 }
 
-/// A socket to the network settings of the namespace it was opened in.
+/// A socket to the network settings of the namespace it was opened in, which it keeps alive.
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
