@@ -1,4 +1,5 @@
 //! What the switch asks of rtnetlink, and what it gets.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "so a test fails")]
 
 mod common;
 

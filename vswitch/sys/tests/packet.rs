@@ -1,4 +1,5 @@
 //! Frames of one's own making, and captures of them.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "so a test fails")]
 
 mod common;
 

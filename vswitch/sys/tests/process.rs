@@ -1,6 +1,7 @@
 //! User namespaces and children that do not outlive their parent.
 //!
 //! The binary runs itself again: what it plays then stands in an environment variable.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "so a test fails")]
 
 mod common;
 
@@ -122,6 +123,7 @@ fn children_die() -> Result<(), Failed> {
     Ok(())
 }
 
+#[allow(clippy::zombie_processes, reason = "the point is to leave before the child")]
 fn parent() -> ExitCode {
     let mut command = role("child");
     let mut child = die_with_parent(command.stdin(Stdio::inherit()).stderr(Stdio::piped())).spawn().unwrap();

@@ -1,4 +1,5 @@
 //! What the switch believes of TAP devices.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "so a test fails")]
 #![allow(unsafe_code, reason = "asks the kernel what the crate itself never asks")]
 
 mod common;
