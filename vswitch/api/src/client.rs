@@ -167,3 +167,129 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reply::Flushed;
+    use crate::request::{FdbFilter, Query};
+    use crate::rpc::Code;
+    use std::os::unix::net::UnixListener;
+    use std::thread::JoinHandle;
+
+    const PATIENT: Duration = Duration::from_secs(60);
+    const HASTY: Duration = Duration::from_millis(20);
+
+    fn flush() -> Request {
+        Request::Flush(FdbFilter::default())
+    }
+
+    /// A client of a daemon that answers the first request with `answer` and then holds the connection until told to end.
+    fn pair(answer: &'static [u8], timeout: Duration) -> (Client, JoinHandle<()>) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let daemon = thread::spawn(move || {
+            let mut byte = [0];
+            while byte != *b"\n" {
+                theirs.read_exact(&mut byte).unwrap();
+            }
+            theirs.write_all(answer).unwrap();
+            // Until the client is gone.
+            let _ = theirs.read(&mut byte);
+        });
+        (Client::over(ours, timeout), daemon)
+    }
+
+    fn fails(answer: &'static [u8], timeout: Duration, limit: usize) -> ClientError {
+        let (client, daemon) = pair(answer, timeout);
+        let mut client = client.with_limit(limit);
+        let error = client.call::<Flushed>(&flush()).unwrap_err();
+        drop(client);
+        daemon.join().unwrap();
+        error
+    }
+
+    #[test]
+    fn an_answer_is_read() {
+        let (mut client, _daemon) = pair(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"flushed\":3}}\n", PATIENT);
+        assert_eq!(client.call::<Flushed>(&flush()).unwrap(), Flushed { flushed: 3 });
+    }
+
+    #[test]
+    fn a_refusal_is_told_apart() {
+        let answer = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":3,\"message\":\"no netns\"}}\n";
+        let error = fails(answer, PATIENT, 1000);
+        assert!(matches!(&error, ClientError::Refused(refusal) if refusal.code == Code::Host), "{error:?}");
+        assert_eq!(error.to_string(), "no netns");
+        let unread = b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32700,\"message\":\"too long\"}}\n";
+        assert!(matches!(fails(unread, PATIENT, 1000), ClientError::Refused(_)));
+    }
+
+    #[test]
+    fn what_is_no_answer() {
+        let table: [&[u8]; 6] = [
+            b"\n",
+            b"HTTP/1.1 400 Bad Request\n",
+            b"{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"flushed\":3}}\n",
+            b"{\"jsonrpc\":\"2.0\",\"id\":null,\"result\":{\"flushed\":3}}\n",
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"flushed\":\"x\"}}\n",
+            b"\xff\xfe\n",
+        ];
+        for answer in table {
+            let error = fails(answer, PATIENT, 1000);
+            assert!(matches!(error, ClientError::Garbage(_)), "{answer:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_end() {
+        assert!(matches!(fails(&[b'x'; 5000], PATIENT, 1000), ClientError::TooLong { limit: 1000 }));
+    }
+
+    #[test]
+    fn a_daemon_that_says_nothing() {
+        assert!(matches!(fails(b"", HASTY, 1000), ClientError::Timeout { .. }));
+        assert!(matches!(fails(b"{\"jsonrpc\"", HASTY, 1000), ClientError::Timeout { .. }));
+    }
+
+    #[test]
+    fn a_daemon_that_goes_away() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        let error = Client::over(ours, PATIENT).call::<Flushed>(&flush()).unwrap_err();
+        assert!(matches!(error, ClientError::Closed), "{error:?}");
+    }
+
+    #[test]
+    fn one_connection_serves_many_calls() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let daemon = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Both answers in one go: the second must wait for its call.
+            stream.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":[]}\n{\"jsonrpc\":\"2.0\",\"id\":2,").unwrap();
+            stream.write_all(b"\"result\":[]}\n").unwrap();
+            let mut asked = String::new();
+            stream.read_to_string(&mut asked).unwrap();
+            asked
+        });
+        let mut client = Client::connect(&path, PATIENT).unwrap();
+        for _ in 0..2 {
+            let none: Vec<crate::PortInfo> = client.call(&Query::PortList {}.into()).unwrap();
+            assert_eq!(none, []);
+        }
+        drop(client);
+        let line = |id| format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"port.list\",\"params\":{{}}}}\n");
+        assert_eq!(daemon.join().unwrap(), line(1) + &line(2));
+    }
+
+    #[test]
+    fn nobody_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let error = Client::connect(&path, PATIENT).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(matches!(Client::connect(&path, PATIENT), Err(ClientError::Connect { .. })));
+    }
+}

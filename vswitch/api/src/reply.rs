@@ -232,3 +232,65 @@ pub struct Status {
     /// The own VTEP.
     pub vtep: VtepInfo,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// The type that reads `value` and writes it back, with its fields in this order.
+    fn same<T: Serialize + serde::de::DeserializeOwned>(value: Value, fields: &[&str]) {
+        let read: T = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), value);
+        let text = serde_json::to_string(&read).unwrap();
+        let places: Vec<_> = fields.iter().map(|field| text.find(&format!("\"{field}\":"))).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{text}");
+        assert_eq!(value.as_object().unwrap().len(), fields.len(), "{text}");
+    }
+
+    const PORT: &[&str] =
+        &["name", "netns", "ifname", "mac", "addresses", "mtu", "mode", "vlan", "vlans", "native", "state", "offloads"];
+
+    #[test]
+    fn fields_are_those_promised() {
+        let access = json!({
+            "name": "web", "netns": "web", "ifname": "eth0", "mac": "02:00:00:00:00:01",
+            "addresses": ["10.0.0.2/24"], "mtu": 1450, "mode": "access", "vlan": 10, "vlans": [], "native": null,
+            "state": "up", "offloads": ["checksum", "tso4", "tso6", "tso_ecn", "uso"],
+        });
+        same::<PortInfo>(access, PORT);
+        let trunk = json!({
+            "name": "r", "netns": "pid:7", "ifname": "eth0", "mac": null, "addresses": [], "mtu": 1500,
+            "mode": "trunk", "vlan": null, "vlans": [10, 11], "native": 5, "state": "lost", "offloads": [],
+        });
+        same::<PortInfo>(trunk, PORT);
+
+        let fdb = &["mac", "vlan", "kind", "port", "remote", "age_s"];
+        let mac = "02:00:00:00:00:01";
+        let learned = json!({"mac": mac, "vlan": 1, "kind": "learned", "port": "a", "remote": null, "age_s": 12});
+        same::<FdbInfo>(learned, fdb);
+        let fixed = json!({"mac": mac, "vlan": 1, "kind": "static", "port": null, "remote": "fd00::1", "age_s": null});
+        same::<FdbInfo>(fixed, fdb);
+
+        let vlan =
+            json!({"vlan": 1, "vni": null, "name": "lab", "learning": true, "ports": ["a"], "peers": ["fd00::1"]});
+        same::<VlanInfo>(vlan, &["vlan", "vni", "name", "learning", "ports", "peers"]);
+
+        let stats = json!({
+            "port": "tunnel", "rx_frames": 1, "rx_bytes": 2, "tx_frames": 3, "tx_bytes": 4, "drops": {"too_big": 5},
+        });
+        same::<PortStats>(stats, &["port", "rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "drops"]);
+    }
+
+    #[test]
+    fn modes_and_kinds_follow_from_what_is_there() {
+        let trunk = PortMode::Trunk { vlans: "10-11".parse().unwrap(), native: Some(Vid::MIN) };
+        let ModeInfo { mode, vlan, vlans, native } = ModeInfo::from(&trunk);
+        assert_eq!((mode, vlan, vlans.len(), native), (ModeKind::Trunk, None, 2, Some(Vid::MIN)));
+
+        let mac = Mac::new([2, 0, 0, 0, 0, 1]).unwrap();
+        let remote = FdbTarget::Remote(IpAddr::from([192, 0, 2, 2]));
+        assert_eq!(FdbInfo::new(mac, Vid::MIN, remote.clone(), None).kind, FdbKind::Static);
+        assert_eq!(FdbInfo::new(mac, Vid::MIN, remote, Some(0)).kind, FdbKind::Learned);
+    }
+}

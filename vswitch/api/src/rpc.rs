@@ -182,3 +182,80 @@ fn line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     line.push(b'\n');
     Ok(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Change, FdbFilter, Query};
+
+    fn read(line: &str) -> Result<(Id, Request), (Id, Code, String)> {
+        read_request(line.as_bytes()).map_err(|(id, error)| (id, error.code, error.message))
+    }
+
+    #[test]
+    fn lines_that_are_requests() {
+        let table = [
+            (r#"{"jsonrpc":"2.0","id":1,"method":"status"}"#, Request::Query(Query::Status {})),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":{}}"#, Request::Query(Query::Status {})),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"stats","params":{}}"#, Request::Query(Query::Stats { port: None })),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"fdb.list"}"#, Request::Query(Query::FdbList(FdbFilter::default()))),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"fdb.flush"}"#, Request::Flush(FdbFilter::default())),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"vlan.del","params":{"vlan":7}}"#,
+                Request::Change(Change::VlanDel { vlan: "7".parse().unwrap() }),
+            ),
+        ];
+        for (line, request) in table {
+            assert_eq!(read(line), Ok((Id::Number(1), request.clone())), "{line}");
+            let written = write_request(Id::Text("x".to_owned()), &request).unwrap();
+            assert_eq!(written.iter().filter(|&&byte| byte == b'\n').count(), 1);
+            assert_eq!(read_request(&written).unwrap(), (Id::Text("x".to_owned()), request));
+        }
+    }
+
+    #[test]
+    fn lines_that_are_none() {
+        let table = [
+            ("", Id::Null, Code::Parse, "no JSON"),
+            ("{\"jsonrpc\"", Id::Null, Code::Parse, "no JSON"),
+            ("[]", Id::Null, Code::InvalidRequest, "jsonrpc"),
+            (r#"{"id":3}"#, Id::Number(3), Code::InvalidRequest, "jsonrpc"),
+            (r#"{"jsonrpc":"1.0","id":3,"method":"status"}"#, Id::Number(3), Code::InvalidRequest, "1.0"),
+            (r#"{"jsonrpc":"2.0","id":[],"method":"status"}"#, Id::Null, Code::InvalidRequest, "id"),
+            (r#"{"jsonrpc":"2.0","id":3,"method":"port.fly"}"#, Id::Number(3), Code::MethodNotFound, "port.add"),
+            (r#"{"jsonrpc":"2.0","id":3,"method":"port.show"}"#, Id::Number(3), Code::InvalidParams, "name"),
+            (r#"{"jsonrpc":"2.0","id":3,"method":"status","params":{"a":1}}"#, Id::Number(3), Code::InvalidParams, "a"),
+            (r#"{"jsonrpc":"2.0","id":3,"method":"status","params":[]}"#, Id::Number(3), Code::InvalidParams, "status"),
+            (
+                r#"{"jsonrpc":"2.0","id":3,"method":"vlan.del","params":{"vlan":7,"vni":8}}"#,
+                Id::Number(3),
+                Code::InvalidParams,
+                "vni",
+            ),
+        ];
+        for (line, id, code, part) in table {
+            let error = read(line).unwrap_err();
+            assert_eq!((&error.0, error.1), (&id, code), "{line}: {error:?}");
+            assert!(error.2.contains(part), "{line}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn answers_come_back() {
+        let refused = RpcError::new(Code::Conflict, "no");
+        let line = write_answer::<()>(Id::Number(1), Err(refused.clone())).unwrap();
+        assert_eq!(line, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":1,\"message\":\"no\"}}\n");
+        assert_eq!(read_answer(&line).unwrap(), (Id::Number(1), Err(refused)));
+        let line = write_answer(Id::Null, Ok([1, 2])).unwrap();
+        assert_eq!(read_answer(&line).unwrap(), (Id::Null, Ok(serde_json::json!([1, 2]))));
+        assert!(read_answer(b"{}").is_err());
+    }
+
+    #[test]
+    fn codes_have_one_number_each() {
+        for (code, number) in CODES {
+            assert_eq!((i64::from(code), Code::from(number)), (number, code));
+        }
+        assert_eq!(i64::from(Code::from(99)), 99);
+    }
+}

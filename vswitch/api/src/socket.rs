@@ -27,3 +27,24 @@ fn choose(given: Option<PathBuf>, variable: Option<OsString>, uid: u32, runtime:
     let runtime = runtime.filter(said).map_or_else(|| PathBuf::from(format!("/run/user/{uid}")), PathBuf::from);
     runtime.join("vswitch/vswitch.sock")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_that_is_said_counts() {
+        let table = [
+            (Some("/a"), Some("/b"), 0, Some("/run/user/7"), "/a"),
+            (None, Some("/b"), 0, Some("/run/user/7"), "/b"),
+            (None, Some(""), 0, None, SYSTEM),
+            (None, None, 0, Some("/run/user/7"), SYSTEM),
+            (None, None, 7, Some("/tmp/run"), "/tmp/run/vswitch/vswitch.sock"),
+            (None, None, 7, None, "/run/user/7/vswitch/vswitch.sock"),
+        ];
+        for (given, variable, uid, runtime, expected) in table {
+            let path = choose(given.map(PathBuf::from), variable.map(OsString::from), uid, runtime.map(OsString::from));
+            assert_eq!(path, PathBuf::from(expected));
+        }
+    }
+}

@@ -87,3 +87,6 @@ impl Refusal {
         if self.is_not_found() { Code::NotFound } else { Code::Conflict }
     }
 }
+
+#[cfg(test)]
+mod tests;

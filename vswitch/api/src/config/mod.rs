@@ -36,3 +36,6 @@ fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) 
     }
     deserializer.deserialize_any(List(PhantomData))
 }
+
+#[cfg(test)]
+mod tests;

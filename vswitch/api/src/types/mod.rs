@@ -77,3 +77,6 @@ pub enum BadValue {
     #[error("address {0} is {1}, which no interface can have: write a host's address, like 10.0.0.2/24")]
     NotHost(ipnet::IpNet, &'static str),
 }
+
+#[cfg(test)]
+mod tests;
