@@ -1,0 +1,95 @@
+//! Datagrams in: what a received train holds, each datagram checked in the order of its headers.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use vswitch_core::wire::vlan::ETHERTYPE;
+use vswitch_core::{PortId, VlanId};
+
+use crate::ecn;
+use crate::header::{HEADER_LEN, Vni, parse};
+use crate::inner::{ETHERNET_LEN, MACS_LEN};
+use crate::remotes::Directory;
+
+vswitch_core::drop_reasons! {
+    /// Why a received datagram is dropped.
+    pub enum DecapDrop {
+        /// The datagram is too short for a VXLAN header and an Ethernet header.
+        VxlanTruncated => "vxlan_truncated",
+        /// The VXLAN header does not have the I flag set.
+        VxlanFlags => "vxlan_flags",
+        /// No VLAN here is carried in that VXLAN network.
+        UnknownVni => "unknown_vni",
+        /// The sender is not among the remotes of that VLAN.
+        UnknownVtep => "unknown_vtep",
+        /// The frame inside has a VLAN tag, which VXLAN does not carry (RFC 7348 6.1).
+        InnerTag => "inner_tag",
+        /// The underlay marked congestion on a packet whose ends do not understand the mark (RFC 6040 4.2).
+        EcnCe => "ecn_ce",
+        /// A UDP super-frame that nobody cut: where its datagrams end is lost.
+        Uncut => "uncut_super_frame",
+    }
+}
+
+/// Datagrams received in one go, as `UDP_GRO` hands them over.
+#[derive(Debug)]
+pub struct DatagramTrain<'a> {
+    /// All datagrams, one behind the other.
+    pub bytes: &'a mut [u8],
+    /// Bytes of each but the last, which may be shorter.
+    pub stride: usize,
+    /// The outer source address.
+    pub from: IpAddr,
+    /// The outer TOS octet or traffic class.
+    pub tos: u8,
+}
+
+/// A frame taken out of its datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// Where the frame lies in the train's bytes.
+    pub range: Range<usize>,
+    /// Its VLAN.
+    pub vlan: VlanId,
+    /// The switch's port that stands for its sender.
+    pub remote: PortId,
+}
+
+/// Takes the frames out of a train, in order; `each` gets the train's bytes with every frame, or the reason why a
+/// datagram was dropped. A congestion mark is carried over to the frame, in place.
+pub fn decap(
+    train: &mut DatagramTrain<'_>,
+    directory: &Directory,
+    mut each: impl FnMut(&[u8], Result<Inner, DecapDrop>),
+) {
+    let stride = if train.stride == 0 { train.bytes.len() } else { train.stride };
+    // Datagrams of a train mostly belong to one network: it is looked up once.
+    let mut last: Option<(Vni, (VlanId, PortId))> = None;
+    let mut at = 0_usize;
+    // An empty datagram is one too.
+    loop {
+        let end = train.bytes.len().min(at.saturating_add(stride));
+        let frame = at + HEADER_LEN..end;
+        let inner = parse(&train.bytes[at..end]).and_then(|vni| {
+            let (vlan, remote) = match last {
+                Some((known, sender)) if known == vni => sender,
+                _ => directory.admit(vni, train.from)?,
+            };
+            last = Some((vni, (vlan, remote)));
+            let bytes = &mut train.bytes[frame.clone()];
+            if bytes.len() < ETHERNET_LEN {
+                return Err(DecapDrop::VxlanTruncated);
+            }
+            if bytes[MACS_LEN..ETHERNET_LEN] == ETHERTYPE {
+                return Err(DecapDrop::InnerTag);
+            }
+            ecn::decapsulate(bytes, train.tos).map_err(|ecn::Congested| DecapDrop::EcnCe)?;
+            Ok(Inner { range: frame, vlan, remote })
+        });
+        each(train.bytes, inner);
+        at = end;
+        if at >= train.bytes.len() {
+            return;
+        }
+    }
+}

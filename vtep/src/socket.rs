@@ -1,0 +1,276 @@
+//! The tunnel's sockets: one to receive on the VXLAN port, and a lane for each source port to send from.
+//!
+//! A pool of bound sockets is the cheap way to many source ports: only a socket's own port goes with `UDP_SEGMENT`.
+
+use std::hash::BuildHasher;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+
+use foldhash::fast::FixedState;
+use thiserror::Error;
+use vswitch_core::Frame;
+use vswitch_sys::udp::{self, Inbox, UdpEndpoint, UdpError, UdpOptions};
+
+use crate::encap::{Piece, Train, Trains};
+
+/// Source ports, by RFC 6335 free for any use (RFC 7348 section 5).
+const FIRST_PORT: u16 = 49_152;
+const PORTS: u16 = 16_384;
+
+/// How a tunnel is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelOptions {
+    /// The VTEP's own address.
+    pub local: IpAddr,
+    /// The UDP port of VXLAN: 4789 (IANA).
+    pub port: u16,
+    /// Source ports to spread flows over, at least one.
+    pub lanes: usize,
+    /// Let other sockets of this user share the receive port: one tunnel for each worker.
+    pub reuse_port: bool,
+    /// Bytes of the receive queue.
+    pub receive_buffer: Option<usize>,
+    /// Bytes of each lane's send queue.
+    pub send_buffer: Option<usize>,
+}
+
+/// Why a tunnel could not be opened.
+#[derive(Debug, Error)]
+pub enum TunnelError {
+    /// The receive port.
+    #[error("cannot receive VXLAN: {0}")]
+    Receive(#[source] UdpError),
+    /// A source port.
+    #[error("cannot send VXLAN: {0}")]
+    Lane(#[source] UdpError),
+    /// All source ports are taken.
+    #[error("only {found} of {wanted} source ports in 49152-65535 are free on {local}: ask for fewer lanes")]
+    Ports {
+        /// Lanes asked for.
+        wanted: usize,
+        /// Ports found.
+        found: usize,
+        /// The address.
+        local: IpAddr,
+    },
+}
+
+vswitch_core::drop_reasons! {
+    /// Why datagrams did not leave.
+    pub enum SendDrop {
+        /// The underlay's path to the remote carries less than its device: the kernel knows a smaller MTU.
+        PathMtu => "path_mtu",
+        /// The underlay's queue is full.
+        QueueFull => "underlay_queue_full",
+        /// There is no route to the remote, or its network does not answer.
+        Unreachable => "underlay_unreachable",
+        /// The kernel refused for another reason.
+        Refused => "underlay_refused",
+    }
+}
+
+/// What a flush did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Datagrams sent.
+    pub datagrams: usize,
+    /// Bytes of them, without the outer headers.
+    pub bytes: usize,
+    /// Datagrams that did not leave, by [`SendDrop::index`].
+    pub dropped: [usize; SendDrop::ALL.len()],
+    /// The underlay device cannot checksum, so it refused trains. From now on datagrams leave one by one. Said once.
+    pub trains_refused: bool,
+}
+
+/// A VTEP's sockets.
+#[derive(Debug)]
+pub struct Tunnel {
+    receive: UdpEndpoint,
+    lanes: Vec<UdpEndpoint>,
+    /// Whether trains leave whole.
+    trains: bool,
+    // Empty between flushes: their memory is kept.
+    slices: Vec<IoSlice<'static>>,
+    ends: Vec<usize>,
+    batch: Vec<udp::Train<'static>>,
+}
+
+impl Tunnel {
+    /// Opens the sockets in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// The address is not on this host, or a port is taken.
+    pub fn open(options: &TunnelOptions) -> Result<Self, TunnelError> {
+        let receive = UdpOptions {
+            reuse_port: options.reuse_port,
+            gro: true,
+            send_only: false,
+            receive_buffer: options.receive_buffer,
+            send_buffer: None,
+        };
+        let local = SocketAddr::new(options.local, options.port);
+        let receive = UdpEndpoint::open(local, &receive).map_err(TunnelError::Receive)?;
+        Ok(Self {
+            receive,
+            lanes: open_lanes(options)?,
+            trains: udp::probe_gso(),
+            slices: Vec::new(),
+            ends: Vec::new(),
+            batch: Vec::new(),
+        })
+    }
+
+    /// The receive socket, to wait on.
+    #[must_use]
+    pub const fn endpoint(&self) -> &UdpEndpoint {
+        &self.receive
+    }
+
+    /// How many lanes there are: as many as its [`Trains`] need.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Receives what is there; returns how many slots of `inbox` were filled.
+    ///
+    /// # Errors
+    /// What the kernel answers, but for "nothing is there".
+    pub fn recv(&mut self, inbox: &mut Inbox) -> io::Result<usize> {
+        self.receive.recv(inbox)
+    }
+
+    /// Sends `trains`, whose payload lies in `frames`, and clears them. `failed` hears of every frame of which a part
+    /// did not leave, so that its sender can be told.
+    pub fn flush(&mut self, trains: &mut Trains, frames: &[Frame], mut failed: impl FnMut(SendDrop, usize)) -> Flushed {
+        let mut flushed = Flushed::default();
+        for (lane, endpoint) in self.lanes.iter_mut().enumerate() {
+            let mut waiting = trains.lane(lane);
+            while !waiting.is_empty() {
+                let buffers = (&mut self.slices, &mut self.ends, &mut self.batch);
+                let left = if self.trains {
+                    let whole = waiting.iter().map(|train| (train, trains.pieces(lane, train), train.count));
+                    send(endpoint, buffers, trains, frames, whole, &mut flushed, &mut failed)
+                } else {
+                    let single = waiting.iter().flat_map(|train| {
+                        let pieces = trains.pieces(lane, train);
+                        // Every datagram begins with the one head it has.
+                        pieces.chunk_by(|_, next| !matches!(next, Piece::Head { .. })).map(move |one| (train, one, 1))
+                    });
+                    send(endpoint, buffers, trains, frames, single, &mut flushed, &mut failed)
+                };
+                // Trains are refused for good: what is left goes one by one.
+                if left > 0 {
+                    self.trains = false;
+                    flushed.trains_refused = true;
+                }
+                waiting = &waiting[waiting.len() - left..];
+            }
+        }
+        trains.clear();
+        flushed
+    }
+}
+
+/// Sends what `list` names; returns how many at its end are left because the device takes no trains.
+fn send<'a>(
+    endpoint: &mut UdpEndpoint,
+    (slices, ends, batch): (&mut Vec<IoSlice<'static>>, &mut Vec<usize>, &mut Vec<udp::Train<'static>>),
+    trains: &'a Trains,
+    frames: &'a [Frame],
+    list: impl Iterator<Item = (&'a Train, &'a [Piece], usize)> + Clone,
+    flushed: &mut Flushed,
+    failed: &mut impl FnMut(SendDrop, usize),
+) -> usize {
+    let mut bytes = recycle(std::mem::take(slices));
+    ends.clear();
+    for (_, pieces, _) in list.clone() {
+        bytes.extend(pieces.iter().map(|&piece| trains.resolve(piece, frames)));
+        ends.push(bytes.len());
+    }
+    let mut messages = recycle(std::mem::take(batch));
+    let mut from = 0;
+    for ((train, _, count), &end) in list.clone().zip(ends.iter()) {
+        let segment = train.segment().filter(|_| count > 1);
+        messages.push(udp::Train { to: train.to, tos: train.tos, segment, slices: &bytes[from..end] });
+        from = end;
+    }
+
+    let mut rest = list;
+    let mut next = 0;
+    let mut left = 0;
+    while next < messages.len() {
+        let udp::Sent { sent, error } = endpoint.send(&messages[next..]);
+        for (_, pieces, count) in rest.by_ref().take(sent) {
+            flushed.datagrams += count;
+            flushed.bytes += pieces.iter().map(Piece::len).sum::<usize>();
+        }
+        next += sent;
+        let Some(error) = error else { break };
+        if udp::is_gso_refused(&error) && messages.get(next).is_some_and(|message| message.segment.is_some()) {
+            left = messages.len() - next;
+            break;
+        }
+        let reason = reason(&error);
+        // A full queue is full for what follows too.
+        let lost = if reason == SendDrop::QueueFull { messages.len() - next } else { 1 };
+        for (_, pieces, count) in rest.by_ref().take(lost) {
+            flushed.dropped[reason.index()] += count;
+            report(pieces, |frame| failed(reason, frame));
+        }
+        next += lost;
+    }
+    *batch = recycle(messages);
+    *slices = recycle(bytes);
+    left
+}
+
+/// Names every frame of a train once.
+fn report(pieces: &[Piece], mut each: impl FnMut(usize)) {
+    let mut last = None;
+    for piece in pieces {
+        if let &Piece::Payload { frame, .. } = piece
+            && last != Some(frame)
+        {
+            last = Some(frame);
+            each(frame);
+        }
+    }
+}
+
+fn reason(error: &io::Error) -> SendDrop {
+    match error.raw_os_error() {
+        // EINVAL: a segment size above the path's MTU (udp_send_skb).
+        Some(libc::EMSGSIZE | libc::EINVAL) => SendDrop::PathMtu,
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => SendDrop::QueueFull,
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::ECONNREFUSED) => SendDrop::Unreachable,
+        _ => SendDrop::Refused,
+    }
+}
+
+/// An empty vector with the memory of `used`, for values with another lifetime: collecting in place keeps it.
+fn recycle<A, B>(mut used: Vec<A>) -> Vec<B> {
+    used.clear();
+    used.into_iter().filter_map(|_| None).collect()
+}
+
+fn open_lanes(options: &TunnelOptions) -> Result<Vec<UdpEndpoint>, TunnelError> {
+    let setup = UdpOptions { send_only: true, send_buffer: options.send_buffer, ..UdpOptions::default() };
+    let wanted = options.lanes.clamp(1, usize::from(PORTS));
+    let mut lanes = Vec::with_capacity(wanted);
+    // Spread over the range, from a place that depends on the address; an odd step meets every port once.
+    let first = FixedState::with_seed(0).hash_one(options.local) % u64::from(PORTS);
+    for turn in 0..u64::from(PORTS) {
+        let place = (first + turn * 0x1f35) % u64::from(PORTS);
+        let port = FIRST_PORT + u16::try_from(place).unwrap_or(0);
+        match UdpEndpoint::open(SocketAddr::new(options.local, port), &setup) {
+            Ok(lane) => lanes.push(lane),
+            Err(UdpError::InUse(_)) => continue,
+            Err(error) => return Err(TunnelError::Lane(error)),
+        }
+        if lanes.len() == wanted {
+            return Ok(lanes);
+        }
+    }
+    Err(TunnelError::Ports { wanted, found: lanes.len(), local: options.local })
+}
