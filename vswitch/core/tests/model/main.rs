@@ -1,0 +1,225 @@
+//! The switch against a naive model of it: under random operations both must agree on every verdict, every address
+//! and every counter.
+#![allow(unreachable_pub, reason = "a test has no outside")]
+#![allow(clippy::unwrap_used, reason = "a test may stop where it finds itself wrong")]
+
+mod naive;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use vswitch_core::switch::FdbKind;
+use vswitch_core::{Egress, Instant, Limits, MacAddr, PortId, PortMode, Switch, Tag, Verdict, VlanId, VlanSet};
+
+use naive::{Naive, Outcome};
+
+/// Stamps are kept to this many nanoseconds. Time moves in whole ones, so that both sides round alike.
+const TICK: Duration = Duration::from_nanos(1 << 17);
+const PORTS: u16 = 6;
+const VLANS: u16 = 3;
+
+type Header = (MacAddr, MacAddr, Option<u16>);
+
+#[derive(Clone, Debug)]
+enum Op {
+    Local(u16, Header),
+    Remote(u16, VlanId, Header),
+    /// A frame cut to this length.
+    Cut(u16, usize),
+    Wait(u32),
+    SetPort(u16, PortMode),
+    RemovePort(u16),
+    SetAgeing(Option<Duration>),
+    SetLearning(VlanId, bool),
+    AddStatic(VlanId, MacAddr, u16),
+    Remove(VlanId, MacAddr),
+    Flush(Option<VlanId>, Option<u16>),
+}
+
+fn vlan() -> impl Strategy<Value = VlanId> {
+    (1..=VLANS).prop_map(|vid| VlanId::new(vid).unwrap())
+}
+
+fn port() -> impl Strategy<Value = u16> {
+    0..PORTS
+}
+
+fn vlans() -> impl Strategy<Value = VlanSet> {
+    vec(vlan(), 0..=3).prop_map(|vlans| vlans.into_iter().collect())
+}
+
+fn mode() -> impl Strategy<Value = PortMode> {
+    prop_oneof![
+        vlan().prop_map(PortMode::Access),
+        (vlans(), proptest::option::of(vlan())).prop_map(|(vlans, native)| PortMode::Trunk { vlans, native }),
+        vlans().prop_map(|vlans| PortMode::Remote { vlans }),
+    ]
+}
+
+fn station() -> impl Strategy<Value = MacAddr> {
+    (0..10_u64).prop_map(|n| MacAddr::from_u64(0x0200_0000_0000 | n))
+}
+
+fn mac() -> impl Strategy<Value = MacAddr> {
+    let special = [[0; 6], [0xff; 6], [1, 0x80, 0xc2, 0, 0, 3], [1, 0x80, 0xc2, 0, 0, 0x14], [0x33, 0x33, 0, 0, 0, 1]];
+    prop_oneof![9 => station(), 1 => select(special.map(MacAddr).to_vec())]
+}
+
+fn header() -> impl Strategy<Value = Header> {
+    let vid = prop_oneof![8 => 0..=VLANS + 1, 1 => Just(4095_u16)];
+    let tag = proptest::option::of((vid, 0..16_u16).prop_map(|(vid, priority)| priority << 12 | vid));
+    (mac(), mac(), tag)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let untagged = (mac(), mac(), proptest::option::weighted(0.1, 0..5_u16));
+    prop_oneof![
+        30 => (port(), header()).prop_map(|(port, header)| Op::Local(port, header)),
+        15 => (port(), vlan(), untagged).prop_map(|(port, vlan, header)| Op::Remote(port, vlan, header)),
+        1 => (port(), 0..18_usize).prop_map(|(port, len)| Op::Cut(port, len)),
+        8 => (0..100_000_u32).prop_map(Op::Wait),
+        4 => (port(), mode()).prop_map(|(port, mode)| Op::SetPort(port, mode)),
+        1 => port().prop_map(Op::RemovePort),
+        1 => select(vec![None, Some(Duration::from_secs(300)), Some(TICK * 20_000), Some(TICK)]).prop_map(Op::SetAgeing),
+        1 => (vlan(), any::<bool>()).prop_map(|(vlan, learning)| Op::SetLearning(vlan, learning)),
+        3 => (vlan(), mac(), port()).prop_map(|(vlan, mac, port)| Op::AddStatic(vlan, mac, port)),
+        2 => (vlan(), station()).prop_map(|(vlan, mac)| Op::Remove(vlan, mac)),
+        1 => (proptest::option::of(vlan()), proptest::option::of(port())).prop_map(|(vlan, port)| Op::Flush(vlan, port)),
+    ]
+}
+
+fn bytes((to, from, tag): Header) -> Vec<u8> {
+    let mut bytes = [to.0, from.0].concat();
+    if let Some(bits) = tag {
+        bytes.extend([0x81, 0x00]);
+        bytes.extend(bits.to_be_bytes());
+    }
+    bytes.extend([0x08, 0x00]);
+    bytes
+}
+
+fn outcome(switch: &Switch, verdict: Verdict) -> Outcome {
+    let way = |egress: Egress| (egress.port.get(), egress.tag.map(Tag::bits));
+    match verdict {
+        Verdict::Unicast(egress) => Ok(BTreeMap::from([way(egress)])),
+        Verdict::Flood(flood) => Ok(switch.flood_targets(&flood).map(way).collect()),
+        Verdict::Drop(reason) => Err(reason.name()),
+    }
+}
+
+/// Carries `op` out on both and compares what they answer.
+fn step(real: &mut Switch, naive: &mut Naive, now: &mut Instant, op: Op) -> Result<(), TestCaseError> {
+    match op {
+        Op::Local(port, header) => {
+            let verdict = real.ingress(*now, PortId::new(port), &bytes(header));
+            prop_assert_eq!(outcome(real, verdict), naive.ingress(*now, port, None, header));
+        }
+        Op::Remote(port, vlan, header) => {
+            let verdict = real.ingress_remote(*now, PortId::new(port), vlan, &bytes(header));
+            prop_assert_eq!(outcome(real, verdict), naive.ingress(*now, port, Some(vlan), header));
+        }
+        Op::Cut(port, len) => {
+            let whole = bytes((MacAddr::BROADCAST, MacAddr::from_u64(0x0200_0000_0001), Some(1)));
+            let verdict = real.ingress(*now, PortId::new(port), &whole[..len.min(17)]);
+            let local = naive.ports.get(&port).is_some_and(|mode| !matches!(mode, PortMode::Remote { .. }));
+            prop_assert_eq!(outcome(real, verdict), Err(if local { "truncated" } else { "unknown_port" }));
+        }
+        Op::Wait(ticks) => {
+            *now = *now + TICK * ticks;
+            while real.poll_timeout().is_some_and(|deadline| deadline <= *now) {
+                real.handle_timeout(*now);
+            }
+            naive.expire(*now);
+        }
+        Op::SetPort(port, mode) => {
+            real.add_port(PortId::new(port), mode.clone());
+            naive.set_port(port, mode);
+        }
+        Op::RemovePort(port) => {
+            prop_assert_eq!(real.remove_port(PortId::new(port)), naive.ports.contains_key(&port));
+            naive.remove_port(port);
+        }
+        Op::SetAgeing(ageing) => {
+            real.set_ageing(ageing);
+            naive.ageing = ageing;
+        }
+        Op::SetLearning(vlan, learning) => {
+            real.set_learning(vlan, learning);
+            if learning {
+                naive.unlearned.remove(&vlan)
+            } else {
+                naive.unlearned.insert(vlan)
+            };
+        }
+        Op::AddStatic(vlan, mac, port) => {
+            let added = real.fdb_add_static(vlan, mac, PortId::new(port));
+            prop_assert_eq!(added.is_ok(), naive.add_static(vlan, mac, port), "{:?}", added);
+        }
+        Op::Remove(vlan, mac) => {
+            let known = naive.fdb.iter().position(|known| known.vlan == vlan && known.mac == mac);
+            prop_assert_eq!(real.fdb_remove(vlan, mac).is_some(), known.is_some());
+            known.map(|place| naive.fdb.remove(place));
+        }
+        Op::Flush(vlan, port) => {
+            let flushed = real.fdb_flush(vlan, port.map(PortId::new));
+            prop_assert_eq!(usize::try_from(flushed).unwrap(), naive.flush(vlan, port));
+        }
+    }
+    compare_state(real, naive)
+}
+
+fn compare_state(real: &Switch, naive: &Naive) -> Result<(), TestCaseError> {
+    let mut have: Vec<_> = real
+        .fdb_entries()
+        .map(|entry| {
+            let seen = match entry.kind {
+                FdbKind::Static => None,
+                FdbKind::Learned { last_seen } => Some(last_seen),
+            };
+            (entry.vlan, entry.mac, entry.port.get(), seen)
+        })
+        .collect();
+    let mut want: Vec<_> = naive.fdb.iter().map(|known| (known.vlan, known.mac, known.port, known.seen)).collect();
+    have.sort();
+    want.sort();
+    prop_assert_eq!(have, want);
+    prop_assert_eq!(real.counters(), &naive.counters);
+    if let Some(deadline) = naive.deadline() {
+        prop_assert!(real.poll_timeout().is_some_and(|early| early <= deadline), "an address would age late");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_on_every_verdict(
+        entries in 0..16_u32,
+        per_port in 0..8_u32,
+        seed: u64,
+        modes in vec(mode(), usize::from(PORTS)),
+        ops in vec(op(), 1..250),
+    ) {
+        let limits = Limits { entries, per_port };
+        let mut real = Switch::new(limits, seed);
+        let mut naive = Naive {
+            limits,
+            ageing: Some(Duration::from_secs(300)),
+            ports: BTreeMap::new(),
+            unlearned: Default::default(),
+            fdb: Vec::new(),
+            counters: Default::default(),
+        };
+        let mut now = Instant::from_nanos(0) + TICK * 1000;
+        for (port, mode) in (0..).zip(modes) {
+            step(&mut real, &mut naive, &mut now, Op::SetPort(port, mode))?;
+        }
+        for op in ops {
+            step(&mut real, &mut naive, &mut now, op)?;
+        }
+    }
+}
