@@ -1,2 +1,91 @@
-//! Glue.
-fn main() {}
+//! `vswitchd`: ties the switch, the kernel and the user together. Everything a frame meets is in the crates it uses.
+
+mod args;
+mod control;
+mod counters;
+mod drops;
+mod host;
+mod network;
+mod port;
+mod store;
+mod too_big;
+mod worker;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tracing_subscriber::EnvFilter;
+use vswitch_api::Desired;
+
+use crate::args::{Args, Run};
+use crate::control::{Control, Server};
+use crate::host::Underlay;
+use crate::port::tunnel::TunnelPort;
+use crate::store::Store;
+use crate::worker::{Datapath, WorkerHandle};
+
+fn main() -> ExitCode {
+    let run = match Args::parse().resolve() {
+        Ok(run) => run,
+        Err(error) => {
+            eprintln!("vswitchd: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match daemon(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vswitchd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
+    let filter = EnvFilter::try_new(&run.log)
+        .map_err(|error| format!("--log {:?}: {error}; say error, warn, info, debug or trace", run.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let signal = termination()?; // before any thread starts, so that all of them leave the signals to it
+    let mut server = Server::bind(&run.socket, signal)?;
+    let store = Store::open(&run.state_dir)?;
+    let desired = desired(&run, &store)?;
+    let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
+    let tunnel = underlay.map(|underlay| TunnelPort::open(underlay, run.vtep_port)).transpose()?;
+    let worker = WorkerHandle::start(Datapath::new(tunnel, seed()))?;
+    let mut control = Control::start(desired, underlay, run.vtep_port, store, worker)?;
+    tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");
+    control.serve(&mut server)?;
+    tracing::info!("ending: a signal came");
+    Ok(())
+}
+
+/// What to start with: what was last acknowledged, else what the config file says.
+fn desired(run: &Run, store: &Store) -> Result<Desired, store::StoreError> {
+    let stored: Option<Desired> = store.load()?;
+    let ageing = run.config.as_ref().and_then(|config| config.settings.ageing);
+    let desired = match (stored, &run.config) {
+        (Some(stored), _) => stored,
+        (None, Some(config)) => config.desired.clone(),
+        (None, None) => Desired::default(),
+    };
+    Ok(match ageing {
+        Some(ageing) => desired.with_ageing(ageing),
+        None => desired,
+    })
+}
+
+/// Randomness that a container cannot foresee; std seeds its maps from the kernel's.
+fn seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+/// A descriptor that becomes readable when SIGINT or SIGTERM comes.
+fn termination() -> nix::Result<OwnedFd> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Into::into)
+}

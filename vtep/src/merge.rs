@@ -304,6 +304,11 @@ impl Inbound {
         &self.tail
     }
 
+    /// The head, to put headers before it, and the pieces of payload that follow it.
+    pub fn parts(&mut self) -> (&mut Frame, &[Tail]) {
+        (&mut self.head, &self.tail)
+    }
+
     /// Bytes of head and tail.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,5 +1,6 @@
 //! Routes: what `ip route` does.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -27,29 +28,62 @@ pub struct Route {
     pub local: bool,
 }
 
+/// A route in words.
+struct Way {
+    dst: Option<IpNet>,
+    gateway: Option<IpAddr>,
+    index: u32,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.dst {
+            Some(dst) => write!(f, "the route to {dst}")?,
+            None => f.write_str("the default route")?,
+        }
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        write!(f, " by interface {}", self.index)
+    }
+}
+
+fn message(dst: Option<IpNet>, gateway: Option<IpAddr>, index: u32) -> RouteMessage {
+    let ip = dst.map(|dst| dst.addr()).or(gateway).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ip);
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+    if let Some(dst) = dst {
+        message.header.destination_prefix_length = dst.prefix_len();
+        message.attributes.push(RouteAttribute::Destination(dst.network().into()));
+    }
+    message.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+    message.attributes.push(RouteAttribute::Oif(index));
+    message
+}
+
 impl Netlink {
     /// Adds a route to `dst` (`None`: everything, of IPv4 where no gateway says otherwise) by link `index`.
     ///
     /// # Errors
     /// EEXIST where there is one, ENETUNREACH where the gateway is not on the link.
     pub fn add_route(&self, dst: Option<IpNet>, gateway: Option<IpAddr>, index: u32) -> Result<(), NetlinkError> {
-        let ip = dst.map(|dst| dst.addr()).or(gateway).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let mut message = RouteMessage::default();
-        message.header.address_family = family(ip);
-        message.header.table = RouteHeader::RT_TABLE_MAIN;
-        message.header.protocol = RouteProtocol::Static;
-        message.header.kind = RouteType::Unicast;
-        message.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
-        if let Some(dst) = dst {
-            message.header.destination_prefix_length = dst.prefix_len();
-            message.attributes.push(RouteAttribute::Destination(dst.network().into()));
-        }
-        message.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
-        message.attributes.push(RouteAttribute::Oif(index));
-        let to = dst.map_or_else(|| "everywhere".to_owned(), |dst| dst.to_string());
-        let via = gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
-        let operation = format_args!("add a route to {to}{via} by interface {index}");
+        let operation = format_args!("add {}", Way { dst, gateway, index });
+        let message = message(dst, gateway, index);
         self.change(operation, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Removes the route that [`Self::add_route`] added.
+    ///
+    /// # Errors
+    /// ESRCH where there is none.
+    pub fn delete_route(&self, dst: Option<IpNet>, gateway: Option<IpAddr>, index: u32) -> Result<(), NetlinkError> {
+        let operation = format_args!("remove {}", Way { dst, gateway, index });
+        let message = message(dst, gateway, index);
+        self.change(operation, RouteNetlinkMessage::DelRoute(message), 0)
     }
 
     /// How a packet to `ip` would leave.

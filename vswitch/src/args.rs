@@ -1,0 +1,143 @@
+//! How the daemon is told to run: the command line, then the config file, then defaults.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use thiserror::Error;
+use vswitch_api::{Config, socket};
+
+/// VXLAN's port (RFC 7348 8).
+const VXLAN_PORT: u16 = 4789;
+
+/// The daemon of a userspace virtual switch: connects containers on this host, and over VXLAN those on others.
+#[derive(Debug, Parser)]
+#[command(name = "vswitchd", version)]
+pub(crate) struct Args {
+    /// A TOML file with these settings (as `vtep-ip = "192.0.2.1"`) and with [[vlan]], [[port]], [[peer]], [[fdb]] tables
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen for vsctl [default: $VSWITCH_SOCKET, else /run/vswitch/vswitch.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Where to keep what vsctl sets, over restarts [default: /var/lib/vswitch; without root ~/.local/state/vswitch]
+    #[arg(long, value_name = "PATH")]
+    state_dir: Option<PathBuf>,
+    /// The address of this host on the underlay; without it there is no VXLAN
+    #[arg(long, value_name = "IP")]
+    vtep_ip: Option<IpAddr>,
+    /// The UDP port of VXLAN, here and at every peer [default: 4789]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    vtep_port: Option<u16>,
+    /// Threads that move frames; this version runs 1 [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1))]
+    workers: Option<u16>,
+    /// What to log: error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+/// How the daemon runs.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) socket: PathBuf,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) vtep_ip: Option<IpAddr>,
+    pub(crate) vtep_port: u16,
+    pub(crate) log: String,
+    pub(crate) config: Option<Config>,
+}
+
+/// Why it cannot run so.
+#[derive(Debug, Error)]
+pub(crate) enum ArgsError {
+    #[error("cannot read the config file {}: {error}", .path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error("the config file {} is wrong: {error}", .path.display())]
+    Syntax { path: PathBuf, error: Box<toml::de::Error> },
+    #[error("workers = {0} in the config file: this version runs 1")]
+    Workers(usize),
+}
+
+impl Args {
+    /// What the command line and the config file come to.
+    pub(crate) fn resolve(self) -> Result<Run, ArgsError> {
+        let config = self.config.as_deref().map(read).transpose()?;
+        let file = config.as_ref().map(|config| config.settings.clone()).unwrap_or_default();
+        if let Some(workers) = file.workers.filter(|workers| workers.get() != 1) {
+            return Err(ArgsError::Workers(workers.get()));
+        }
+        Ok(Run {
+            socket: socket::path(self.socket.or(file.socket)),
+            state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(default_state_dir),
+            vtep_ip: self.vtep_ip.or(file.vtep_ip),
+            vtep_port: self.vtep_port.or(file.vtep_port.map(Into::into)).unwrap_or(VXLAN_PORT),
+            log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            config,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Config, ArgsError> {
+    let text = fs::read_to_string(path).map_err(|error| ArgsError::Read { path: path.to_owned(), error })?;
+    toml::from_str(&text).map_err(|error| ArgsError::Syntax { path: path.to_owned(), error: Box::new(error) })
+}
+
+fn default_state_dir() -> PathBuf {
+    let said = |name| std::env::var_os(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+    if nix::unistd::geteuid().is_root() {
+        return PathBuf::from("/var/lib/vswitch");
+    }
+    let state = said("XDG_STATE_HOME").or_else(|| Some(said("HOME")?.join(".local/state")));
+    state.unwrap_or_else(|| PathBuf::from(".")).join("vswitch")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(args: &[&str]) -> Result<Run, String> {
+        let args = Args::try_parse_from([&["vswitchd"], args].concat()).map_err(|error| error.to_string())?;
+        args.resolve().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "vtep-ip = \"192.0.2.1\"\nvtep-port = 8472\nsocket = \"/file\"\n[[vlan]]\nvlan = 10\n")
+            .unwrap();
+        let config = path.to_str().unwrap();
+        let run = resolve(&["--config", config, "--socket", "/line"]).unwrap();
+        assert_eq!((run.socket, run.vtep_port), (PathBuf::from("/line"), 8472));
+        assert_eq!(run.vtep_ip, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(run.config.unwrap().desired.vlans().count(), 1);
+    }
+
+    #[test]
+    fn a_wrong_file_is_named_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        for (text, said) in [
+            ("vtep-ip = \"192.0.2.1\"\nvtep-prot = 1\n", "line 2"),
+            ("[[vlan]]\nvlan = 4095\n", "4095"),
+            ("[[port]]\nname = \"a\"\nnetns = \"a\"\ncolour = 1\n", "colour"),
+            ("workers = 3\n", "workers = 3"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let message = resolve(&["--config", path.to_str().unwrap()]).unwrap_err();
+            assert!(message.contains(said), "{text}: {message}");
+        }
+        let message = resolve(&["--config", "/nowhere.toml"]).unwrap_err();
+        assert!(message.contains("/nowhere.toml"), "{message}");
+    }
+
+    #[test]
+    fn wrong_options_are_refused() {
+        for args in [["--vtep-port", "0"], ["--vtep-ip", "nine"], ["--workers", "2"]] {
+            assert!(resolve(&args).is_err(), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Answers to requests, in the fields that scripts rely on.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use vswitch_api::request::FdbFilter;
+use vswitch_api::{
+    Code, FdbInfo, FdbTarget, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans, PortInfo, PortName, PortSpec,
+    PortState, PortStats, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
+};
+use vswitch_core::switch::{FdbKind, PortId};
+
+use super::server::{Peer, Server, ServerError};
+use super::{Control, ControlError};
+use crate::counters::Counters;
+use crate::drops::Drop as DropReason;
+use crate::network::vlan_id;
+
+/// The name under which the VXLAN side is counted.
+const TUNNEL: &str = "tunnel";
+
+type Answer = Result<Value, RpcError>;
+
+impl Control {
+    /// Answers every client of `server` until a signal comes.
+    pub(crate) fn serve(&mut self, server: &mut Server) -> Result<(), ServerError> {
+        let owner = nix::unistd::geteuid().as_raw();
+        server.run(|peer, line| {
+            let (id, answer) = match rpc::read_request(line) {
+                Ok((id, request)) => (id, self.answer_from(peer, owner, &request)),
+                Err((id, error)) => (id, Err(error)),
+            };
+            rpc::write_answer(id, answer).unwrap_or_else(|error| {
+                tracing::error!(%error, "an answer could not be written");
+                Vec::new()
+            })
+        })
+    }
+
+    fn answer_from(&mut self, peer: Peer, owner: u32, request: &Request) -> Answer {
+        if request.writes() && peer.uid != 0 && peer.uid != owner {
+            let message = format!(
+                "user {} may look but not change: run vsctl as root or as user {owner}, who runs this vswitchd",
+                peer.uid
+            );
+            return Err(RpcError::new(Code::Forbidden, message));
+        }
+        match request {
+            Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
+            Request::Flush(filter) => json(self.flush(filter)?),
+            Request::Query(query) => self.query(query),
+        }
+    }
+
+    fn query(&self, query: &Query) -> Answer {
+        match query {
+            Query::PortList {} => {
+                let lost = self.lost()?;
+                json(self.desired.ports().map(|spec| self.port_info(spec, &lost)).collect::<Vec<_>>())
+            }
+            Query::PortShow { name } => json(self.port_info(self.port(name)?, &self.lost()?)),
+            Query::VlanList {} => {
+                json(self.desired.known_vlans().into_iter().map(|vlan| self.vlan_info(vlan)).collect::<Vec<_>>())
+            }
+            Query::VtepShow {} => json(self.vtep_info()),
+            Query::PeerList {} => json(self.peers()),
+            Query::FdbList(filter) => json(self.fdb(filter)?),
+            Query::Stats { port } => json(self.stats(port.as_deref())?),
+            Query::Status {} => json(self.status()?),
+        }
+    }
+
+    fn port(&self, name: &PortName) -> Result<&PortSpec, RpcError> {
+        self.desired.port(name).ok_or_else(|| no_port(name.as_str()))
+    }
+
+    /// The ports whose device is gone.
+    fn lost(&self) -> Result<Vec<PortId>, RpcError> {
+        self.ask(|worker| worker.datapath.lost())
+    }
+
+    fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut crate::worker::Worker) -> R + Send + 'static,
+    ) -> Result<R, RpcError> {
+        self.worker.call(work).map_err(|error| ControlError::from(error).into())
+    }
+
+    fn port_info(&self, spec: &PortSpec, lost: &[PortId]) -> PortInfo {
+        let live = self.live.get(&spec.name);
+        let up = live.is_some_and(|port| !lost.contains(&port.id));
+        PortInfo {
+            name: spec.name.clone(),
+            netns: spec.netns.clone(),
+            ifname: spec.ifname.clone(),
+            mac: live.and_then(|port| Mac::new(port.mac).ok()).or(spec.mac),
+            addresses: spec.addresses.clone(),
+            mtu: self.network.ports.get(&spec.name).map_or(0, |setup| setup.mtu),
+            mode: ModeInfo::from(&spec.mode),
+            state: if up { PortState::Up } else { PortState::Lost },
+            offloads: live.map(|port| offloads(port.offloads)).unwrap_or_default(),
+        }
+    }
+
+    fn vlan_info(&self, vlan: Vid) -> VlanInfo {
+        let spec = self.desired.vlan(vlan);
+        VlanInfo {
+            vlan,
+            vni: spec.and_then(|spec| spec.vni),
+            name: spec.and_then(|spec| spec.name.clone()),
+            learning: spec.is_none_or(|spec| spec.learning),
+            ports: self.desired.ports_in(vlan).map(|port| port.name.clone()).collect(),
+            peers: self.desired.peers_in(vlan).collect(),
+        }
+    }
+
+    fn vtep_info(&self) -> VtepInfo {
+        VtepInfo {
+            ip: self.vtep_ip(),
+            port: self.vtep_port,
+            underlay_mtu: self.underlay.map(|underlay| underlay.mtu.into()),
+            overlay_mtu: self.underlay.map(|underlay| underlay.inner_mtu().into()),
+            peers: self.desired.peers().count(),
+        }
+    }
+
+    fn peers(&self) -> Vec<PeerInfo> {
+        let info = |peer: &vswitch_api::PeerSpec| PeerInfo {
+            ip: peer.ip,
+            all_vlans: peer.vlans == PeerVlans::All,
+            vlans: self
+                .desired
+                .vlans()
+                .map(|spec| spec.vlan)
+                .filter(|&vlan| self.desired.is_peer_in(peer.ip, vlan))
+                .collect(),
+        };
+        self.desired.peers().map(info).collect()
+    }
+
+    fn fdb(&self, filter: &FdbFilter) -> Result<Vec<FdbInfo>, RpcError> {
+        let port = self.filtered_port(filter)?;
+        if filter.port.is_some() && port.is_none() {
+            return Ok(Vec::new());
+        }
+        let vlan = filter.vlan.map(vlan_id);
+        let (now, entries) = self.ask(move |worker| {
+            let wanted = |entry: &vswitch_core::switch::FdbEntry| {
+                vlan.is_none_or(|vlan| entry.vlan == vlan) && port.is_none_or(|port| entry.port == port)
+            };
+            (worker.now(), worker.datapath.switch_mut().fdb_entries().filter(wanted).collect::<Vec<_>>())
+        })?;
+        let targets = self.targets();
+        let info = |entry: vswitch_core::switch::FdbEntry| {
+            let age = match entry.kind {
+                FdbKind::Static => None,
+                FdbKind::Learned { last_seen } => Some(now.since(last_seen).as_secs()),
+            };
+            let (mac, vlan) = (Mac::new(entry.mac.0).ok()?, Vid::new(entry.vlan.get()).ok()?);
+            Some(FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age))
+        };
+        let mut fdb: Vec<_> = entries.into_iter().filter_map(info).collect();
+        fdb.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
+        Ok(fdb)
+    }
+
+    /// What each number stands for.
+    fn targets(&self) -> BTreeMap<PortId, FdbTarget> {
+        let ports = self.live.iter().map(|(name, port)| (port.id, FdbTarget::Port(name.clone())));
+        let remotes = self.remotes.iter().map(|(address, id)| (*id, FdbTarget::Remote(*address)));
+        ports.chain(remotes).collect()
+    }
+
+    /// The number of the port that `filter` names; `None` where it names none, or a lost one.
+    fn filtered_port(&self, filter: &FdbFilter) -> Result<Option<PortId>, RpcError> {
+        let Some(name) = &filter.port else { return Ok(None) };
+        self.port(name)?;
+        Ok(self.live.get(name).map(|port| port.id))
+    }
+
+    fn flush(&self, filter: &FdbFilter) -> Result<Flushed, RpcError> {
+        let port = self.filtered_port(filter)?;
+        if filter.port.is_some() && port.is_none() {
+            return Ok(Flushed { flushed: 0 });
+        }
+        let vlan = filter.vlan.map(vlan_id);
+        let flushed = self.ask(move |worker| worker.datapath.switch_mut().fdb_flush(vlan, port))?;
+        Ok(Flushed { flushed: flushed.into() })
+    }
+
+    fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
+        let counted = self.ask(|worker| worker.datapath.stats())?;
+        let row = |name: &str, counters: &Counters| PortStats {
+            port: name.to_owned(),
+            rx_frames: counters.rx_frames,
+            rx_bytes: counters.rx_bytes,
+            tx_frames: counters.tx_frames,
+            tx_bytes: counters.tx_bytes,
+            drops: counters.drops(),
+        };
+        let unused = Counters::default();
+        let mut ports: Vec<_> = self
+            .desired
+            .ports()
+            .map(|spec| {
+                let live = self.live.get(&spec.name).and_then(|port| counted.ports.get(&port.id));
+                row(spec.name.as_str(), live.unwrap_or(&unused))
+            })
+            .collect();
+        ports.push(row(TUNNEL, &counted.tunnel));
+        if let Some(only) = only {
+            ports.retain(|row| row.port == only);
+            if ports.is_empty() {
+                return Err(no_port(only));
+            }
+        }
+        let seen = |name: &str| ports.iter().any(|row| row.drops.contains_key(name));
+        let reasons = DropReason::all().filter(|drop| seen(drop.name()));
+        let reasons = reasons.map(|drop| (drop.name().to_owned(), drop.explanation().to_owned())).collect();
+        Ok(Stats { ports, reasons })
+    }
+
+    fn status(&self) -> Result<Status, RpcError> {
+        let (used, limit) = self.ask(|worker| worker.datapath.fdb_usage())?;
+        let lost = self.lost()?;
+        let up = self.live.values().filter(|port| !lost.contains(&port.id)).count();
+        let ports = self.desired.ports().count();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            workers: 1,
+            ports,
+            ports_lost: ports - up,
+            fdb_used: used,
+            fdb_limit: limit,
+            vtep: self.vtep_info(),
+        })
+    }
+}
+
+fn json(value: impl Serialize) -> Answer {
+    serde_json::to_value(value).map_err(|error| RpcError::new(Code::Internal, error.to_string()))
+}
+
+fn no_port(name: &str) -> RpcError {
+    RpcError::new(Code::NotFound, format!("there is no port {name:?}; `vsctl port list` shows those there are"))
+}
+
+fn offloads(granted: vswitch_sys::Offloads) -> Vec<Offload> {
+    let vswitch_sys::Offloads { checksum, tso4, tso6, tso_ecn, uso } = granted;
+    let named = [
+        (checksum, Offload::Checksum),
+        (tso4, Offload::Tso4),
+        (tso6, Offload::Tso6),
+        (tso_ecn, Offload::TsoEcn),
+        (uso, Offload::Uso),
+    ];
+    named.into_iter().filter_map(|(on, offload)| on.then_some(offload)).collect()
+}

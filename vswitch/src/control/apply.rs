@@ -1,0 +1,165 @@
+//! Carrying a plan out: the host's interfaces here, the rest in the worker.
+
+use std::net::SocketAddr;
+
+use vswitch_api::{FdbTarget, Mac, PortName, Vid};
+use vswitch_core::MacAddr;
+use vswitch_core::switch::{PortId, PortMode};
+
+use super::{Control, ControlError, LivePort};
+use crate::host;
+use crate::network::{Change, Diff, Network, PortSetup, RemoteSetup, VlanSetup, plan, vlan_id};
+use crate::port::tap::TapPort;
+
+impl Control {
+    /// Makes `target` of what is, or leaves what is.
+    pub(super) fn migrate(&mut self, target: Network) -> Result<(), ControlError> {
+        let mut done = Vec::new();
+        for change in plan(&self.network, &target) {
+            if let Err(error) = self.take(&change) {
+                // A port that was changed half-way is changed back as well.
+                for step in std::iter::once(change).chain(done.into_iter().rev()).map(Change::inverse) {
+                    if let Err(back) = self.take(&step) {
+                        tracing::debug!(%back, ?step, "not taken back");
+                    }
+                }
+                return Err(error);
+            }
+            done.push(change);
+        }
+        self.network = target;
+        self.publish()
+    }
+
+    /// Makes `target` from nothing. What the host refuses is logged and left out: the port is lost.
+    pub(super) fn restore(&mut self, target: Network) -> Result<(), ControlError> {
+        for change in plan(&Network::default(), &target) {
+            match (self.take(&change), &change) {
+                (Err(error @ ControlError::Host(_)), Change::Port(diff)) => {
+                    tracing::warn!(port = %diff.key, %error, "the port is lost");
+                }
+                (result, _) => result?,
+            }
+        }
+        self.network = target;
+        self.publish()
+    }
+
+    fn publish(&self) -> Result<(), ControlError> {
+        let directory = self.directory()?;
+        self.worker.call(move |worker| worker.datapath.set_directory(directory))?;
+        Ok(())
+    }
+
+    fn take(&mut self, change: &Change) -> Result<(), ControlError> {
+        match change {
+            Change::Ageing { after, .. } => {
+                let after = *after;
+                self.worker.call(move |worker| worker.datapath.switch_mut().set_ageing(after))?;
+                Ok(())
+            }
+            Change::Vlan(diff) => self.take_vlan(diff),
+            Change::Remote(diff) => self.take_remote(diff),
+            Change::Port(diff) => match (&diff.before, &diff.after) {
+                (_, None) => self.delete_port(&diff.key),
+                (None, Some(after)) => self.create_port(&diff.key, after),
+                (Some(before), Some(after)) => self.change_port(&diff.key, before, after),
+            },
+            Change::Static(diff) => self.take_static(diff),
+        }
+    }
+
+    fn take_vlan(&self, diff: &Diff<Vid, VlanSetup>) -> Result<(), ControlError> {
+        let (vlan, learning) = (vlan_id(diff.key), diff.after.as_ref().is_none_or(|setup| setup.learning));
+        self.worker.call(move |worker| worker.datapath.switch_mut().set_learning(vlan, learning))?;
+        Ok(())
+    }
+
+    fn take_remote(&mut self, diff: &Diff<std::net::IpAddr, RemoteSetup>) -> Result<(), ControlError> {
+        let address = diff.key;
+        match &diff.after {
+            None => {
+                if let Some(id) = self.remotes.remove(&address) {
+                    self.worker.call(move |worker| worker.datapath.remove(id))?;
+                }
+            }
+            Some(setup) => {
+                let id = match self.remotes.get(&address) {
+                    Some(&id) => id,
+                    None => self.free_id()?,
+                };
+                let to = SocketAddr::new(address, self.vtep_port);
+                let mode = PortMode::Remote { vlans: setup.vlans.clone() };
+                self.worker.call(move |worker| worker.datapath.set_remote(id, to, mode))?;
+                self.remotes.insert(address, id);
+            }
+        }
+        Ok(())
+    }
+
+    fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
+        let id = self.free_id()?;
+        let host::Interface { tap, mac } = host::create_interface(setup)?;
+        let offloads = tap.offloads();
+        let (mtu, mode) = (setup.mtu, setup.mode.clone());
+        self.worker.call(move |worker| {
+            for queue in tap.into_queues() {
+                worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode.clone());
+            }
+            worker.watch_tap(id)
+        })??;
+        tracing::info!(port = %name, ?offloads, mtu, "port added");
+        self.live.insert(name.clone(), LivePort { id, mac, offloads });
+        Ok(())
+    }
+
+    fn delete_port(&mut self, name: &PortName) -> Result<(), ControlError> {
+        if let Some(LivePort { id, .. }) = self.live.remove(name) {
+            self.worker.call(move |worker| {
+                worker.unwatch(id);
+                worker.datapath.remove(id);
+            })?;
+            tracing::info!(port = %name, "port deleted");
+        }
+        Ok(())
+    }
+
+    fn change_port(&self, name: &PortName, before: &PortSetup, after: &PortSetup) -> Result<(), ControlError> {
+        let Some(&LivePort { id, .. }) = self.live.get(name) else { return Ok(()) };
+        host::change_interface(before, after)?;
+        let (mtu, mode) = (after.mtu, after.mode.clone());
+        self.worker.call(move |worker| worker.datapath.set_tap(id, mtu, mode))?;
+        Ok(())
+    }
+
+    fn take_static(&self, diff: &Diff<(Vid, Mac), FdbTarget>) -> Result<(), ControlError> {
+        let (vlan, mac) = (vlan_id(diff.key.0), MacAddr(diff.key.1.octets()));
+        let id = match &diff.after {
+            None => None,
+            Some(FdbTarget::Port(name)) => match self.live.get(name) {
+                Some(port) => Some(port.id),
+                None => return Ok(()), // the port is lost, its addresses wait with it
+            },
+            Some(FdbTarget::Remote(address)) => self.remotes.get(address).copied(),
+        };
+        self.worker.call(move |worker| {
+            let switch = worker.datapath.switch_mut();
+            match id {
+                Some(id) => switch.fdb_add_static(vlan, mac, id),
+                None => {
+                    switch.fdb_remove(vlan, mac);
+                    Ok(())
+                }
+            }
+        })??;
+        Ok(())
+    }
+
+    /// The least number that neither a port nor a remote has.
+    fn free_id(&self) -> Result<PortId, ControlError> {
+        let mut used: Vec<_> = self.live.values().map(|port| port.id).chain(self.remotes.values().copied()).collect();
+        used.sort_unstable();
+        let gap = used.iter().enumerate().position(|(place, id)| id.index() != place).unwrap_or(used.len());
+        u16::try_from(gap).map(PortId::new).map_err(|_| ControlError::NoPortId)
+    }
+}

@@ -1,0 +1,160 @@
+//! The control thread: it owns the desired state, makes it so, and answers for it.
+
+mod answer;
+mod apply;
+mod server;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use thiserror::Error;
+use vswitch_api::{Change as Wish, Code, Desired, Outcome, PortName, Refusal, RpcError};
+use vswitch_core::switch::{FdbError, PortId};
+use vtep::DirectoryError;
+
+pub(crate) use server::Server;
+
+use crate::host::{HostError, Underlay};
+use crate::network::Network;
+use crate::store::{Store, StoreError};
+use crate::worker::{WorkerError, WorkerHandle};
+
+/// Why a change could not be made.
+#[derive(Debug, Error)]
+pub(crate) enum ControlError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    #[error(transparent)]
+    Fdb(#[from] FdbError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error("the switch has 65536 ports and peers already, as many as it can; delete some first")]
+    NoPortId,
+}
+
+impl From<ControlError> for RpcError {
+    fn from(error: ControlError) -> Self {
+        let code = match &error {
+            ControlError::Refused(refusal) => refusal.code(),
+            ControlError::Host(_) | ControlError::Store(_) => Code::Host,
+            ControlError::Fdb(_) | ControlError::NoPortId => Code::Conflict,
+            ControlError::Worker(_) | ControlError::Directory(_) => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// A port that has an interface.
+#[derive(Debug)]
+struct LivePort {
+    id: PortId,
+    mac: [u8; 6],
+    offloads: vswitch_sys::Offloads,
+}
+
+/// The state wanted, the state made, and the hands that make it.
+#[derive(Debug)]
+pub(crate) struct Control {
+    desired: Desired,
+    network: Network,
+    underlay: Option<Underlay>,
+    vtep_port: u16,
+    store: Store,
+    worker: WorkerHandle,
+    /// Ports whose interface could be made. The others are lost.
+    live: BTreeMap<PortName, LivePort>,
+    remotes: BTreeMap<IpAddr, PortId>,
+    started: Instant,
+}
+
+impl Control {
+    /// Makes `desired` so, as far as the host allows: ports whose namespace is gone are lost, not fatal.
+    pub(crate) fn start(
+        desired: Desired,
+        underlay: Option<Underlay>,
+        vtep_port: u16,
+        store: Store,
+        worker: WorkerHandle,
+    ) -> Result<Self, ControlError> {
+        let mut control = Self {
+            desired: Desired::default(),
+            network: Network::default(),
+            underlay,
+            vtep_port,
+            store,
+            worker,
+            live: BTreeMap::new(),
+            remotes: BTreeMap::new(),
+            started: Instant::now(),
+        };
+        desired.suits(control.vtep_ip())?;
+        let network = Network::derive(&desired, control.underlay.as_ref());
+        control.restore(network)?;
+        control.store.prepare(&desired)?.commit()?;
+        control.desired = desired;
+        Ok(control)
+    }
+
+    fn vtep_ip(&self) -> Option<IpAddr> {
+        self.underlay.map(|underlay| underlay.address)
+    }
+
+    /// Makes one change whole, or leaves everything as it was. On return it is safe on disk.
+    fn change(&mut self, wish: &Wish) -> Result<Outcome, ControlError> {
+        let (desired, outcome) = match self.desired.apply(wish, self.vtep_ip()) {
+            Err(refusal @ Refusal::NoStatic { .. }) => return self.forget_learned(wish, refusal),
+            applied => applied?,
+        };
+        if !outcome.changed {
+            return Ok(outcome);
+        }
+        let network = Network::derive(&desired, self.underlay.as_ref());
+        // Apart from `self`, so that the pending state may borrow it while the change is made.
+        let store = self.store.clone();
+        let pending = store.prepare(&desired)?;
+        let before = self.network.clone();
+        self.migrate(network)?;
+        if let Err(error) = pending.commit() {
+            if let Err(back) = self.migrate(before) {
+                tracing::error!(%back, "a change that could not be saved could not be taken back either");
+            }
+            return Err(error.into());
+        }
+        self.desired = desired;
+        Ok(outcome)
+    }
+
+    /// `fdb del` of an address that is not static: a learned one is forgotten.
+    fn forget_learned(&self, wish: &Wish, refusal: Refusal) -> Result<Outcome, ControlError> {
+        let Wish::FdbDel { mac, vlan } = wish else { return Err(refusal.into()) };
+        let (mac, vlan) = (vswitch_core::MacAddr(mac.octets()), crate::network::vlan_id(*vlan));
+        match self.worker.call(move |worker| worker.datapath.switch_mut().fdb_remove(vlan, mac))? {
+            Some(_) => Ok(Outcome { changed: true, notes: Vec::new() }),
+            None => Err(refusal.into()),
+        }
+    }
+
+    /// The directory of the underlay, as the tunnel needs it.
+    fn directory(&self) -> Result<Arc<vtep::Directory>, ControlError> {
+        let mut directory = vtep::Directory::new();
+        for (&vlan, setup) in &self.network.vlans {
+            if let Some(vni) = setup.vni.and_then(|vni| vtep::Vni::new(vni.get())) {
+                directory.add_network(crate::network::vlan_id(vlan), vni)?;
+            }
+        }
+        for (address, setup) in &self.network.remotes {
+            if let Some(&id) = self.remotes.get(address) {
+                directory.add_remote(*address, id, setup.vlans.clone())?;
+            }
+        }
+        Ok(Arc::new(directory))
+    }
+}

@@ -1,0 +1,251 @@
+//! What the switch should be, worked out from the desired state and the underlay; and the steps from one to another.
+//!
+//! [`plan`] is a pure diff: the datapath never sees configuration, only changes. Each change holds what was and what
+//! shall be, so its inverse is itself turned round, and a half-made plan can be taken back.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vswitch_api::{Cidr, Desired, FdbTarget, IfName, Mac, NetnsRef, PortName, PortSpec, Vid, Vni};
+use vswitch_core::VlanId;
+use vswitch_core::switch::{PortMode, VlanSet};
+
+use crate::host::Underlay;
+
+/// MTU of a port whose VLANs are all local: Ethernet's own.
+const LOCAL_MTU: u16 = 1500;
+
+/// The whole of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) vlans: BTreeMap<Vid, VlanSetup>,
+    pub(crate) remotes: BTreeMap<IpAddr, RemoteSetup>,
+    pub(crate) ports: BTreeMap<PortName, PortSetup>,
+    pub(crate) statics: BTreeMap<(Vid, Mac), FdbTarget>,
+    /// Until a learned address ages; `None` is never.
+    pub(crate) ageing: Option<Duration>,
+}
+
+/// A VLAN with settings of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VlanSetup {
+    pub(crate) vni: Option<Vni>,
+    pub(crate) learning: bool,
+}
+
+/// A remote VTEP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RemoteSetup {
+    /// The VLANs it is a peer of, those with a VNI only: elsewhere nothing could be sent to it.
+    pub(crate) vlans: VlanSet,
+}
+
+/// A port with its interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortSetup {
+    pub(crate) netns: NetnsRef,
+    pub(crate) ifname: IfName,
+    pub(crate) mac: Option<Mac>,
+    pub(crate) addresses: Vec<Cidr>,
+    pub(crate) gateways: Vec<IpAddr>,
+    /// As asked for, or what fits the underlay.
+    pub(crate) mtu: u16,
+    pub(crate) mode: PortMode,
+}
+
+impl Network {
+    /// What `desired` comes to on a host with this underlay.
+    pub(crate) fn derive(desired: &Desired, underlay: Option<&Underlay>) -> Self {
+        let vlans = desired.vlans().map(|spec| (spec.vlan, VlanSetup { vni: spec.vni, learning: spec.learning }));
+        let remotes = desired.peers().map(|peer| {
+            let members = desired.vlans().map(|spec| spec.vlan).filter(|&vlan| desired.is_peer_in(peer.ip, vlan));
+            (peer.ip, RemoteSetup { vlans: members.map(vlan_id).collect() })
+        });
+        let ports = desired.ports().map(|spec| (spec.name.clone(), PortSetup::derive(spec, desired, underlay)));
+        Self {
+            vlans: vlans.collect(),
+            remotes: remotes.collect(),
+            ports: ports.collect(),
+            statics: desired.statics().map(|entry| ((entry.vlan, entry.mac), entry.target.clone())).collect(),
+            ageing: desired.ageing().duration(),
+        }
+    }
+}
+
+impl PortSetup {
+    fn derive(spec: &PortSpec, desired: &Desired, underlay: Option<&Underlay>) -> Self {
+        let tunnelled = desired.vlans().any(|vlan| vlan.vni.is_some() && spec.mode.contains(vlan.vlan));
+        let fitting = underlay.filter(|_| tunnelled).map_or(LOCAL_MTU, Underlay::inner_mtu);
+        let mode = match &spec.mode {
+            vswitch_api::PortMode::Access(vlan) => PortMode::Access(vlan_id(*vlan)),
+            vswitch_api::PortMode::Trunk { vlans, native } => {
+                PortMode::Trunk { vlans: vlans.iter().map(vlan_id).collect(), native: native.map(vlan_id) }
+            }
+        };
+        Self {
+            netns: spec.netns.clone(),
+            ifname: spec.ifname.clone(),
+            mac: spec.mac,
+            addresses: spec.addresses.clone(),
+            gateways: spec.gateways.clone(),
+            mtu: spec.mtu.map_or(fitting, vswitch_api::Mtu::get),
+            mode,
+        }
+    }
+}
+
+/// The same VLAN in core's words. Both hold 1 to 4094 only.
+pub(crate) fn vlan_id(vlan: Vid) -> VlanId {
+    VlanId::new(vlan.get()).unwrap_or(VlanId::MIN)
+}
+
+/// One thing that is to be otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Diff<K, V> {
+    pub(crate) key: K,
+    pub(crate) before: Option<V>,
+    pub(crate) after: Option<V>,
+}
+
+/// A step from one network to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Ageing { before: Option<Duration>, after: Option<Duration> },
+    Vlan(Diff<Vid, VlanSetup>),
+    Remote(Diff<IpAddr, RemoteSetup>),
+    Port(Box<Diff<PortName, PortSetup>>),
+    Static(Diff<(Vid, Mac), FdbTarget>),
+}
+
+impl Change {
+    /// The step back.
+    pub(crate) fn inverse(self) -> Self {
+        fn turn<K, V>(diff: Diff<K, V>) -> Diff<K, V> {
+            Diff { key: diff.key, before: diff.after, after: diff.before }
+        }
+        match self {
+            Self::Ageing { before, after } => Self::Ageing { before: after, after: before },
+            Self::Vlan(diff) => Self::Vlan(turn(diff)),
+            Self::Remote(diff) => Self::Remote(turn(diff)),
+            Self::Port(diff) => Self::Port(Box::new(turn(*diff))),
+            Self::Static(diff) => Self::Static(turn(diff)),
+        }
+    }
+
+    /// Where in a plan it stands. Static addresses go before what they point to and come after it; what the host may
+    /// refuse comes before what cannot fail.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Static(Diff { after: None, .. }) => 0,
+            Self::Port(diff) if diff.after.is_none() => 1,
+            Self::Remote(Diff { after: None, .. }) => 2,
+            Self::Port(_) => 3,
+            Self::Remote(_) => 4,
+            Self::Vlan(_) => 5,
+            Self::Ageing { .. } => 6,
+            Self::Static(_) => 7,
+        }
+    }
+}
+
+/// The steps that make `old` into `new`, in the order to take them.
+pub(crate) fn plan(old: &Network, new: &Network) -> Vec<Change> {
+    let mut changes = Vec::new();
+    changes.extend(diff(&old.vlans, &new.vlans).map(Change::Vlan));
+    changes.extend(diff(&old.remotes, &new.remotes).map(Change::Remote));
+    changes.extend(diff(&old.ports, &new.ports).map(|diff| Change::Port(Box::new(diff))));
+    changes.extend(diff(&old.statics, &new.statics).map(Change::Static));
+    if old.ageing != new.ageing {
+        changes.push(Change::Ageing { before: old.ageing, after: new.ageing });
+    }
+    changes.sort_by_key(Change::rank);
+    changes
+}
+
+fn diff<'a, K: Ord + Clone, V: PartialEq + Clone>(
+    old: &'a BTreeMap<K, V>,
+    new: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = Diff<K, V>> + 'a {
+    let gone_or_changed = old.iter().filter(|(key, was)| new.get(key) != Some(was));
+    let gone_or_changed = gone_or_changed.map(|(key, was)| (key, Some(was), new.get(key)));
+    let added = new.iter().filter(|(key, _)| !old.contains_key(key)).map(|(key, is)| (key, None, Some(is)));
+    gone_or_changed.chain(added).map(|(key, before, after)| Diff {
+        key: key.clone(),
+        before: before.cloned(),
+        after: after.cloned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn desired(value: serde_json::Value) -> Desired {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn underlay() -> Underlay {
+        Underlay { address: "192.0.2.1".parse().unwrap(), mtu: 1500 }
+    }
+
+    fn two_ports() -> serde_json::Value {
+        json!({
+            "vlan": [{"vlan": 10, "vni": 1000}],
+            "port": [
+                {"name": "a", "netns": "a", "access": 10},
+                {"name": "b", "netns": "b", "access": 20},
+                {"name": "c", "netns": "c", "trunk": "10-20", "mtu": 9000},
+            ],
+            "peer": [{"ip": "192.0.2.2", "all-vlans": true}],
+            "fdb": [{"mac": "02:00:00:00:00:01", "vlan": 10, "port": "a"}],
+        })
+    }
+
+    #[test]
+    fn mtu_is_as_said_or_what_fits() {
+        let network = Network::derive(&desired(two_ports()), Some(&underlay()));
+        let mtus: Vec<_> = network.ports.values().map(|port| port.mtu).collect();
+        assert_eq!(mtus, [1450, 1500, 9000]);
+        let v6 = Underlay { address: "fd00::1".parse().unwrap(), mtu: 9000 };
+        assert_eq!(v6.inner_mtu(), 8930);
+    }
+
+    #[test]
+    fn a_remote_is_in_vlans_with_a_vni_only() {
+        let mut state = two_ports();
+        state["vlan"] = json!([{"vlan": 10, "vni": 1000}, {"vlan": 20}]);
+        let network = Network::derive(&desired(state), Some(&underlay()));
+        let vlans: Vec<_> = network.remotes.values().flat_map(|remote| remote.vlans.iter()).map(VlanId::get).collect();
+        assert_eq!(vlans, [10]);
+    }
+
+    #[test]
+    fn a_plan_points_at_nothing_that_is_not_there() {
+        let network = Network::derive(&desired(two_ports()), Some(&underlay()));
+        let nothing = Network::derive(&Desired::default(), None);
+        let there = plan(&nothing, &network);
+        assert_eq!(there.len(), 6);
+        assert!(matches!(there.last(), Some(Change::Static(_))));
+        let back = plan(&network, &nothing);
+        assert!(matches!(back.first(), Some(Change::Static(Diff { after: None, .. }))));
+        assert_eq!(plan(&network, &network), []);
+        let mut undone: Vec<_> = there.into_iter().map(Change::inverse).collect();
+        undone.sort_by_key(Change::rank);
+        assert_eq!(undone, back);
+    }
+
+    #[test]
+    fn a_vni_changes_the_mtu_of_its_ports() {
+        let mut local = two_ports();
+        local["vlan"] = json!([]);
+        let before = Network::derive(&desired(local), Some(&underlay()));
+        let after = Network::derive(&desired(two_ports()), Some(&underlay()));
+        let ports: Vec<_> = plan(&before, &after)
+            .into_iter()
+            .filter_map(|change| if let Change::Port(diff) = change { Some(diff.key.to_string()) } else { None })
+            .collect();
+        assert_eq!(ports, ["a"]);
+    }
+}

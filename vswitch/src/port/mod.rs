@@ -1,0 +1,5 @@
+//! Where frames enter and leave: TAP devices and the tunnel.
+
+pub(crate) mod tap;
+pub(crate) mod tunnel;
+mod vnet;

@@ -1,0 +1,119 @@
+//! The desired state on disk: replaced whole or not at all.
+//!
+//! A change is written and synced beside the old file first, then made, then renamed into place. A crash before the
+//! rename leaves the old state, and nobody was told otherwise; after it, the new one.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+const FILE: &str = "state.json";
+const PENDING: &str = "state.json.new";
+
+/// Why the state could not be kept.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error("cannot {doing} {}: {error}; check that the directory is writable and the disk has room, or choose another with --state-dir", .path.display())]
+    Io { doing: &'static str, path: PathBuf, error: io::Error },
+    #[error("{} is not a state this version understands: {error}; mend it, or move it away to start empty", .path.display())]
+    Unreadable { path: PathBuf, error: serde_json::Error },
+}
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    dir: PathBuf,
+}
+
+/// A state that is safe on disk and not yet the one a restart finds.
+#[must_use = "a pending state takes effect by `commit`"]
+#[derive(Debug)]
+pub(crate) struct Pending<'a> {
+    store: &'a Store,
+}
+
+impl Store {
+    /// Opens `dir`, and makes it where it is missing.
+    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir).map_err(|error| io_error("create", dir, error))?;
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// The state last committed; `None` where there was never one.
+    pub(crate) fn load<T: DeserializeOwned>(&self) -> Result<Option<T>, StoreError> {
+        let path = self.dir.join(FILE);
+        match fs::read(&path) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(state) => Ok(Some(state)),
+                Err(error) => Err(StoreError::Unreadable { path, error }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path, error)),
+        }
+    }
+
+    /// Writes `state` to disk without making it the one a restart finds.
+    pub(crate) fn prepare<T: Serialize>(&self, state: &T) -> Result<Pending<'_>, StoreError> {
+        let path = self.dir.join(PENDING);
+        let write = || {
+            let mut file = File::create(&path)?;
+            file.write_all(&serde_json::to_vec_pretty(state)?)?;
+            file.sync_all()
+        };
+        write().map_err(|error| io_error("write", &path, error))?;
+        Ok(Pending { store: self })
+    }
+}
+
+impl Pending<'_> {
+    /// Makes it the state a restart finds. On return that survives a power cut.
+    pub(crate) fn commit(self) -> Result<(), StoreError> {
+        let (from, to) = (self.store.dir.join(PENDING), self.store.dir.join(FILE));
+        let replace = || {
+            fs::rename(&from, &to)?;
+            File::open(&self.store.dir)?.sync_all() // the rename itself lives in the directory
+        };
+        replace().map_err(|error| io_error("replace", &to, error))
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path, error: io::Error) -> StoreError {
+    StoreError::Io { doing, path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_committed_state_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("deep/er")).unwrap();
+        assert_eq!(store.load::<Vec<u8>>().unwrap(), None);
+        store.prepare(&vec![1u8]).unwrap().commit().unwrap();
+        let _abandoned = store.prepare(&vec![2u8]).unwrap();
+        assert_eq!(store.load::<Vec<u8>>().unwrap(), Some(vec![1]));
+        store.prepare(&vec![3u8]).unwrap().commit().unwrap();
+        assert_eq!(store.load::<Vec<u8>>().unwrap(), Some(vec![3]));
+    }
+
+    #[test]
+    fn a_damaged_state_is_named_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        fs::write(dir.path().join(FILE), "{").unwrap();
+        let message = store.load::<Vec<u8>>().unwrap_err().to_string();
+        assert!(message.contains("state.json is not a state"), "{message}");
+        assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), b"{");
+    }
+
+    #[test]
+    fn no_directory_no_store() {
+        let message = Store::open(Path::new("/proc/nowhere")).unwrap_err().to_string();
+        assert!(message.contains("/proc/nowhere") && message.contains("--state-dir"), "{message}");
+    }
+}

@@ -1,0 +1,137 @@
+//! One worker's switch: its ports, its tunnel, and the buffers of one turn. What happens in a turn is in `journey`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use vswitch_core::Instant;
+use vswitch_core::switch::{Limits, PortId, PortMode, Switch};
+use vswitch_sys::TapQueue;
+use vtep::Directory;
+
+use super::batch::Batch;
+use super::outbox::Outbox;
+use super::oversize::Oversize;
+use super::ports::{Device, Ports};
+use crate::counters::Counters;
+use crate::port::tap::{Scissors, TapPort};
+use crate::port::tunnel::{Remote, TunnelPort};
+
+/// Addresses the FDB may hold, and one port's share: at 64 bytes each, 8 MiB where a network is that large.
+const FDB_LIMITS: Limits = Limits { entries: 131_072, per_port: 65_536 };
+
+/// The switch with its ports, and the buffers of one turn.
+#[derive(Debug)]
+pub(crate) struct Datapath {
+    pub(super) switch: Switch,
+    pub(super) ports: Ports,
+    pub(super) tunnel: Option<TunnelPort>,
+    pub(super) batch: Batch,
+    pub(super) outbox: Outbox,
+    pub(super) oversize: Oversize,
+    pub(super) scissors: Scissors,
+}
+
+/// What was counted, by port and for the VXLAN side.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PortStats {
+    pub(crate) ports: BTreeMap<PortId, Counters>,
+    pub(crate) tunnel: Counters,
+}
+
+impl Datapath {
+    /// A switch without ports; `seed` makes its hashing unforeseeable.
+    pub(crate) fn new(tunnel: Option<TunnelPort>, seed: u64) -> Self {
+        Self {
+            switch: Switch::new(FDB_LIMITS, seed),
+            ports: Ports::default(),
+            tunnel,
+            batch: Batch::new(),
+            outbox: Outbox::default(),
+            oversize: Oversize::default(),
+            scissors: Scissors::default(),
+        }
+    }
+
+    /// The switch, for what concerns no device: FDB entries, ageing, learning.
+    pub(crate) fn switch_mut(&mut self) -> &mut Switch {
+        &mut self.switch
+    }
+
+    pub(crate) fn add_tap(&mut self, id: PortId, tap: TapPort, mode: PortMode) {
+        self.ports.set(id, Device::Tap(tap));
+        self.switch.add_port(id, mode);
+    }
+
+    pub(crate) fn set_tap(&mut self, id: PortId, mtu: u16, mode: PortMode) {
+        if let Some((tap, _)) = self.ports.tap_mut(id) {
+            tap.set_mtu(mtu);
+            // A lost port stays out of the switch: nothing can be sent to it.
+            self.switch.set_port_mode(id, mode);
+        }
+    }
+
+    pub(crate) fn set_remote(&mut self, id: PortId, to: SocketAddr, mode: PortMode) {
+        self.ports.set(id, Device::Remote(Remote::new(to)));
+        self.switch.add_port(id, mode);
+    }
+
+    pub(crate) fn remove(&mut self, id: PortId) {
+        self.switch.remove_port(id);
+        self.ports.remove(id);
+    }
+
+    /// Makes `directory` the one that says which VNI and which sender is whose.
+    pub(crate) fn set_directory(&mut self, directory: Arc<Directory>) {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.set_directory(directory);
+        }
+    }
+
+    pub(crate) fn tap(&self, id: PortId) -> Option<&TapQueue> {
+        match &self.ports.get(id)?.device {
+            Device::Tap(tap) => Some(tap.queue()),
+            Device::Remote(_) => None,
+        }
+    }
+
+    pub(crate) fn tunnel_fd(&self) -> Option<RawFd> {
+        self.tunnel.as_ref().map(TunnelPort::fd)
+    }
+
+    /// The ports whose device is gone.
+    pub(crate) fn lost(&self) -> Vec<PortId> {
+        let lost = self.ports.iter().filter(|(_, port)| matches!(&port.device, Device::Tap(tap) if tap.is_lost()));
+        lost.map(|(id, _)| id).collect()
+    }
+
+    /// How many addresses there are, and how many there may be.
+    pub(crate) fn fdb_usage(&self) -> (u64, u64) {
+        (self.switch.fdb_len() as u64, FDB_LIMITS.entries.into())
+    }
+
+    pub(crate) fn stats(&self) -> PortStats {
+        let mut stats = PortStats::default();
+        if let Some(tunnel) = &self.tunnel {
+            stats.tunnel.add(tunnel.counters());
+        }
+        for (id, port) in self.ports.iter() {
+            match port.device {
+                Device::Tap(_) => {
+                    stats.ports.insert(id, port.counters.clone());
+                }
+                Device::Remote(_) => stats.tunnel.add(&port.counters),
+            }
+        }
+        stats
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.switch.poll_timeout()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.switch.handle_timeout(now);
+    }
+}

@@ -1,0 +1,77 @@
+//! The ports of a worker, by number.
+
+use vswitch_core::switch::PortId;
+
+use crate::counters::Counters;
+use crate::drops::Drop;
+use crate::port::tap::TapPort;
+use crate::port::tunnel::Remote;
+
+/// What stands behind a port's number.
+#[derive(Debug)]
+pub(super) enum Device {
+    Tap(TapPort),
+    Remote(Remote),
+}
+
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) device: Device,
+    pub(super) counters: Counters,
+}
+
+/// The ports by number.
+#[derive(Debug, Default)]
+pub(super) struct Ports(Vec<Option<Port>>);
+
+impl Ports {
+    pub(super) fn get(&self, id: PortId) -> Option<&Port> {
+        self.0.get(id.index())?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        self.0.get_mut(id.index())?.as_mut()
+    }
+
+    pub(super) fn tap_mut(&mut self, id: PortId) -> Option<(&mut TapPort, &mut Counters)> {
+        match self.get_mut(id)? {
+            Port { device: Device::Tap(tap), counters } => Some((tap, counters)),
+            Port { device: Device::Remote(_), .. } => None,
+        }
+    }
+
+    pub(super) fn remote_mut(&mut self, id: PortId) -> Option<(&mut Remote, &mut Counters)> {
+        match self.get_mut(id)? {
+            Port { device: Device::Remote(remote), counters } => Some((remote, counters)),
+            Port { device: Device::Tap(_), .. } => None,
+        }
+    }
+
+    /// Puts `device` at `id`; what was counted there stays.
+    pub(super) fn set(&mut self, id: PortId, device: Device) {
+        if self.0.len() <= id.index() {
+            self.0.resize_with(id.index() + 1, || None);
+        }
+        let slot = &mut self.0[id.index()];
+        let counters = slot.take().map(|port| port.counters).unwrap_or_default();
+        *slot = Some(Port { device, counters });
+    }
+
+    pub(super) fn remove(&mut self, id: PortId) {
+        if let Some(slot) = self.0.get_mut(id.index()) {
+            *slot = None;
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PortId, &Port)> {
+        let numbered = (0..=u16::MAX).map(PortId::new).zip(&self.0);
+        numbered.filter_map(|(id, port)| Some((id, port.as_ref()?)))
+    }
+
+    /// Counts a drop at `id`.
+    pub(super) fn dropped(&mut self, id: PortId, why: impl Into<Drop>) {
+        if let Some(port) = self.get_mut(id) {
+            port.counters.dropped(why);
+        }
+    }
+}
