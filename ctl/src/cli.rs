@@ -26,6 +26,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options for every command")]
 pub(crate) struct Global {
     /// The daemon's socket [default: $VSWITCH_SOCKET, else /run/vswitch/vswitch.sock, without root
     /// $XDG_RUNTIME_DIR/vswitch/vswitch.sock]
@@ -130,27 +131,26 @@ pub(crate) struct PortAdd {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").multiple(true).required(true))]
 pub(crate) struct PortSet {
     /// Which port
     pub(crate) name: PortName,
     /// Its new MTU
-    #[arg(long, group = "what")]
+    #[arg(long)]
     pub(crate) mtu: Option<Mtu>,
     /// Make it an access port of this VLAN
-    #[arg(long, value_name = "VID", group = "what", conflicts_with_all = ["trunk", "native"])]
+    #[arg(long, value_name = "VID", conflicts_with_all = ["trunk", "native"])]
     pub(crate) access: Option<Vid>,
     /// Make it a trunk of these VLANs, without a native VLAN unless --native names one
-    #[arg(long, value_name = "VID[-VID],...", group = "what")]
+    #[arg(long, value_name = "VID[-VID],...")]
     pub(crate) trunk: Option<VlanList>,
     /// The VLAN of the trunk's untagged frames
-    #[arg(long, value_name = "VID", group = "what")]
+    #[arg(long, value_name = "VID")]
     pub(crate) native: Option<Vid>,
     /// Its addresses, instead of all it had; may be given more than once
-    #[arg(long = "address", value_name = "CIDR", group = "what")]
+    #[arg(long = "address", value_name = "CIDR")]
     pub(crate) addresses: Option<Vec<Cidr>>,
     /// Its gateways, instead of all it had; at most one IPv4 and one IPv6
-    #[arg(long = "gateway", value_name = "IP", group = "what")]
+    #[arg(long = "gateway", value_name = "IP")]
     pub(crate) gateways: Option<Vec<IpAddr>>,
 }
 

@@ -245,3 +245,186 @@ fn bytes(count: u64) -> String {
     }
     if unit.is_empty() { format!("{count} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    fn rendered<T: DeserializeOwned>(render: impl Fn(&T, &mut String), value: Value) -> String {
+        let mut out = String::new();
+        render(&serde_json::from_value(value).unwrap(), &mut out);
+        out
+    }
+
+    fn web() -> Value {
+        json!({
+            "name": "web", "netns": "blue", "ifname": "eth0", "mac": "02:00:00:00:00:01",
+            "addresses": ["10.0.0.2/24", "fd00::2/64"], "mtu": 1450, "mode": "access", "vlan": 10, "vlans": [],
+            "native": null, "state": "up", "offloads": ["checksum", "tso4"],
+        })
+    }
+
+    fn router() -> Value {
+        json!({
+            "name": "router", "netns": "pid:7", "ifname": "lan0", "mac": null, "addresses": [], "mtu": 1500,
+            "mode": "trunk", "vlan": null, "vlans": [10, 11, 12, 30], "native": 5, "state": "lost", "offloads": [],
+        })
+    }
+
+    #[test]
+    fn ports_in_a_table() {
+        let expected = "\
+NAME    NETNS  IFNAME  MAC                ADDRESSES                MTU  VLANS                    STATE
+web     blue   eth0    02:00:00:00:00:01  10.0.0.2/24 fd00::2/64  1450  10                       up
+router  pid:7  lan0    -                  -                       1500  trunk 10-12,30 native 5  lost
+";
+        assert_eq!(rendered(ports, json!([web(), router()])), expected);
+        assert_eq!(rendered(ports, json!([])), "no ports\n");
+    }
+
+    #[test]
+    fn one_port() {
+        let expected = "\
+name       web
+state      up
+netns      blue
+ifname     eth0
+mac        02:00:00:00:00:01
+addresses  10.0.0.2/24 fd00::2/64
+mtu        1450
+vlans      10
+offloads   checksum tso4
+";
+        assert_eq!(rendered(port, web()), expected);
+    }
+
+    #[test]
+    fn vlans_and_peers() {
+        let list = json!([
+            {"vlan": 1, "vni": null, "name": null, "learning": true, "ports": ["a", "b"], "peers": []},
+            {"vlan": 10, "vni": 5010, "name": "lab", "learning": false, "ports": [], "peers": ["192.0.2.2", "192.0.2.3"]},
+        ]);
+        let expected = "\
+VLAN   VNI  NAME  LEARNING  PORTS  PEERS
+   1     -  -     on        a b    -
+  10  5010  lab   off       -      192.0.2.2 192.0.2.3
+";
+        assert_eq!(rendered(vlans, list), expected);
+
+        let list = json!([
+            {"ip": "192.0.2.2", "all_vlans": false, "vlans": [10, 11]},
+            {"ip": "192.0.2.3", "all_vlans": true, "vlans": [10]},
+            {"ip": "192.0.2.40", "all_vlans": true, "vlans": []},
+        ]);
+        let expected = "\
+PEER        VLANS
+192.0.2.2   10-11
+192.0.2.3   all (10)
+192.0.2.40  all (none has a VNI yet)
+";
+        assert_eq!(rendered(peers, list), expected);
+    }
+
+    #[test]
+    fn addresses_and_their_age() {
+        let entry = |vlan: u16, kind: &str, port: Value, remote: Value, age: Value| json!({"mac": "02:00:00:00:00:01", "vlan": vlan, "kind": kind, "port": port, "remote": remote, "age_s": age});
+        let list = json!([
+            entry(1, "learned", json!("web"), json!(null), json!(12)),
+            entry(10, "learned", json!(null), json!("192.0.2.2"), json!(250)),
+            entry(10, "static", json!("web"), json!(null), json!(null)),
+        ]);
+        let expected = "\
+VLAN  MAC                KIND     BEHIND                   AGE
+   1  02:00:00:00:00:01  learned  port web                12 s
+  10  02:00:00:00:00:01  learned  remote 192.0.2.2  4 min 10 s
+  10  02:00:00:00:00:01  static   port web                   -
+";
+        assert_eq!(rendered(fdb, list), expected);
+    }
+
+    #[test]
+    fn counters_with_drops_and_what_they_mean() {
+        let counts = |port: &str, rx: u64, drops: Value| json!({"port": port, "rx_frames": rx, "rx_bytes": rx * 1000, "tx_frames": 1, "tx_bytes": 60, "drops": drops});
+        let answer = json!({
+            "ports": [
+                counts("web", 2_000_000, json!({"vlan_not_allowed": 3, "bad_source": 0})),
+                counts("tunnel", 7, json!({"unknown_vni": 40})),
+            ],
+            "reasons": {"vlan_not_allowed": " The port is not in that VLAN.", "bad_source": " Never shown."},
+        });
+        let expected = "\
+PORT    RX FRAMES  RX BYTES  TX FRAMES  TX BYTES  DROPPED
+web       2000000   1.8 GiB          1      60 B        3
+tunnel          7   6.8 KiB          1      60 B       40
+total     2000007   1.8 GiB          2     120 B       43
+
+PORT    REASON            FRAMES  MEANING
+web     vlan_not_allowed       3  The port is not in that VLAN.
+tunnel  unknown_vni           40  -
+";
+        assert_eq!(rendered(stats, answer), expected);
+
+        let quiet = json!({"ports": [counts("web", 0, json!({}))], "reasons": {}});
+        let expected = "\
+PORT  RX FRAMES  RX BYTES  TX FRAMES  TX BYTES  DROPPED
+web           0       0 B          1      60 B        0
+
+no frame was dropped
+";
+        assert_eq!(rendered(stats, quiet), expected);
+    }
+
+    #[test]
+    fn status_and_vtep() {
+        let answer = json!({
+            "version": "0.1.0", "pid": 42, "uptime_s": 3700, "workers": 1, "ports": 3, "ports_lost": 1,
+            "fdb_used": 12, "fdb_limit": 131072,
+            "vtep": {"ip": "192.0.2.1", "port": 4789, "underlay_mtu": 1500, "overlay_mtu": 1450, "peers": 2},
+        });
+        let expected = "\
+vswitchd       0.1.0, process 42
+uptime         1 h 1 min
+workers        1
+ports          3, 1 lost (`vsctl port list`)
+addresses      12 of 131072
+vtep           192.0.2.1, UDP port 4789
+underlay mtu   1500
+container mtu  1450
+peers          2
+";
+        assert_eq!(rendered(status, answer), expected);
+        let none = json!({"ip": null, "port": 4789, "underlay_mtu": null, "overlay_mtu": null, "peers": 0});
+        assert!(rendered(vtep, none).contains("none: all VLANs are local"));
+    }
+
+    #[test]
+    fn spans_and_sizes() {
+        let spans = [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (61, "1 min 1 s"),
+            (3_600, "1 h"),
+            (3_659, "1 h"),
+            (90_000, "1 d 1 h"),
+            (86_400 * 400, "400 d"),
+        ];
+        for (seconds, text) in spans {
+            assert_eq!(duration(seconds), text);
+        }
+        let sizes = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1024 * 1024 - 1, "1023.9 KiB"),
+            (1024 * 1024, "1.0 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ];
+        for (count, text) in sizes {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

@@ -182,3 +182,118 @@ impl Call {
 fn json(answer: &impl Serialize) -> Result<String, Failure> {
     Ok(serde_json::to_string(answer)? + "\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    /// What `vsctl WORDS` does where the daemon's answer is `answer`: the exit code, and both outputs.
+    fn vsctl(words: &str, answer: &str) -> (Exit, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let line = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,{answer}}}\n");
+        let daemon = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            (&stream).write_all(line.as_bytes()).unwrap();
+        });
+        let result = alone(&format!("--timeout 60 --socket {} {words}", path.display()));
+        daemon.join().unwrap();
+        result
+    }
+
+    /// The same with nobody to answer.
+    fn alone(words: &str) -> (Exit, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let exit = run(["vsctl"].into_iter().chain(words.split_whitespace()), &mut out, &mut err);
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    fn done(text: &str) -> (Exit, String, String) {
+        (Exit::Done, text.to_owned(), String::new())
+    }
+
+    #[test]
+    fn what_was_done_is_said() {
+        let changed = r#""result":{"changed":true,"notes":[]}"#;
+        assert_eq!(vsctl("vlan del 10", changed), done("VLAN 10 deleted\n"));
+        assert_eq!(vsctl("-q vlan del 10", changed), done(""));
+        assert_eq!(vsctl("vlan del 10 --json", changed), done("{\"changed\":true,\"notes\":[]}\n"));
+
+        let noted = r#""result":{"changed":true,"notes":["it joins port a"]}"#;
+        assert_eq!(vsctl("vlan del 10", noted), done("VLAN 10 deleted\n  it joins port a\n"));
+        let same = r#""result":{"changed":false}"#;
+        assert_eq!(vsctl("vlan add 10", same), done("VLAN 10: all is so already, nothing changed\n"));
+        assert_eq!(vsctl("fdb flush", r#""result":{"flushed":3}"#), done("3 learned addresses forgotten\n"));
+    }
+
+    #[test]
+    fn lists_for_people_and_for_programs() {
+        let answer = r#""result":[{"ip":"192.0.2.2","all_vlans":false,"vlans":[10]}]"#;
+        assert_eq!(vsctl("vtep peer list", answer), done("PEER       VLANS\n192.0.2.2  10\n"));
+        let json = "[{\"ip\":\"192.0.2.2\",\"all_vlans\":false,\"vlans\":[10]}]\n";
+        assert_eq!(vsctl("vtep peer list --json", answer), done(json));
+        assert_eq!(vsctl("vtep peer list -q", answer), done(""));
+
+        let ports = r#"[{"port":"a","rx_frames":1,"rx_bytes":2,"tx_frames":3,"tx_bytes":4,"drops":{"x":5}}]"#;
+        let answer = format!("\"result\":{{\"ports\":{ports},\"reasons\":{{\"x\":\"why\"}}}}");
+        assert_eq!(vsctl("stats --json", &answer), done(&format!("{ports}\n")));
+        assert!(vsctl("stats", &answer).1.contains("why"));
+    }
+
+    #[test]
+    fn exit_codes() {
+        let (exit, out, err) = vsctl("port del a", r#""error":{"code":2,"message":"there is no port a"}"#);
+        assert_eq!((exit, out.as_str(), err.as_str()), (Exit::Refused, "", "vsctl: there is no port a\n"));
+
+        for words in ["", "fly", "vlan add 4095", "port add a"] {
+            let (exit, out, err) = alone(words);
+            assert_eq!((exit, out.as_str()), (Exit::Usage, ""), "{words}");
+            assert!(!err.is_empty(), "{words}");
+        }
+        for words in ["--help", "port add --help", "--version", "completions zsh"] {
+            let (exit, out, err) = alone(words);
+            assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{words}");
+            assert!(out.contains("vsctl"), "{words}");
+        }
+
+        let (exit, _, err) = alone("--socket /nonexistent/s status");
+        assert_eq!(exit, Exit::Unreachable);
+        for part in ["/nonexistent/s", "is vswitchd running?", "--socket", "$VSWITCH_SOCKET"] {
+            assert!(err.contains(part), "{err}");
+        }
+        let (exit, _, err) = vsctl("status", r#""result":7"#);
+        assert_eq!(exit, Exit::Unreachable);
+        assert!(err.contains("not understood"), "{err}");
+    }
+
+    #[test]
+    fn a_daemon_that_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let (exit, _, err) = alone(&format!("--socket {} --timeout 0.02 status", path.display()));
+        assert_eq!(exit, Exit::Unreachable);
+        assert!(err.contains("20ms") && err.contains("--timeout SECS"), "{err}");
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut err = Vec::new();
+        assert_eq!(run(["vsctl", "completions", "bash"], &mut Gone, &mut err), Exit::Done);
+        assert_eq!(err, b"");
+    }
+}

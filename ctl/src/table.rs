@@ -55,3 +55,22 @@ pub(crate) fn fields(rows: &[(&str, String)], out: &mut String) {
         let _ = writeln!(out, "{name:<width$}  {value}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let mut table = Table::new(["NAME", ">COUNT", "WHAT"]);
+        table.row(["a".to_owned(), "7".to_owned(), String::new()]);
+        table.row(["Büro".to_owned(), "123456".to_owned(), "x y".to_owned()]);
+        let mut out = String::new();
+        table.write(&mut out);
+        assert_eq!(out, "NAME   COUNT  WHAT\na          7  -\nBüro  123456  x y\n");
+
+        let mut out = String::new();
+        fields(&[("a", "1".to_owned()), ("long", String::new())], &mut out);
+        assert_eq!(out, "a     1\nlong  -\n");
+    }
+}

@@ -42,8 +42,13 @@ fn port(command: cli::Port) -> Result<Request, Refusal> {
         }
         cli::Port::List => Query::PortList {}.into(),
         cli::Port::Show { name } => Query::PortShow { name }.into(),
-        cli::Port::Set(cli::PortSet { name, mtu, access, trunk, native, addresses: address, gateways: gateway }) => {
-            Change::PortSet(PortSet { name, mtu, access, trunk, native, address, gateway }).into()
+        cli::Port::Set(set) => {
+            let cli::PortSet { name, mtu, access, trunk, native, addresses: address, gateways: gateway } = set;
+            let set = PortSet { name, mtu, access, trunk, native, address, gateway };
+            if set.is_empty() {
+                return Err(Refusal::NothingToSet { name: set.name });
+            }
+            Change::PortSet(set).into()
         }
         cli::Port::Del { name } => Change::PortDel { name }.into(),
     })
@@ -109,4 +114,141 @@ pub(crate) fn done(change: &Change, changed: bool) -> String {
         Change::FdbDel { mac, vlan } => (format!("address {mac} in VLAN {vlan}"), "deleted"),
     };
     if changed { format!("{what} {verb}") } else { format!("{what}: all is so already, nothing changed") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+    use serde_json::{Value, json};
+
+    fn encoded(line: &str) -> Result<(String, Value), String> {
+        let args = ["vsctl"].into_iter().chain(line.split_whitespace());
+        let cli = cli::Cli::try_parse_from(args).map_err(|error| error.to_string())?;
+        match task(cli.command).map_err(|error| error.to_string())? {
+            Task::Ask(request) => Ok(request.encode().unwrap()),
+            Task::Complete(shell) => Ok(("completions".to_owned(), json!(shell.to_string()))),
+        }
+    }
+
+    #[test]
+    fn words_and_their_requests() {
+        let mac = "02:00:00:00:00:01";
+        let table = [
+            (
+                "port add web --netns blue",
+                "port.add",
+                json!({"name": "web", "netns": "blue", "ifname": "eth0", "access": 1}),
+            ),
+            (
+                "port add web --netns pid:7 --ifname lan0 --mac 02:00:00:00:00:01 --address 10.0.0.2/24 \
+                 --address fd00::2/64 --gateway 10.0.0.1 --mtu 1400 --access 10",
+                "port.add",
+                json!({
+                    "name": "web", "netns": "pid:7", "ifname": "lan0", "mac": mac,
+                    "address": ["10.0.0.2/24", "fd00::2/64"], "gateway": ["10.0.0.1"], "mtu": 1400, "access": 10,
+                }),
+            ),
+            (
+                "port add r --netns /proc/1/ns/net --trunk 10-20,30 --native 5",
+                "port.add",
+                json!({"name": "r", "netns": "/proc/1/ns/net", "ifname": "eth0", "trunk": "10-20,30", "native": 5}),
+            ),
+            ("port list", "port.list", json!({})),
+            ("port show web", "port.show", json!({"name": "web"})),
+            ("port set web --mtu 1300", "port.set", json!({"name": "web", "mtu": 1300})),
+            ("port set web --trunk 7 --native 8", "port.set", json!({"name": "web", "trunk": "7", "native": 8})),
+            ("port set web --native 8", "port.set", json!({"name": "web", "native": 8})),
+            (
+                "port set web --access 3 --address 10.0.0.2/24 --gateway 10.0.0.1",
+                "port.set",
+                json!({"name": "web", "access": 3, "address": ["10.0.0.2/24"], "gateway": ["10.0.0.1"]}),
+            ),
+            ("port del web", "port.del", json!({"name": "web"})),
+            ("vlan add 10", "vlan.add", json!({"vlan": 10, "learning": true})),
+            (
+                "vlan add 10 --vni 5010 --name lab --no-learning",
+                "vlan.add",
+                json!({"vlan": 10, "vni": 5010, "name": "lab", "learning": false}),
+            ),
+            ("vlan list", "vlan.list", json!({})),
+            ("vlan del 10", "vlan.del", json!({"vlan": 10})),
+            ("vtep show", "vtep.show", json!({})),
+            ("vtep peer add 192.0.2.2 --vlan 10", "peer.add", json!({"ip": "192.0.2.2", "vlan": "10"})),
+            ("vtep peer add fd00::2 --all-vlans", "peer.add", json!({"ip": "fd00::2", "all-vlans": true})),
+            ("vtep peer list", "peer.list", json!({})),
+            ("vtep peer del 192.0.2.2", "peer.del", json!({"ip": "192.0.2.2"})),
+            ("vtep peer del 192.0.2.2 --vlan 10", "peer.del", json!({"ip": "192.0.2.2", "vlan": 10})),
+            ("fdb list", "fdb.list", json!({})),
+            ("fdb list --vlan 10 --port web", "fdb.list", json!({"vlan": 10, "port": "web"})),
+            (
+                "fdb add 02:00:00:00:00:01 --vlan 10 --port web",
+                "fdb.add",
+                json!({"mac": mac, "vlan": 10, "port": "web"}),
+            ),
+            (
+                "fdb add 02:00:00:00:00:01 --vlan 10 --remote 192.0.2.2",
+                "fdb.add",
+                json!({"mac": mac, "vlan": 10, "remote": "192.0.2.2"}),
+            ),
+            ("fdb del 02:00:00:00:00:01 --vlan 10", "fdb.del", json!({"mac": mac, "vlan": 10})),
+            ("fdb flush", "fdb.flush", json!({})),
+            ("fdb flush --port web", "fdb.flush", json!({"port": "web"})),
+            ("stats", "stats", json!({})),
+            ("stats tunnel", "stats", json!({"port": "tunnel"})),
+            ("status", "status", json!({})),
+            ("--json status --timeout 0.5 -q --socket /s", "status", json!({})),
+            ("completions bash", "completions", json!("bash")),
+        ];
+        for (line, method, params) in table {
+            assert_eq!(encoded(line), Ok((method.to_owned(), params)), "{line}");
+        }
+    }
+
+    #[test]
+    fn words_that_are_refused() {
+        let table = [
+            ("", "Usage"),
+            ("port", "Usage"),
+            ("fly", "fly"),
+            ("port add web", "--netns"),
+            ("port add web --netns a --access 0", "1 to 4094"),
+            ("port add web --netns a --access 4095", "1 to 4094"),
+            ("port add web --netns a --trunk 10-4095", "1 to 4094"),
+            ("port add web --netns a --access 10 --trunk 20", "--trunk"),
+            ("port add web --netns a --access 10 --native 20", "--native"),
+            ("port add web --netns a --native 20", "--trunk"),
+            ("port add web --netns a --mac 01:00:00:00:00:01", "multicast"),
+            ("port add web --netns a --address 10.0.0.1", "no prefix length"),
+            ("port add web --netns a --ifname abcdefghijklmnop", "1 to 15"),
+            ("port add web --netns a --mtu 67", "68 to 65521"),
+            ("port add web --netns ./a", "absolute path"),
+            ("port add tunnel --netns a", "tunnel"),
+            ("port set web", "nothing to set on port web: give mtu"),
+            ("port set web --ifname eth1", "--ifname"),
+            ("port set web --access 10 --native 20", "--native"),
+            ("vlan add 10 --vni 16777216", "1 to 16777215"),
+            ("vlan add 10 --vni 0", "1 to 16777215"),
+            ("vtep peer add 192.0.2.2", "--all-vlans"),
+            ("vtep peer add 192.0.2.2 --vlan 1 --all-vlans", "--all-vlans"),
+            ("vtep peer add example.org --all-vlans", "example.org"),
+            ("fdb add 02:00:00:00:00:01 --vlan 10", "--remote"),
+            ("fdb add 02:00:00:00:00:01 --vlan 10 --port a --remote 192.0.2.2", "--remote"),
+            ("fdb add 02:00:00:00:00:01 --port a", "--vlan"),
+            ("fdb add ff:ff:ff:ff:ff:ff --vlan 10 --port a", "multicast"),
+            ("status --timeout 0", "0.001 to 86400"),
+            ("status --timeout NaN", "0.001 to 86400"),
+            ("status --timeout inf", "0.001 to 86400"),
+            ("completions tcl", "tcl"),
+        ];
+        for (line, part) in table {
+            let error = encoded(line).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        cli::Cli::command().debug_assert();
+    }
 }

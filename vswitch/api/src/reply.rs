@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::{FdbTarget, PortMode};
 use crate::types::{Cidr, IfName, Mac, NetnsRef, PortName, Vid, VlanName, Vni};
 
+/// The name under which statistics show the VXLAN side; no port may take it.
+pub const TUNNEL: &str = "tunnel";
+
 /// A port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortInfo {
@@ -180,13 +183,13 @@ pub struct VtepInfo {
 /// Counters.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stats {
-    /// By port, then those of `tunnel`.
+    /// By port, then those of [`TUNNEL`].
     pub ports: Vec<PortStats>,
     /// What the reasons among them mean.
     pub reasons: BTreeMap<String, String>,
 }
 
-/// Counters of one port, or of the VXLAN side under the name `tunnel`.
+/// Counters of one port, or of the VXLAN side under the name [`TUNNEL`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PortStats {
     /// Its name.

@@ -98,6 +98,16 @@ pub struct PortSet {
     pub gateway: Option<Vec<IpAddr>>,
 }
 
+impl PortSet {
+    /// Whether nothing would change.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        let Self { name: _, mtu, access, trunk, native, address, gateway } = self;
+        let mode = access.is_some() || trunk.is_some() || native.is_some();
+        !mode && mtu.is_none() && address.is_none() && gateway.is_none()
+    }
+}
+
 /// Which learned addresses are meant: all, those of a VLAN, those behind a port, or those of both.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -46,22 +46,21 @@ impl Desired {
         if let Change::PeerAdd(peer) = change {
             peer::reachable(peer.ip, vtep)?;
         }
-        self.apply_unbound(change)
+        self.clone().apply_unbound(change)
     }
 
-    /// As [`Self::apply`] for a state that is not bound to a VTEP yet, as one read from a file.
-    pub(crate) fn apply_unbound(&self, change: &Change) -> Applied {
-        let next = self.clone();
+    /// As [`Self::apply`] for a state that is not bound to a VTEP yet, as one read from a file, and without a copy.
+    pub(crate) fn apply_unbound(self, change: &Change) -> Applied {
         match change {
-            Change::PortAdd(spec) => port::add(next, spec),
-            Change::PortSet(set) => port::set(next, set),
-            Change::PortDel { name } => port::del(next, name),
-            Change::VlanAdd(spec) => vlan::add(next, spec),
-            Change::VlanDel { vlan } => vlan::del(next, *vlan),
-            Change::PeerAdd(spec) => peer::add(next, spec),
-            Change::PeerDel { ip, vlan } => peer::del(next, *ip, *vlan),
-            Change::FdbAdd(entry) => fdb::add(next, entry),
-            Change::FdbDel { mac, vlan } => fdb::del(next, *mac, *vlan),
+            Change::PortAdd(spec) => port::add(self, spec),
+            Change::PortSet(set) => port::set(self, set),
+            Change::PortDel { name } => port::del(self, name),
+            Change::VlanAdd(spec) => vlan::add(self, spec),
+            Change::VlanDel { vlan } => vlan::del(self, *vlan),
+            Change::PeerAdd(spec) => peer::add(self, spec),
+            Change::PeerDel { ip, vlan } => peer::del(self, *ip, *vlan),
+            Change::FdbAdd(entry) => fdb::add(self, entry),
+            Change::FdbDel { mac, vlan } => fdb::del(self, *mac, *vlan),
         }
     }
 

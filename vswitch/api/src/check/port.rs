@@ -19,7 +19,8 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
             Err(Refusal::PortExists { name: spec.name.clone(), differs: differences(there, spec) })
         };
     }
-    let same_place = |port: &&PortSpec| port.netns.path() == spec.netns.path() && port.ifname == spec.ifname;
+    let place = spec.netns.path();
+    let same_place = |port: &&PortSpec| port.ifname == spec.ifname && port.netns.path() == place;
     if let Some(by) = desired.ports().find(same_place) {
         let (netns, ifname) = (spec.netns.clone(), spec.ifname.clone());
         return Err(Refusal::IfNameTaken { ifname, netns, by: by.name.clone() });
@@ -31,6 +32,9 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
 pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
     let PortSet { name, mtu, access, trunk, native, address, gateway } = set;
     let Some(there) = desired.port(name) else { return Err(Refusal::NoPort { name: name.clone() }) };
+    if set.is_empty() {
+        return Err(Refusal::NothingToSet { name: name.clone() });
+    }
     let mut spec = there.clone();
     let mode = match (access, trunk, native, &there.mode) {
         (None, None, Some(native), PortMode::Trunk { vlans, .. }) => {
@@ -38,9 +42,6 @@ pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
         }
         _ => PortMode::from_words(*access, trunk.clone(), *native)?,
     };
-    if mtu.is_none() && mode.is_none() && address.is_none() && gateway.is_none() {
-        return Err(Refusal::NothingToSet { name: name.clone() });
-    }
     spec.mtu = mtu.or(spec.mtu);
     spec.mode = mode.unwrap_or(spec.mode);
     spec.addresses = address.clone().unwrap_or(spec.addresses);

@@ -6,9 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::BadValue;
-
-/// The name statistics give to the VXLAN side; no port may take it.
-pub(crate) const TUNNEL: &str = "tunnel";
+use crate::reply::TUNNEL;
 
 /// Declares a text that `check` has approved.
 macro_rules! checked_text {
