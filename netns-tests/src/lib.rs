@@ -1,0 +1,61 @@
+//! Hosts, wires, daemons and traffic to test the switch with: real packets, in network namespaces.
+//!
+//! # Running
+//!
+//! ```text
+//! cargo test -p netns-tests                        # builds vswitchd and vsctl in the same profile, runs everything
+//! cargo test -p netns-tests -- kernel_vxlan::      # the tests whose name contains this
+//! cargo test -p netns-tests -- --list
+//! ```
+//!
+//! It needs root, or a system that lets ordinary users make user namespaces and open `/dev/net/tun`; without either every
+//! test is reported as ignored, with the reason. No tool (`ip`, `tcpdump`, `iperf3`) has to be installed. Every namespace
+//! is unnamed and held by descriptors only, so tests run in parallel, and nothing is left behind whatever way they end:
+//! the kernel removes the namespaces and kills the daemons with the process.
+//!
+//! | variable | what it does |
+//! |---|---|
+//! | `VSWITCH_BIN_DIR` | takes `vswitchd` and `vsctl` from this folder and builds nothing |
+//! | `VSWITCH_TEST_LOG` | the daemons' `--log` (default `info`) |
+//! | `VSWITCH_TEST_SEED` | the seed of all random numbers; a failing test prints the one it had |
+//! | `VSWITCH_TEST_KEEP` | keeps every test's folder, not only that of a failing one |
+//!
+//! # A failing test
+//!
+//! prints where it failed, its journal (each command of `vsctl` with its answer, each daemon's start and end) and the last
+//! lines of its daemons' logs. The folder with the whole logs and the state files stays; its path is in the message.
+//!
+//! # Writing one
+//!
+//! A test is a function from [`Lab`] to [`Result`], listed in `tests/netns.rs`. It makes [`Host`]s, joins them by an
+//! [`Underlay`], runs a [`Node`] (host and daemon) on some and the kernel's own VXLAN ([`KernelSwitch`]) on others, and
+//! attaches containers. What takes time is waited for with [`eventually`], never slept for.
+
+pub mod binaries;
+pub mod capture;
+mod daemon;
+mod failure;
+pub mod frames;
+mod host;
+mod kernel;
+mod lab;
+mod node;
+mod random;
+mod stats;
+pub mod traffic;
+mod underlay;
+mod vsctl;
+mod wait;
+
+pub use capture::{Capture, Station};
+pub use daemon::{Daemon, DaemonSpec, Ended};
+pub use failure::{Context, Failure, Result};
+pub use host::Host;
+pub use kernel::KernelSwitch;
+pub use lab::Lab;
+pub use node::{FdbEntry, Node};
+pub use random::Random;
+pub use stats::{Drops, Stats, drops};
+pub use underlay::{UPLINK, Underlay, Vtep};
+pub use vsctl::{Answer, Vsctl};
+pub use wait::{SOON, eventually};
