@@ -227,7 +227,7 @@ mod tests {
         let noted = r#""result":{"changed":true,"notes":["it joins port a"]}"#;
         assert_eq!(vsctl("vlan del 10", noted), done("VLAN 10 deleted\n  it joins port a\n"));
         let same = r#""result":{"changed":false}"#;
-        assert_eq!(vsctl("vlan add 10", same), done("VLAN 10: all is so already, nothing changed\n"));
+        assert_eq!(vsctl("vlan add 10", same), done("VLAN 10 is so already: nothing changed\n"));
         assert_eq!(vsctl("fdb flush", r#""result":{"flushed":3}"#), done("3 learned addresses forgotten\n"));
     }
 

@@ -113,7 +113,7 @@ pub(crate) fn done(change: &Change, changed: bool) -> String {
         }
         Change::FdbDel { mac, vlan } => (format!("address {mac} in VLAN {vlan}"), "deleted"),
     };
-    if changed { format!("{what} {verb}") } else { format!("{what}: all is so already, nothing changed") }
+    if changed { format!("{what} {verb}") } else { format!("{what} is so already: nothing changed") }
 }
 
 #[cfg(test)]
