@@ -15,11 +15,7 @@ fn ip(text: &str) -> IpAddr {
 
 /// Two hosts joined by veth devices called `eth0`.
 fn joined(left: &str, right: &str) -> (Host, Host) {
-    let (a, b) = (Host::new(), Host::new());
-    a.netlink.add_veth("eth0", "eth0", Some(&b.netns)).unwrap();
-    a.set_up("eth0", &[left]);
-    b.set_up("eth0", &[right]);
-    (a, b)
+    common::joined(&[left], &[right])
 }
 
 #[test]
@@ -50,9 +46,10 @@ fn links_change_as_told() {
     let link = a.netlink.link("renamed").unwrap().unwrap();
     assert_eq!((link.index, link.mtu, link.mac, link.up), (index, 9000, Some([2, 0, 0, 0, 0, 7]), true));
     assert_eq!(link.kind.as_deref(), Some("veth"));
-    assert!(!link.running, "the other end is down");
+    assert!(!a.netlink.wait_running(index, Duration::ZERO).unwrap(), "the other end is down");
+    assert_eq!(a.netlink.wait_running(4711, Duration::ZERO).unwrap_err().errno(), Some(libc::ENODEV));
     b.netlink.set_up(b.index("right"), true).unwrap();
-    assert!(a.netlink.link("renamed").unwrap().unwrap().running);
+    assert!(a.netlink.wait_running(index, common::PATIENCE).unwrap());
     a.netlink.set_up(index, false).unwrap();
     assert!(!a.netlink.link("renamed").unwrap().unwrap().up);
 
@@ -79,7 +76,7 @@ fn refusals_name_operation_and_object() {
         (
             host.netlink.add_route(None, Some(ip("192.0.2.1")), bridge),
             libc::ENETUNREACH,
-            "add a route to everywhere via 192.0.2.1 by interface 2",
+            "add the default route via 192.0.2.1 by interface 2",
         ),
         (host.netlink.route_to(ip("192.0.2.1")).map(drop), libc::ENETUNREACH, "find the route to 192.0.2.1"),
     ] {
@@ -136,6 +133,9 @@ fn routes_of_both_families() {
         assert!(a.netlink.route_to(ip(elsewhere)).is_err());
         a.netlink.add_route(None, Some(ip(gateway)), index).unwrap();
         assert_eq!(a.netlink.route_to(ip(elsewhere)).unwrap().gateway, Some(ip(gateway)));
+        a.netlink.delete_route(None, Some(ip(gateway)), index).unwrap();
+        assert!(a.netlink.route_to(ip(elsewhere)).is_err());
+        assert_eq!(a.netlink.delete_route(None, Some(ip(gateway)), index).unwrap_err().errno(), Some(libc::ESRCH));
     }
 }
 

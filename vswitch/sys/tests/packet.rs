@@ -10,12 +10,8 @@ use vswitch_sys::{PacketError, PacketSocket, VNET_HDR_LEN, VnetHdr, vnet};
 
 /// Two hosts joined by veth devices called `eth0`, and a socket on each.
 fn joined() -> (Host, PacketSocket, Host, PacketSocket) {
-    let (a, b) = (Host::new(), Host::new());
-    a.netlink.add_veth("eth0", "eth0", Some(&b.netns)).unwrap();
-    let open = |host: &Host| {
-        host.set_up("eth0", &[]);
-        host.thread.call(|| PacketSocket::open("eth0").unwrap())
-    };
+    let (a, b) = common::joined(&[], &[]);
+    let open = |host: &Host| host.thread.call(|| PacketSocket::open("eth0").unwrap());
     let (near, far) = (open(&a), open(&b));
     (a, near, b, far)
 }

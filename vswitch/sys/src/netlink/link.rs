@@ -1,8 +1,10 @@
 //! Links: what `ip link` does.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -12,6 +14,7 @@ use netlink_packet_route::link::{
 
 use super::{Netlink, NetlinkError};
 use crate::netns::Netns;
+use crate::syscall::wait_readable;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is meant to be up.
     pub up: bool,
-    /// Whether it is up and has a carrier.
+    /// Whether it is up, has a carrier, and the kernel has begun to send what it is given.
     pub running: bool,
     /// Its address, where it has one of Ethernet's.
     pub mac: Option<[u8; 6]>,
@@ -78,6 +81,43 @@ impl Netlink {
         let answers =
             self.dump(format_args!("list interfaces"), &RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
         Ok(answers.into_iter().filter_map(read).collect())
+    }
+
+    /// Waits until link `index` runs, for at most `timeout`; false when time ran out.
+    ///
+    /// A veth device that is set up before its peer loses what it is given until the kernel has noticed the peer, which
+    /// may take a second.
+    ///
+    /// # Errors
+    /// What the kernel answers, and ENODEV where there is no such link.
+    pub fn wait_running(&self, index: u32, timeout: Duration) -> Result<bool, NetlinkError> {
+        let operation = format_args!("wait for interface {index} to run");
+        let failed = |source| NetlinkError::Refused { operation: operation.to_string(), source };
+        let deadline = Instant::now().checked_add(timeout);
+        // First listen, then look: a change in between is heard.
+        self.socket.add_membership(libc::RTNLGRP_LINK).map_err(failed)?;
+        let outcome = loop {
+            match self.link_by_index(index) {
+                Ok(Some(link)) if link.running => break Ok(true),
+                Ok(Some(_)) => {}
+                Ok(None) => break Err(failed(io::Error::from_raw_os_error(libc::ENODEV))),
+                Err(error) => break Err(error),
+            }
+            let left = deadline.map_or(timeout, |deadline| deadline.saturating_duration_since(Instant::now()));
+            match wait_readable(&self.socket, left) {
+                Ok(true) => {}
+                Ok(false) => break Ok(false),
+                Err(error) => break Err(failed(error)),
+            }
+            // Which link changed is looked up above. An overrun (ENOBUFS) says as much: something did.
+            let _ = self.socket.recv_from_full();
+        };
+        self.socket.drop_membership(libc::RTNLGRP_LINK).map_err(failed)?;
+        // A queue full of news would have no room for the next answer.
+        while wait_readable(&self.socket, Duration::ZERO).map_err(failed)? {
+            let _ = self.socket.recv_from_full();
+        }
+        outcome
     }
 
     /// Sets the link up or down.
@@ -266,6 +306,8 @@ fn read(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(address) => link.mac = address.try_into().ok(),
             LinkAttribute::Controller(master) => link.master = Some(master),
+            // The queue that throws all away: the kernel has yet to notice the carrier, which it does from a work queue.
+            LinkAttribute::Qdisc(qdisc) => link.running &= qdisc != "noop",
             LinkAttribute::LinkInfo(info) => {
                 link.kind = info.into_iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),

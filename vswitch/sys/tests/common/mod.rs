@@ -75,6 +75,17 @@ impl Host {
     }
 }
 
+/// Two hosts joined by veth devices called `eth0` with these addresses, ready to carry.
+pub(crate) fn joined(left: &[&str], right: &[&str]) -> (Host, Host) {
+    let (a, b) = (Host::new(), Host::new());
+    a.netlink.add_veth("eth0", "eth0", Some(&b.netns)).unwrap();
+    let ends = [(&a, a.set_up("eth0", left)), (&b, b.set_up("eth0", right))];
+    for (host, index) in ends {
+        assert!(host.netlink.wait_running(index, PATIENCE).unwrap(), "eth0 does not run within {PATIENCE:?}");
+    }
+    (a, b)
+}
+
 /// Waits for `fd`; a test that waits in vain fails.
 pub(crate) fn wait(fd: &impl AsFd) {
     assert!(wait_readable(fd, PATIENCE).unwrap(), "nothing came within {PATIENCE:?}");
