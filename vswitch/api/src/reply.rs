@@ -194,7 +194,7 @@ pub struct Stats {
 pub struct PortStats {
     /// Its name.
     pub port: String,
-    /// Frames that came from it; a super-frame counts as its segments.
+    /// Frames that came from it; a super-frame counts as one, as in the kernel's own counters.
     pub rx_frames: u64,
     /// Their bytes.
     pub rx_bytes: u64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
     Code, FdbInfo, FdbTarget, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans, PortInfo, PortName, PortSpec,
@@ -16,9 +17,6 @@ use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
 use crate::network::vlan_id;
-
-/// The name under which the VXLAN side is counted.
-const TUNNEL: &str = "tunnel";
 
 type Answer = Result<Value, RpcError>;
 

@@ -89,6 +89,10 @@ impl TunnelPort {
         &self.counters
     }
 
+    pub(crate) fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
     /// Receives one batch, takes the frames out and merges them; false once nothing is left to receive.
     pub(crate) fn receive(&mut self) -> bool {
         self.merge.clear();

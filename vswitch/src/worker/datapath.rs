@@ -13,7 +13,7 @@ use vtep::Directory;
 use super::batch::Batch;
 use super::outbox::Outbox;
 use super::oversize::Oversize;
-use super::ports::{Device, Ports};
+use super::ports::{Device, Port, Ports};
 use crate::counters::Counters;
 use crate::port::tap::{Scissors, TapPort};
 use crate::port::tunnel::{Remote, TunnelPort};
@@ -79,7 +79,11 @@ impl Datapath {
 
     pub(crate) fn remove(&mut self, id: PortId) {
         self.switch.remove_port(id);
-        self.ports.remove(id);
+        let gone = self.ports.remove(id);
+        // What a remote counted stays with the tunnel: its row must never run backwards.
+        if let (Some(Port { device: Device::Remote(_), counters }), Some(tunnel)) = (gone, &mut self.tunnel) {
+            tunnel.counters_mut().add(&counters);
+        }
     }
 
     /// Makes `directory` the one that says which VNI and which sender is whose.

@@ -57,10 +57,8 @@ impl Ports {
         *slot = Some(Port { device, counters });
     }
 
-    pub(super) fn remove(&mut self, id: PortId) {
-        if let Some(slot) = self.0.get_mut(id.index()) {
-            *slot = None;
-        }
+    pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {
+        self.0.get_mut(id.index())?.take()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PortId, &Port)> {
