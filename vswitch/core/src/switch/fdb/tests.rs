@@ -214,3 +214,61 @@ fn grows_shrinks_and_loses_nothing() {
     assert_eq!(fdb.flush(None, None), u32::try_from(MANY / 2).unwrap());
     assert_eq!((fdb.len(), fdb.entries().count()), (0, 0));
 }
+
+/// Thousands of random changes to a table that is kept as full as it gets, so that buckets overflow and gaps close:
+/// entries and the order of every list must be those of plain vectors.
+#[test]
+fn a_crowded_table_keeps_its_entries_and_their_order() {
+    const LIMIT: usize = 300;
+    for seed in 1..=20 {
+        let mut chance: u64 = seed;
+        let mut draw = |below: u64| {
+            chance = chance.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (chance >> 33) % below
+        };
+        let mut table = Table::with_limit(u32::try_from(LIMIT).unwrap(), seed);
+        let mut plain: Vec<(Key, Place)> = Vec::new();
+        for step in 0..6_000 {
+            let port = PORTS[usize::try_from(draw(3)).unwrap()];
+            let place = if draw(4) == 0 { Place::fixed(port) } else { Place::learned(port, at(step)) };
+            let key = Key::new(vlan(1), mac(draw(400)));
+            let known = plain.iter().position(|(other, _)| *other == key);
+            assert_eq!(table.find(key).map(|(_, place)| place), known.map(|known| plain[known].1), "seed {seed}");
+            match (table.find(key), known) {
+                (Some((id, _)), Some(known)) => {
+                    plain.remove(known);
+                    if draw(3) == 0 {
+                        table.remove(id);
+                    } else {
+                        table.set_place(id, place);
+                        plain.push((key, place));
+                    }
+                }
+                _ if plain.len() < LIMIT => {
+                    table.insert(key, place);
+                    plain.push((key, place));
+                }
+                _ => {}
+            }
+            if step % 50 == 0 {
+                for port in PORTS {
+                    for kind in [Kind::Learned, Kind::Static] {
+                        let mut have = Vec::new();
+                        table.remove_where(port, kind, |key| {
+                            have.push(key);
+                            false
+                        });
+                        let want = plain.iter().filter(|(_, place)| place.port() == port && place.kind() == kind);
+                        assert!(
+                            have.iter().eq(want.map(|(key, _)| key)),
+                            "seed {seed}, step {step}, {port:?}, {kind:?}"
+                        );
+                    }
+                }
+                assert_eq!(table.len(), plain.len(), "seed {seed}");
+                assert_eq!(table.entries().count(), plain.len(), "seed {seed}");
+            }
+        }
+        assert!(plain.len() > LIMIT / 2, "seed {seed}: not crowded");
+    }
+}
