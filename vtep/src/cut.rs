@@ -269,3 +269,200 @@ impl Super {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inner::testing::{Build, check, tagged};
+    use proptest::prelude::*;
+    use vswitch_core::{Offload, Tag};
+
+    fn pieces(frame: &Frame, segments: Segments<'_>) -> Vec<Vec<u8>> {
+        let (mut segments, mut scratch) = (segments, Vec::new());
+        let mut all = Vec::new();
+        while let Some(payload) = {
+            scratch.clear();
+            segments.write_next(&mut scratch)
+        } {
+            all.push([&scratch, &frame.bytes()[payload]].concat());
+        }
+        all
+    }
+
+    #[test]
+    fn super_frames_at_every_boundary() {
+        for build in [Build::tcp4(), Build::tcp6(), Build::udp4(), Build::udp6()] {
+            let build = build.flags(0x10 | FIN | PSH | CWR);
+            for len in [1, 2, 999, 1000, 1001, 1999, 2000, 2001, 2999, 3000, 64_000] {
+                let build = build.clone().payload(&(0..=255).cycle().take(len).collect::<Vec<u8>>());
+                let mut frame = build.frame(Some(1000));
+                let expected = build.cut(1000);
+                expected.iter().for_each(|segment| check(segment));
+                assert_eq!(pieces(&frame, Segments::new(&frame).unwrap()), expected, "{len} bytes");
+                let longest = expected.iter().map(Vec::len).max().unwrap();
+                assert_eq!(Segments::new(&frame).unwrap().longest(), longest);
+
+                frame.retag(Some(Tag::from_bits(0x6005)));
+                assert_eq!(pieces(&frame, Segments::untagged(&frame).unwrap()), expected);
+                assert_eq!(Segments::untagged(&frame).unwrap().longest(), longest);
+                let expected: Vec<_> = expected.iter().map(|segment| tagged(segment, 0x6005)).collect();
+                assert_eq!(pieces(&frame, Segments::new(&frame).unwrap()), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_checksum_owed_is_paid() {
+        for build in [Build::tcp4(), Build::tcp6(), Build::udp4(), Build::udp6()] {
+            for len in [0, 1, 7, 1400] {
+                let build = build.clone().payload(&vec![0x5a; len]);
+                let mut frame = build.frame(None);
+                check(&pieces(&frame, Segments::new(&frame).unwrap())[0]);
+                frame.retag(Some(Tag::from_bits(5)));
+                check(&pieces(&frame, Segments::untagged(&frame).unwrap())[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_zero_udp_checksum_is_stored_as_ones() {
+        let mut build = Build::udp4().payload(&[0, 0]);
+        let bytes = build.bytes();
+        // Adding the checksum itself to the payload makes the new sum all ones.
+        build.payload = bytes[40..42].to_vec();
+        let frame = build.frame(None);
+        let sent = &pieces(&frame, Segments::new(&frame).unwrap())[0];
+        assert_eq!(sent[40..42], [0xff, 0xff]);
+        let frame = build.frame(Some(10));
+        assert_eq!(&pieces(&frame, Segments::new(&frame).unwrap())[0], sent);
+    }
+
+    #[test]
+    fn what_owes_nothing_passes() {
+        for len in 0..40 {
+            let frame = Frame::from_bytes(&vec![7; len]);
+            assert_eq!(pieces(&frame, Segments::new(&frame).unwrap()), [vec![7; len]]);
+        }
+        let plain = Build::tcp4().payload(b"as it stands").bytes();
+        let frame = Frame::from_bytes(&tagged(&plain, 9));
+        assert_eq!(pieces(&frame, Segments::untagged(&frame).unwrap()), [plain]);
+    }
+
+    #[test]
+    fn hostile_metadata() {
+        type Twist = fn(&mut Frame);
+        fn with(frame: &mut Frame, change: impl Fn(&mut Gso)) {
+            change(frame.offload.gso.as_mut().unwrap());
+        }
+        let table: &[(&str, Twist)] = &[
+            ("segment 0", |frame| with(frame, |gso| gso.segment = 0)),
+            ("too many segments", |frame| with(frame, |gso| gso.segment = 3)),
+            ("headers behind the end", |frame| with(frame, |gso| gso.header = 60_000)),
+            ("headers too short", |frame| with(frame, |gso| gso.header -= 4)),
+            ("headers too long", |frame| with(frame, |gso| gso.header += 4)),
+            ("no headers", |frame| with(frame, |gso| gso.header = 0)),
+            ("UDP that is TCP", |frame| with(frame, |gso| gso.kind = GsoKind::Udp)),
+            ("IPv6 that is IPv4", |frame| with(frame, |gso| gso.kind = GsoKind::TcpV6)),
+            ("start in the IP header", |frame| {
+                frame.offload.checksum = Checksum::Partial { start: 33, offset: 16 };
+            }),
+            ("checksum field elsewhere", |frame| frame.offload.checksum = Checksum::Partial { start: 34, offset: 6 }),
+            ("no IP", |frame| frame.bytes_mut()[12] = 0x88),
+            ("version 6 in an IPv4 frame", |frame| frame.bytes_mut()[14] = 0x65),
+            ("a fragment", |frame| frame.bytes_mut()[20] |= 0x20),
+            ("another protocol", |frame| frame.bytes_mut()[23] = 1),
+            ("TCP header of 16 bytes", |frame| {
+                frame.bytes_mut()[46] = 0x40;
+                with(frame, |gso| gso.header = 50);
+            }),
+            ("start in the Ethernet header", |frame| {
+                frame.offload = Offload { checksum: Checksum::Partial { start: 13, offset: 0 }, gso: None };
+            }),
+            ("field behind the end", |frame| {
+                let offset = u16::try_from(frame.len() - 35).unwrap();
+                frame.offload = Offload { checksum: Checksum::Partial { start: 34, offset }, gso: None };
+            }),
+            ("start behind the end", |frame| {
+                frame.offload = Offload { checksum: Checksum::Partial { start: 65_535, offset: 65_535 }, gso: None };
+            }),
+        ];
+        let good = Build::tcp4().payload(&[1; 4000]).frame(Some(1000));
+        assert!(Segments::new(&good).is_ok());
+        for (what, twist) in table {
+            let mut frame = good.clone();
+            twist(&mut frame);
+            assert_eq!(Segments::new(&frame).map(drop), Err(BadOffload), "{what}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_routing_header_is_refused_and_options_are_not() {
+        let base = Build::udp6().payload(&[3; 300]).frame(Some(100));
+        for (extension, accepted) in [(0, true), (60, true), (43, false), (44, false)] {
+            let bytes = base.bytes();
+            let with = [&bytes[..20], &[extension], &bytes[21..54], &[17, 0, 0, 0, 0, 0, 0, 0], &bytes[54..]].concat();
+            let mut frame = Frame::from_bytes(&with);
+            frame.offload = base.offload.shifted(8).unwrap();
+            assert_eq!(Segments::new(&frame).is_ok(), accepted, "extension {extension}");
+            if accepted {
+                pieces(&frame, Segments::new(&frame).unwrap()).iter().for_each(|segment| check(segment));
+            }
+        }
+    }
+
+    #[test]
+    fn header_lengths() {
+        let tcp = Build::tcp4().payload(b"x").bytes();
+        assert_eq!(header_len(&tcp, GsoKind::TcpV4, 34), Some(66));
+        let udp = Build::udp6().payload(b"x").bytes();
+        assert_eq!(header_len(&udp, GsoKind::Udp, 54), Some(62));
+        for transport in [56, 63, 200, u16::MAX] {
+            assert_eq!(header_len(&udp, GsoKind::Udp, transport), None, "{transport}");
+        }
+    }
+
+    fn any_offload() -> impl Strategy<Value = Offload> {
+        let small = prop_oneof![0_u16..200, any::<u16>()];
+        let kind = prop_oneof![Just(GsoKind::TcpV4), Just(GsoKind::TcpV6), Just(GsoKind::Udp)];
+        let gso = (kind, small.clone(), small.clone(), any::<bool>());
+        let gso = prop::option::of(gso.prop_map(|(kind, segment, header, ecn)| Gso { kind, segment, header, ecn }));
+        let checksum = prop_oneof![
+            Just(Checksum::Complete),
+            (small.clone(), small).prop_map(|(start, offset)| Checksum::Partial { start, offset })
+        ];
+        (checksum, gso).prop_map(|(checksum, gso)| Offload { checksum, gso })
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_input_never_panics(
+            build in prop_oneof![Just(Build::tcp4()), Just(Build::tcp6()), Just(Build::udp4()), Just(Build::udp6())],
+            noise in prop::collection::vec((0_usize..120, any::<u8>()), 0..6),
+            len in 0_usize..3000,
+            cut in 0_usize..3200,
+            offload in any_offload(),
+            fitting in any::<bool>(),
+            tag in any::<bool>(),
+        ) {
+            let good = build.payload(&vec![1; len]).frame(Some(100));
+            let mut bytes = good.bytes().to_vec();
+            bytes.truncate(cut);
+            for (at, value) in noise {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            let mut frame = Frame::from_bytes(&bytes);
+            frame.offload = if fitting { good.offload } else { offload };
+            if tag {
+                frame.retag(Some(Tag::from_bits(5)));
+            }
+            for segments in [Segments::new(&frame), Segments::untagged(&frame)].into_iter().flatten() {
+                let longest = segments.longest();
+                let all = pieces(&frame, segments);
+                prop_assert!(all.len() <= MAX_SEGMENTS);
+                prop_assert_eq!(all.iter().map(Vec::len).max(), Some(longest));
+            }
+        }
+    }
+}

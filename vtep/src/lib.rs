@@ -28,3 +28,6 @@ pub use header::{HEADER_LEN, Vni, encode, parse};
 pub use merge::{Inbound, MAX_MERGED_SEGMENTS, Merge, MergeOptions, Tail};
 pub use remotes::{Directory, DirectoryError, Remote};
 pub use socket::{Flushed, SendDrop, Tunnel, TunnelError, TunnelOptions};
+
+#[cfg(test)]
+mod tests;

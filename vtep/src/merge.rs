@@ -340,16 +340,16 @@ impl Inbound {
     /// Whether `frame` has the addresses and ports of this one.
     #[inline]
     fn is_flow(&self, frame: &[u8], ip: &Ip, inner: &Inner) -> bool {
-        // Protocol and version are compared with the rest of the IP header by `continues`; addresses and ports stand
-        // side by side, since nothing stands between the headers.
+        // Addresses and ports stand side by side, since nothing stands between the headers.
         let head = self.head.bytes();
-        let ends = match ip.version {
-            Version::V4 => ip.at + 12..ip.at + 24,
-            Version::V6 => ip.at + 8..ip.at + 44,
+        let (protocol, ends) = match ip.version {
+            Version::V4 => (ip.at + 9, ip.at + 12..ip.at + 24),
+            Version::V6 => (ip.at + 6, ip.at + 8..ip.at + 44),
         };
         self.remote == inner.remote
             && self.vlan == inner.vlan
             && head[..ip.at] == frame[..ip.at]
+            && head.get(protocol) == Some(&ip.protocol)
             && head.get(ends.clone()).is_some_and(|head| *head == frame[ends])
     }
 }

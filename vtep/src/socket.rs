@@ -274,3 +274,119 @@ fn open_lanes(options: &TunnelOptions) -> Result<Vec<UdpEndpoint>, TunnelError> 
     }
     Err(TunnelError::Ports { wanted, found: lanes.len(), local: options.local })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inner::testing::Build;
+    use crate::{Vni, encode};
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn open(lanes: usize) -> Tunnel {
+        let options = TunnelOptions {
+            local: LOCALHOST,
+            port: 0,
+            lanes,
+            reuse_port: false,
+            receive_buffer: None,
+            send_buffer: None,
+        };
+        Tunnel::open(&options).unwrap()
+    }
+
+    #[test]
+    fn recycling_keeps_the_memory() {
+        let mut slices: Vec<IoSlice<'static>> = Vec::with_capacity(100);
+        let at = slices.as_ptr().addr();
+        for _ in 0..3 {
+            let bytes = [1, 2, 3];
+            let mut used: Vec<IoSlice<'_>> = recycle(std::mem::take(&mut slices));
+            assert_eq!((used.capacity(), used.as_ptr().addr()), (100, at));
+            used.push(IoSlice::new(&bytes));
+            slices = recycle(used);
+        }
+    }
+
+    #[test]
+    fn lanes_have_ports_of_their_own() {
+        let (one, other) = (open(8), open(8));
+        let ports = |tunnel: &Tunnel| tunnel.lanes.iter().map(|lane| lane.local_addr().port()).collect::<Vec<_>>();
+        let mut all = [ports(&one), ports(&other)].concat();
+        assert!(all.iter().all(|&port| port >= FIRST_PORT), "{all:?}");
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 16);
+    }
+
+    #[test]
+    fn whole_and_one_by_one_the_same_datagrams_arrive() {
+        let receiver = UdpSocket::bind((LOCALHOST, 0)).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let build = Build::tcp4().payload(&[9; 10_000]);
+        let frames = [build.frame(Some(1000)), Frame::from_bytes(&Build::udp4().payload(b"small").bytes())];
+        let vni = Vni::new(7).unwrap();
+        let mut expected: Vec<Vec<u8>> = build.cut(1000);
+        expected.push(frames[1].bytes().to_vec());
+        let mut expected: Vec<_> = expected.into_iter().map(|frame| [&encode(vni)[..], &frame].concat()).collect();
+        expected.sort();
+
+        let (mut tunnel, mut trains) = (open(4), Trains::new(4, false));
+        for whole in [true, false] {
+            tunnel.trains = whole;
+            for (index, frame) in frames.iter().enumerate() {
+                trains.push(index, frame, vni, to, 1500).unwrap();
+            }
+            let flushed = tunnel.flush(&mut trains, &frames, |reason, frame| panic!("{reason:?}: frame {frame}"));
+            assert_eq!(flushed.datagrams, 11);
+            assert_eq!(flushed.bytes, expected.iter().map(Vec::len).sum::<usize>());
+            assert!(trains.is_empty());
+            let mut buffer = [0; 2000];
+            let mut received: Vec<_> = (0..11)
+                .map(|_| {
+                    let (len, from) = receiver.recv_from(&mut buffer).unwrap();
+                    assert!(from.port() >= FIRST_PORT);
+                    buffer[..len].to_vec()
+                })
+                .collect();
+            received.sort();
+            assert_eq!(received, expected);
+        }
+    }
+
+    #[test]
+    fn a_failure_names_its_frames_and_spares_the_rest() {
+        let receiver = UdpSocket::bind((LOCALHOST, 0)).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let small = |port| Frame::from_bytes(&Build::udp4().ports(port, 1).payload(b"small").bytes());
+        // Loopback carries 65536 bytes: a super-frame of two such segments does not exist, one frame does.
+        let frames = [small(1), Frame::from_bytes(&vec![0; 65_520]), small(2)];
+        let (mut tunnel, mut trains) = (open(1), Trains::new(1, false));
+        for (index, frame) in frames.iter().enumerate() {
+            trains.push(index, frame, Vni::new(7).unwrap(), to, 1 << 20).unwrap();
+        }
+        let mut failures = Vec::new();
+        let flushed = tunnel.flush(&mut trains, &frames, |reason, frame| failures.push((reason, frame)));
+        assert_eq!(failures, [(SendDrop::PathMtu, 1)]);
+        assert_eq!((flushed.datagrams, flushed.dropped[SendDrop::PathMtu.index()]), (2, 1));
+    }
+
+    #[test]
+    fn reasons_of_the_kernel() {
+        let table = [
+            (libc::EMSGSIZE, SendDrop::PathMtu),
+            (libc::EINVAL, SendDrop::PathMtu),
+            (libc::EAGAIN, SendDrop::QueueFull),
+            (libc::ENOBUFS, SendDrop::QueueFull),
+            (libc::ENETUNREACH, SendDrop::Unreachable),
+            (libc::EHOSTUNREACH, SendDrop::Unreachable),
+            (libc::EPERM, SendDrop::Refused),
+        ];
+        for (errno, expected) in table {
+            assert_eq!(reason(&io::Error::from_raw_os_error(errno)), expected);
+        }
+    }
+}
