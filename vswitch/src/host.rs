@@ -1,6 +1,5 @@
-//! The host's side of a port and of the underlay: namespaces, interfaces, addresses, routes.
+//! The host's side of a port: its namespace, interface, addresses, routes.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use thiserror::Error;
@@ -20,13 +19,6 @@ pub(crate) enum HostError {
     Netlink(#[from] NetlinkError),
     #[error("interface {0} vanished while it was set up; try again")]
     Vanished(String),
-    #[error("underlay address {address} is not on this host; its addresses are {}", list(.present))]
-    NoUnderlay { address: IpAddr, present: Vec<IpAddr> },
-}
-
-fn list(addresses: &[IpAddr]) -> String {
-    let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
 }
 
 /// The namespace that `reference` names.
@@ -92,40 +84,4 @@ pub(crate) fn change_interface(before: &PortSetup, after: &PortSetup) -> Result<
         netlink.add_route(None, Some(*new), link.index)?;
     }
     Ok(())
-}
-
-/// The underlay as the host has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Underlay {
-    /// The VTEP's address.
-    pub(crate) address: IpAddr,
-    /// MTU of the interface that holds it, in bytes.
-    pub(crate) mtu: u16,
-}
-
-impl Underlay {
-    /// Bytes that encapsulation adds to a packet: outer IP, UDP 8, VXLAN 8, inner Ethernet 14.
-    pub(crate) const fn overhead(&self) -> u16 {
-        match self.address {
-            IpAddr::V4(_) => 20 + 30,
-            IpAddr::V6(_) => 40 + 30,
-        }
-    }
-
-    /// The largest packet inside that fits uncut.
-    pub(crate) const fn inner_mtu(&self) -> u16 {
-        self.mtu.saturating_sub(self.overhead())
-    }
-
-    /// Finds the interface of this host that holds `address`.
-    pub(crate) fn find(address: IpAddr) -> Result<Self, HostError> {
-        let netlink = Netlink::open()?;
-        let addresses = netlink.addresses()?;
-        let Some((index, _)) = addresses.iter().find(|(_, net)| net.addr() == address) else {
-            let present = addresses.iter().map(|(_, net)| net.addr()).collect();
-            return Err(HostError::NoUnderlay { address, present });
-        };
-        let mtu = netlink.link_by_index(*index)?.map_or(1500, |link| link.mtu);
-        Ok(Self { address, mtu: u16::try_from(mtu).unwrap_or(u16::MAX) })
-    }
 }

@@ -9,6 +9,7 @@ mod network;
 mod port;
 mod store;
 mod too_big;
+mod underlay;
 mod worker;
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -23,9 +24,9 @@ use vswitch_api::Desired;
 
 use crate::args::{Args, Run};
 use crate::control::{Control, Server};
-use crate::host::Underlay;
 use crate::port::tunnel::TunnelPort;
 use crate::store::Store;
+use crate::underlay::Underlay;
 use crate::worker::{Datapath, WorkerHandle};
 
 fn main() -> ExitCode {

@@ -11,7 +11,7 @@ use vswitch_api::{Cidr, Desired, FdbTarget, IfName, Mac, NetnsRef, PortName, Por
 use vswitch_core::VlanId;
 use vswitch_core::switch::{PortMode, VlanSet};
 
-use crate::host::Underlay;
+use crate::underlay::Underlay;
 
 /// MTU of a port whose VLANs are all local: Ethernet's own.
 const LOCAL_MTU: u16 = 1500;

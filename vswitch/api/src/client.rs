@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::error::RpcError;
 use crate::request::Request;
-use crate::rpc::{self, Id, RpcError};
+use crate::rpc::{self, Id};
 
 /// A connection to the daemon, for one request after the other.
 #[derive(Debug)]
@@ -171,9 +172,9 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
     use crate::reply::Flushed;
     use crate::request::{FdbFilter, Query};
-    use crate::rpc::Code;
     use std::os::unix::net::UnixListener;
     use std::thread::JoinHandle;
 

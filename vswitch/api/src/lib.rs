@@ -7,6 +7,7 @@
 pub mod check;
 pub mod client;
 pub mod config;
+pub mod error;
 pub mod reply;
 pub mod request;
 pub mod rpc;
@@ -18,10 +19,11 @@ pub use client::{Client, ClientError};
 pub use config::{
     Ageing, Config, Desired, FdbTarget, PeerSpec, PeerVlans, PortMode, PortSpec, Settings, StaticEntry, VlanSpec,
 };
+pub use error::{Code, RpcError};
 pub use reply::{
     FdbInfo, FdbKind, Flushed, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats, Stats, Status,
     VlanInfo, VtepInfo,
 };
 pub use request::{Change, PortSet, Query, Request};
-pub use rpc::{Code, Id, RpcError};
+pub use rpc::Id;
 pub use types::{BadValue, Cidr, IfName, Mac, Mtu, NetnsRef, PortName, Vid, VlanList, VlanName, Vni};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::{PeerSpec, PortSpec, StaticEntry, VlanSpec};
-use crate::rpc::{Code, RpcError};
+use crate::error::{Code, RpcError};
 use crate::types::{Cidr, Mac, Mtu, PortName, Vid, VlanList};
 
 /// A request. Its parameters are called as the words of `vsctl`.

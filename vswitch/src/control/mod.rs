@@ -16,9 +16,10 @@ use vtep::DirectoryError;
 
 pub(crate) use server::Server;
 
-use crate::host::{HostError, Underlay};
+use crate::host::HostError;
 use crate::network::Network;
 use crate::store::{Store, StoreError};
+use crate::underlay::Underlay;
 use crate::worker::{WorkerError, WorkerHandle};
 
 /// Why a change could not be made.

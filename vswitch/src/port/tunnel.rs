@@ -13,7 +13,7 @@ use vtep::{
 
 use crate::counters::Counters;
 use crate::drops::Drop;
-use crate::host::Underlay;
+use crate::underlay::Underlay;
 
 /// Source ports that flows are spread over: as many paths as most underlays have, and few descriptors.
 const LANES: usize = 16;

@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Desired;
+use crate::error::{Code, RpcError};
 use crate::request::Change;
-use crate::rpc::{Code, RpcError};
 
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,56 @@
+//! The underlay as the host has it: the VTEP's address, and how much a packet there may hold.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+use vswitch_sys::{Netlink, NetlinkError};
+
+/// Why there is no underlay.
+#[derive(Debug, Error)]
+pub(crate) enum UnderlayError {
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error("underlay address {address} is not on this host; its addresses are {}", list(.present))]
+    NotHere { address: IpAddr, present: Vec<IpAddr> },
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
+}
+
+/// The underlay as the host has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Underlay {
+    /// The VTEP's address.
+    pub(crate) address: IpAddr,
+    /// MTU of the interface that holds it, in bytes.
+    pub(crate) mtu: u16,
+}
+
+impl Underlay {
+    /// Bytes that encapsulation adds to a packet: outer IP, UDP 8, VXLAN 8, inner Ethernet 14.
+    pub(crate) const fn overhead(&self) -> u16 {
+        match self.address {
+            IpAddr::V4(_) => 20 + 30,
+            IpAddr::V6(_) => 40 + 30,
+        }
+    }
+
+    /// The largest packet inside that fits uncut.
+    pub(crate) const fn inner_mtu(&self) -> u16 {
+        self.mtu.saturating_sub(self.overhead())
+    }
+
+    /// Finds the interface of this host that holds `address`.
+    pub(crate) fn find(address: IpAddr) -> Result<Self, UnderlayError> {
+        let netlink = Netlink::open()?;
+        let addresses = netlink.addresses()?;
+        let Some((index, _)) = addresses.iter().find(|(_, net)| net.addr() == address) else {
+            let present = addresses.iter().map(|(_, net)| net.addr()).collect();
+            return Err(UnderlayError::NotHere { address, present });
+        };
+        let mtu = netlink.link_by_index(*index)?.map_or(1500, |link| link.mtu);
+        Ok(Self { address, mtu: u16::try_from(mtu).unwrap_or(u16::MAX) })
+    }
+}
