@@ -1,0 +1,171 @@
+//! What is read from the machine while traffic runs: time, CPU of everything, CPU of each who takes part, memory.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use netns_tests::{Context as _, Result};
+
+use crate::network::Network;
+
+/// Ticks a second in /proc, the same on every architecture Linux still runs on (USER_HZ).
+const TICKS: f64 = 100.0;
+
+/// A count as a number to reckon with.
+pub(crate) fn float(count: u64) -> f64 {
+    let [high, low] = [count >> 32, count & 0xffff_ffff].map(|half| f64::from(u32::try_from(half).unwrap_or(u32::MAX)));
+    high.mul_add(4_294_967_296.0, low)
+}
+
+/// The machine the figures are from.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    pub(crate) kernel: String,
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    /// Load average of the last minute, before anything ran.
+    pub(crate) load: f64,
+}
+
+impl Machine {
+    pub(crate) fn read() -> Result<Self> {
+        let cpus = fs::read_to_string("/proc/cpuinfo")?;
+        let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let load = fs::read_to_string("/proc/loadavg")?;
+        Ok(Self {
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            cpu: model.map_or_else(|| "unknown CPU".to_owned(), |(_, name)| name.to_owned()),
+            cores: std::thread::available_parallelism()?.get(),
+            load: load.split(' ').next().unwrap_or_default().parse()?,
+        })
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Linux {}, {} cores of {}, load {:.2}", self.kernel, self.cores, self.cpu, self.load)
+    }
+}
+
+/// Which end of the traffic a thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Client,
+    Server,
+}
+
+/// The threads that make traffic.
+#[derive(Debug, Default)]
+pub(crate) struct Crew(Mutex<Vec<(Role, PathBuf)>>);
+
+impl Crew {
+    /// Counts the calling thread in.
+    pub(crate) fn enrol(&self, role: Role) {
+        // Where it leads nowhere, reading it later says so.
+        let own = fs::read_link("/proc/thread-self").unwrap_or_default();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((role, PathBuf::from("/proc").join(own)));
+    }
+
+    /// CPU seconds of the busiest thread of `role`.
+    fn busiest(threads: &[(Role, f64)], role: Role) -> f64 {
+        threads.iter().filter(|(other, _)| *other == role).fold(0.0, |most, &(_, seconds)| seconds.max(most))
+    }
+
+    fn read(&self) -> Result<Vec<(Role, f64)>> {
+        let threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.iter().map(|(role, path)| Ok((*role, on_cpu(path)?))).collect()
+    }
+}
+
+/// Seconds that a thread was on a CPU, interrupts it served included.
+fn on_cpu(thread: &std::path::Path) -> Result<f64> {
+    let path = thread.join("schedstat");
+    let text = fs::read_to_string(&path).context(path.display())?;
+    let nanos: u64 = text.split(' ').next().unwrap_or_default().parse().context(path.display())?;
+    Ok(float(nanos) / 1e9)
+}
+
+/// CPU seconds that a process took so far, in user and kernel mode.
+pub(crate) fn process_cpu(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).context(&path)?;
+    // The second field is the name, in parentheses, and may hold spaces; utime and stime are the fields 14 and 15.
+    let behind = text.rsplit_once(") ").context(&path)?.1;
+    let fields: Vec<_> = behind.split(' ').collect();
+    let ticks = |field: usize| -> Result<f64> {
+        let text = fields.get(field - 3).context(format_args!("{path}: field {field}"))?;
+        Ok(float(text.parse()?))
+    };
+    Ok((ticks(14)? + ticks(15)?) / TICKS)
+}
+
+/// Resident memory of a process in bytes.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).context(&path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context(format_args!("{path}: VmRSS"))?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}
+
+/// CPU seconds that all cores together were busy so far.
+fn machine_cpu() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("/proc/stat: cpu")?;
+    let fields: Vec<f64> = line.split_whitespace().map(|field| Ok(float(field.parse()?))).collect::<Result<_>>()?;
+    // user nice system idle iowait irq softirq steal: all but idle and iowait; what a hypervisor stole was not ours.
+    let busy = [0, 1, 2, 5, 6].into_iter().filter_map(|field| fields.get(field)).sum::<f64>();
+    Ok(busy / TICKS)
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    at: Instant,
+    machine: f64,
+    daemons: Vec<f64>,
+    threads: Vec<(Role, f64)>,
+}
+
+/// What was spent between two readings, in seconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Spent {
+    /// By the clock.
+    pub(crate) elapsed: f64,
+    /// CPU of the whole machine.
+    pub(crate) machine: f64,
+    /// CPU of each daemon.
+    pub(crate) daemons: Vec<f64>,
+    /// CPU of the busiest thread that sends.
+    pub(crate) client: f64,
+    /// CPU of the busiest thread that receives.
+    pub(crate) server: f64,
+}
+
+impl Reading {
+    pub(crate) fn take(network: &Network, crew: &Crew) -> Result<Self> {
+        let daemons = network.daemons.iter().map(|daemon| process_cpu(daemon.pid())).collect::<Result<_>>()?;
+        Ok(Self { daemons, threads: crew.read()?, machine: machine_cpu()?, at: Instant::now() })
+    }
+
+    pub(crate) fn since(&self, before: &Self) -> Spent {
+        let threads: Vec<_> =
+            self.threads.iter().zip(&before.threads).map(|(now, then)| (now.0, now.1 - then.1)).collect();
+        Spent {
+            elapsed: (self.at - before.at).as_secs_f64(),
+            machine: self.machine - before.machine,
+            daemons: self.daemons.iter().zip(&before.daemons).map(|(now, then)| now - then).collect(),
+            client: Crew::busiest(&threads, Role::Client),
+            server: Crew::busiest(&threads, Role::Server),
+        }
+    }
+}
+
+impl Spent {
+    /// CPU seconds of who has most to do: with a core for each, nothing else holds the work up.
+    pub(crate) fn bottleneck(&self) -> f64 {
+        self.daemons.iter().copied().fold(self.client.max(self.server), f64::max)
+    }
+}

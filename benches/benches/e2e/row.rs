@@ -1,0 +1,182 @@
+//! One line of work over one place: every peer's samples, and what they come to.
+
+use serde_json::{Value, json};
+
+use crate::network::{Peer, Place};
+use crate::work::{Latency, Sample, Work};
+
+/// The row's name, for filters.
+pub(crate) fn name(place: Place, work: Work) -> String {
+    format!("{}/{}", place.name(), work.name())
+}
+
+/// All samples of one kind of work in one place.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) place: Place,
+    pub(crate) work: Work,
+    pub(crate) peers: Vec<(Peer, Vec<Sample>)>,
+}
+
+/// What a peer's samples come to: the median of each figure.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    /// In the unit of the work; the least and the most of all samples beside it.
+    pub(crate) rate: f64,
+    pub(crate) range: (f64, f64),
+    /// CPU seconds of the whole machine for a gigabyte, a million frames or a million round trips.
+    pub(crate) cost: f64,
+    /// The same of all daemons together; `None` where there is none.
+    pub(crate) daemon_cost: Option<f64>,
+    /// The same of who has most to do.
+    pub(crate) bottleneck_cost: f64,
+    pub(crate) loss: Option<f64>,
+    pub(crate) latency: Option<Latency>,
+}
+
+impl Work {
+    /// Bytes, frames or round trips in one unit of cost.
+    const fn batch(self) -> f64 {
+        match self {
+            Self::Bulk(_) => 1e9,
+            Self::Flood | Self::PingPong => 1e6,
+        }
+    }
+
+    /// The unit of a rate.
+    pub(crate) const fn unit(self) -> &'static str {
+        match self {
+            Self::Bulk(_) => "Gb/s",
+            Self::Flood => "k frames/s",
+            Self::PingPong => "us mean",
+        }
+    }
+
+    /// The unit of a cost.
+    pub(crate) const fn cost_unit(self) -> &'static str {
+        match self {
+            Self::Bulk(_) => "s/GB",
+            Self::Flood => "s/M frames",
+            Self::PingPong => "s/M trips",
+        }
+    }
+
+    fn rate(self, sample: &Sample) -> f64 {
+        match self {
+            Self::Bulk(_) => sample.done * 8.0 / 1e9 / sample.spent.elapsed,
+            Self::Flood => sample.done / 1e3 / sample.spent.elapsed,
+            Self::PingPong => sample.latency.map_or(0.0, |latency| latency.mean),
+        }
+    }
+}
+
+impl Row {
+    pub(crate) fn new(place: Place, work: Work, peers: impl Iterator<Item = Peer>) -> Self {
+        Self { place, work, peers: peers.map(|peer| (peer, Vec::new())).collect() }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        name(self.place, self.work)
+    }
+
+    pub(crate) fn add(&mut self, peer: Peer, sample: Sample) {
+        if let Some((_, samples)) = self.peers.iter_mut().find(|(other, _)| *other == peer) {
+            samples.push(sample);
+        }
+    }
+
+    /// What each peer's samples come to.
+    pub(crate) fn figures(&self) -> Vec<(Peer, Figures)> {
+        self.peers.iter().map(|(peer, samples)| (*peer, Figures::of(self.work, samples))).collect()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let figures = self.figures();
+        let reference = reference(&figures);
+        let peers = self.peers.iter().zip(&figures).map(|((peer, samples), (_, figures))| {
+            let latency = |latency: Latency| {
+                json!({"p50": latency.p50, "p99": latency.p99, "p999": latency.p999, "mean": latency.mean})
+            };
+            let sample = |sample: &Sample| {
+                json!({
+                    "rate": self.work.rate(sample), "done": sample.done, "loss": sample.loss,
+                    "latency_us": sample.latency.map(latency),
+                    "cpu_s": {
+                        "machine": sample.spent.machine, "daemons": sample.spent.daemons,
+                        "client": sample.spent.client, "server": sample.spent.server,
+                    },
+                    "elapsed_s": sample.spent.elapsed,
+                })
+            };
+            json!({
+                "peer": peer.to_string(),
+                "rate": figures.rate, "least": figures.range.0, "most": figures.range.1,
+                "ratio": reference.map(|kernel| figures.ratio(kernel)),
+                "ratio_core_each": reference.map(|kernel| figures.ratio_core_each(kernel, self.work)),
+                "cost": figures.cost, "daemon_cost": figures.daemon_cost, "loss": figures.loss,
+                "latency_us": figures.latency.map(latency),
+                "samples": samples.iter().map(sample).collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "name": self.name(), "unit": self.work.unit(), "cost_unit": self.work.cost_unit(),
+            "peers": peers.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The figures that all are held against.
+pub(crate) fn reference(figures: &[(Peer, Figures)]) -> Option<&Figures> {
+    figures.iter().find(|(peer, _)| *peer == Peer::Kernel).map(|(_, figures)| figures)
+}
+
+impl Figures {
+    fn of(work: Work, samples: &[Sample]) -> Self {
+        let over = |figure: &dyn Fn(&Sample) -> f64| median(samples.iter().map(figure).collect());
+        let cost = |seconds: f64, sample: &Sample| seconds / (sample.done / work.batch());
+        let rates = || samples.iter().map(|sample| work.rate(sample));
+        let latency = |figure: fn(Latency) -> f64| over(&|sample| sample.latency.map_or(0.0, figure));
+        Self {
+            rate: over(&|sample| work.rate(sample)),
+            range: (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max)),
+            cost: over(&|sample| cost(sample.spent.machine, sample)),
+            daemon_cost: samples
+                .iter()
+                .any(|sample| !sample.spent.daemons.is_empty())
+                .then(|| over(&|sample| cost(sample.spent.daemons.iter().sum(), sample))),
+            bottleneck_cost: over(&|sample| cost(sample.spent.bottleneck(), sample)),
+            loss: samples
+                .iter()
+                .any(|sample| sample.loss.is_some())
+                .then(|| over(&|sample| sample.loss.unwrap_or_default())),
+            latency: samples.iter().any(|sample| sample.latency.is_some()).then(|| Latency {
+                p50: latency(|latency| latency.p50),
+                p99: latency(|latency| latency.p99),
+                p999: latency(|latency| latency.p999),
+                mean: latency(|latency| latency.mean),
+            }),
+        }
+    }
+
+    /// This rate against that of `kernel`. Of round trips, less is better.
+    pub(crate) fn ratio(&self, kernel: &Self) -> f64 {
+        self.rate / kernel.rate
+    }
+
+    /// What the ratio would be if nobody had to wait for a core: who has most to do for a byte or frame sets the pace.
+    /// Of round trips it says nothing: there, one waits for the other anyway.
+    pub(crate) fn ratio_core_each(&self, kernel: &Self, work: Work) -> Option<f64> {
+        (work != Work::PingPong).then(|| kernel.bottleneck_cost / self.bottleneck_cost)
+    }
+}
+
+/// The middle one; of an even count, the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.get(middle) {
+        Some(value) if values.len() % 2 == 1 => *value,
+        Some(value) => f64::midpoint(values[middle - 1], *value),
+        None => 0.0,
+    }
+}

@@ -1,0 +1,2 @@
+//! The parts in memory, each beside the figure of the limit it is held against.
+fn main() {}
