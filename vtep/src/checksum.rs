@@ -15,20 +15,9 @@ impl Sum {
     #[must_use]
     #[inline]
     pub fn of(bytes: &[u8]) -> Self {
-        /// Words summed side by side: the halves of each in lanes of 64 bits that cannot overflow, which the compiler
-        /// turns into vector additions.
-        const LANES: usize = 8;
-        let (blocks, rest) = bytes.as_chunks::<{ 8 * LANES }>();
-        let (mut low, mut high) = ([0_u64; LANES], [0_u64; LANES]);
-        for block in blocks {
-            let (words, _) = block.as_chunks::<8>();
-            for (lane, word) in words.iter().enumerate() {
-                let word = u64::from_ne_bytes(*word);
-                low[lane] += word & 0xffff_ffff;
-                high[lane] += word >> 32;
-            }
-        }
-        let mut sum: u64 = low.iter().sum::<u64>() + high.iter().sum::<u64>();
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        // Headers are shorter than a block, and most sums are theirs.
+        let mut sum = if blocks.is_empty() { 0 } else { sum_blocks(blocks) };
         let (words, rest) = rest.as_chunks::<4>();
         sum += words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
         let mut last = [0; 4];
@@ -100,6 +89,25 @@ impl Sum {
         let sum = (sum & 0xffff) + (sum >> 16);
         u16::try_from(sum & 0xffff).unwrap_or(u16::MAX)
     }
+}
+
+/// Bytes summed side by side.
+const BLOCK: usize = 8 * LANES;
+const LANES: usize = 8;
+
+/// The sum of all 32-bit words, in lanes that the compiler turns into vector additions.
+fn sum_blocks(blocks: &[[u8; BLOCK]]) -> u64 {
+    // Upper halves, and whole words modulo 2^64: the lower halves follow, since their sum cannot overflow.
+    let (mut whole, mut upper) = ([0_u64; LANES], [0_u64; LANES]);
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        for (lane, word) in words.iter().enumerate() {
+            let word = u64::from_ne_bytes(*word);
+            whole[lane] = whole[lane].wrapping_add(word);
+            upper[lane] += word >> 32;
+        }
+    }
+    whole.iter().zip(&upper).map(|(whole, upper)| whole.wrapping_sub(upper << 32) + upper).sum()
 }
 
 #[cfg(test)]

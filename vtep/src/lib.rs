@@ -14,6 +14,7 @@ mod decap;
 mod ecn;
 mod encap;
 mod entropy;
+mod growth;
 mod header;
 mod inner;
 mod merge;
@@ -24,8 +25,9 @@ pub use cut::{BadOffload, MAX_SEGMENTS, Segments, header_len};
 pub use decap::{DatagramTrain, DecapDrop, Inner, decap};
 pub use encap::{EncapDrop, MAX_TRAIN_BYTES, MAX_TRAIN_DATAGRAMS, Piece, Train, Trains, largest_inner_frame};
 pub use entropy::{flow_hash, lane};
+pub use growth::MAX_MERGED_SEGMENTS;
 pub use header::{HEADER_LEN, Vni, encode, parse};
-pub use merge::{Inbound, MAX_MERGED_SEGMENTS, Merge, MergeOptions, Tail};
+pub use merge::{Inbound, Merge, MergeOptions, Tail};
 pub use remotes::{Directory, DirectoryError, Remote};
 pub use socket::{Flushed, SendDrop, Tunnel, TunnelError, TunnelOptions};
 

@@ -362,7 +362,7 @@ mod tests {
         let receiver = UdpSocket::bind((LOCALHOST, 0)).unwrap();
         let to = receiver.local_addr().unwrap();
         let small = |port| Frame::from_bytes(&Build::udp4().ports(port, 1).payload(b"small").bytes());
-        // Loopback carries 65536 bytes: a super-frame of two such segments does not exist, one frame does.
+        // A UDP datagram of that size does not exist.
         let frames = [small(1), Frame::from_bytes(&vec![0; 65_520]), small(2)];
         let (mut tunnel, mut trains) = (open(1), Trains::new(1, false));
         for (index, frame) in frames.iter().enumerate() {
