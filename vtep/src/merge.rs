@@ -2,7 +2,7 @@
 //! to 64 KiB.
 //!
 //! Only segments whose checksums were verified are merged, and only where cutting the result gives the same segments
-//! back: the container cannot tell. The super-frame is a head, the first segment's headers with lengths of the whole,
+//! back (but for an IPv4 identification that stood still under DF, which means nothing: RFC 6864). The super-frame is a head, the first segment's headers with lengths of the whole,
 //! and a tail of payload pieces that stay in the receive buffers. Its checksum is owed: the field holds the
 //! pseudo-header's sum, which tells the kernel that the payload was verified.
 //!
@@ -25,6 +25,7 @@ const HEAD: usize = 160;
 const FLOWS: usize = 256;
 /// No frame's number.
 const NONE: usize = usize::MAX;
+
 /// What to merge; a transport whose super-frames the ports cannot take is left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MergeOptions {
