@@ -70,6 +70,8 @@ pub(crate) enum Command {
     },
     /// How the daemon is
     Status,
+    /// Try it: two hosts and two containers in network namespaces, VXLAN between them, and traffic
+    Demo(Demo),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -255,4 +257,14 @@ pub(crate) struct FdbFilter {
     /// Only behind this port
     #[arg(long, value_name = "NAME")]
     pub(crate) port: Option<PortName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Leave it running, and say how to look around
+    #[arg(long, conflicts_with = "remove")]
+    pub(crate) keep: bool,
+    /// Remove the kept demo of this name; without a name, all that you kept
+    #[arg(long, value_name = "NAME", num_args = 0..=1)]
+    pub(crate) remove: Option<Option<String>>,
 }

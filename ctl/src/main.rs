@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 the daemon refused; 2 usage; 3 the daemon cannot be reached.
 
 mod cli;
+mod demo;
 mod render;
 mod run;
 mod table;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use vswitch_api::{Client, ClientError, Outcome, Query, Refusal, Request, Stats, socket};
 
 use crate::cli::{Cli, Global};
+use crate::demo::{self, DemoError};
 use crate::render;
 use crate::words::{self, Task};
 
@@ -45,13 +46,17 @@ enum Failure {
     Output(#[from] io::Error),
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Demo(#[from] DemoError),
 }
 
 impl Failure {
     const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
-            Self::Daemon { error: ClientError::Refused(_), .. } | Self::Output(_) | Self::Json(_) => Exit::Refused,
+            Self::Daemon { error: ClientError::Refused(_), .. } | Self::Output(_) | Self::Json(_) | Self::Demo(_) => {
+                Exit::Refused
+            }
             Self::Daemon { .. } => Exit::Unreachable,
         }
     }
@@ -110,6 +115,10 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vsctl", &mut script);
             Ok(out.write_all(&script)?)
+        }
+        Task::Demo(words) => {
+            let Global { socket: _, json, quiet, timeout } = cli.global;
+            Ok(demo::run(&words, timeout, demo::Style::new(json, quiet), out)?)
         }
         Task::Ask(request) => {
             let Global { socket, json, quiet, timeout } = cli.global;

@@ -14,6 +14,8 @@ pub(crate) enum Task {
     Ask(Request),
     /// To write a completion script.
     Complete(clap_complete::Shell),
+    /// To show it all.
+    Demo(cli::Demo),
 }
 
 /// What `command` asks for.
@@ -29,6 +31,7 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Refusal> {
         Command::Fdb(command) => fdb(command)?,
         Command::Stats { port } => Query::Stats { port }.into(),
         Command::Status => Query::Status {}.into(),
+        Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
     }))
 }
@@ -128,6 +131,7 @@ mod tests {
         match task(cli.command).map_err(|error| error.to_string())? {
             Task::Ask(request) => Ok(request.encode().unwrap()),
             Task::Complete(shell) => Ok(("completions".to_owned(), json!(shell.to_string()))),
+            Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
     }
 
@@ -198,6 +202,10 @@ mod tests {
             ("stats tunnel", "stats", json!({"port": "tunnel"})),
             ("status", "status", json!({})),
             ("--json status --timeout 0.5 -q --socket /s", "status", json!({})),
+            ("demo", "demo", json!([false, false, null])),
+            ("demo --keep", "demo", json!([true, false, null])),
+            ("demo --remove", "demo", json!([false, true, null])),
+            ("demo --remove vsdemo-7", "demo", json!([false, true, "vsdemo-7"])),
             ("completions bash", "completions", json!("bash")),
         ];
         for (line, method, params) in table {
@@ -239,6 +247,7 @@ mod tests {
             ("status --timeout 0", "0.001 to 86400"),
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),
+            ("demo --keep --remove", "--remove"),
             ("completions tcl", "tcl"),
         ];
         for (line, part) in table {
