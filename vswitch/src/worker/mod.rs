@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
@@ -25,6 +26,10 @@ const WAKER: Token = Token(usize::MAX);
 const TUNNEL: Token = Token(usize::MAX - 1);
 /// Events taken from one poll; what does not fit comes with the next.
 const EVENTS: usize = 256;
+
+/// How long the loop looks again after traffic before it sleeps: waking a sleeper costs its sender more than the few
+/// looks that the next frame of a busy flow takes. Others run in between; without traffic nothing spins.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// Work the control thread asks a worker to do between two batches.
 type Command = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -110,11 +115,13 @@ pub(crate) struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
+        let mut spin_until = None;
         loop {
-            let timeout = if self.ready.is_empty() {
-                self.datapath.poll_timeout().map(|at| at.since(self.now()))
+            let spinning = spin_until.is_some_and(|until| self.now() < until);
+            let timeout = if !self.ready.is_empty() || spinning {
+                Some(Duration::ZERO)
             } else {
-                Some(core::time::Duration::ZERO)
+                self.datapath.poll_timeout().map(|at| at.since(self.now()))
             };
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -139,7 +146,12 @@ impl Worker {
             }
             let now = self.now();
             self.datapath.handle_timeout(now);
-            self.serve(now);
+            if self.ready.is_empty() {
+                thread::yield_now();
+            } else {
+                self.serve(now);
+                spin_until = Some(now + SPIN);
+            }
         }
     }
 
