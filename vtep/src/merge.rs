@@ -225,12 +225,6 @@ impl MergeOptions {
 }
 
 impl Inbound {
-    /// The pieces of payload that follow the head.
-    #[must_use]
-    pub fn tail(&self) -> &[Tail] {
-        &self.tail
-    }
-
     /// The head, to put headers before it, and the pieces of payload that follow it.
     pub fn parts(&mut self) -> (&mut Frame, &[Tail]) {
         (&mut self.head, &self.tail)
@@ -246,22 +240,6 @@ impl Inbound {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Copies the frame together into `frame`, for a target that cannot take it in pieces; `buffer` finds receive
-    /// buffers by number. Returns false where `frame` is too small.
-    pub fn gather<'a>(&self, buffer: impl Fn(usize) -> &'a [u8], frame: &mut Frame) -> bool {
-        let pieces = self.tail.iter().map(|tail| buffer(tail.buffer).get(tail.range.clone()).unwrap_or_default());
-        let copied = frame.fill_with(0, |room| {
-            let mut at = 0;
-            for piece in std::iter::once(self.head.bytes()).chain(pieces) {
-                room.get_mut(at..at + piece.len()).ok_or(())?.copy_from_slice(piece);
-                at += piece.len();
-            }
-            Ok::<_, ()>(at)
-        });
-        frame.offload = self.head.offload;
-        copied.is_ok()
     }
 
     /// Whether `frame` has the addresses and ports of this one.

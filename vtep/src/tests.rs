@@ -70,11 +70,17 @@ fn receive(merge: &mut Merge, wires: &mut [Wire]) -> (Vec<Frame>, Vec<DecapDrop>
         let mut train = DatagramTrain { bytes, stride: *stride, from: here(), tos: *tos };
         merge.receive(buffer, &mut train, &directory, |reason| drops.push(reason));
     }
-    let frames = merge.finish().iter().map(|inbound| {
+    let frames = merge.finish().iter_mut().map(|inbound| {
         assert_eq!((inbound.remote, inbound.vlan.get()), (PortId::new(3), 10));
+        let len = inbound.len();
+        let (head, tail) = inbound.parts();
         let mut frame = Frame::with_capacity(70_000);
-        assert!(inbound.gather(|buffer| &wires[buffer].0, &mut frame));
-        assert_eq!(frame.len(), inbound.len());
+        assert!(frame.assign(head.bytes()));
+        frame.offload = head.offload;
+        for piece in tail {
+            assert!(frame.append(&wires[piece.buffer].0[piece.range.clone()]));
+        }
+        assert_eq!(frame.len(), len);
         frame
     });
     let frames = frames.collect();
