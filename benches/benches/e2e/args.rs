@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// How long an idle daemon is watched
     #[arg(long, default_value_t = 5.0)]
     pub(crate) idle_seconds: f64,
+    /// How long to wait, before each measurement, for a machine that has nothing else to do
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) patience: f64,
     /// Where to write every sample as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -22,10 +22,13 @@ use crate::meter::Machine;
 use crate::network::{Network, Peer, Place};
 use crate::report::Report;
 use crate::row::Row;
-use crate::work::{Plan, Work};
+use crate::work::{Plan, Sample, Work};
 
 /// Before the window that is measured: connections are made, addresses learned, congestion windows open.
 const WARM_UP: Duration = Duration::from_millis(500);
+
+/// How often a sample is taken anew because others used the machine.
+const TRIES: u32 = 3;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -47,9 +50,6 @@ fn run(args: &Args) -> Result {
     let binaries = binaries()?;
     let machine = Machine::read()?;
     eprintln!("{machine}; the switch: {}", binaries.vswitchd.display());
-    if machine.load > 0.3 {
-        eprintln!("the machine is not quiet (load {:.2}): distrust what follows", machine.load);
-    }
     let plan = Plan { warm_up: WARM_UP, window: Duration::from_secs_f64(args.seconds) };
     let mut report = Report::new(machine);
     for place in Place::ALL {
@@ -59,7 +59,7 @@ fn run(args: &Args) -> Result {
         }
         let networks = build(place)?;
         for work in rows {
-            let row = measure(place, work, &networks, &plan, args.pairs)?;
+            let row = measure(place, work, &networks, &plan, args)?;
             report.rows.push(row);
         }
         report.skipped.extend(place.skipped());
@@ -86,15 +86,28 @@ fn build(place: Place) -> Result<Vec<(Peer, Network)>> {
         .collect()
 }
 
-/// Every peer once, and again, `pairs` times.
-fn measure(place: Place, work: Work, networks: &[(Peer, Network)], plan: &Plan, pairs: u32) -> Result<Row> {
+/// Every peer once, and again, as often as asked for.
+fn measure(place: Place, work: Work, networks: &[(Peer, Network)], plan: &Plan, args: &Args) -> Result<Row> {
     let mut row = Row::new(place, work, networks.iter().map(|&(peer, _)| peer));
-    for turn in 1..=pairs {
-        eprintln!("{} {turn}/{pairs} ...", row.name());
+    for turn in 1..=args.pairs {
+        eprintln!("{} {turn}/{} ...", row.name(), args.pairs);
         for (peer, network) in networks {
-            let sample = work.run(network, plan).context(format_args!("{}: {peer}", row.name()))?;
-            row.add(*peer, sample);
+            let run = || undisturbed(work, network, plan, Duration::from_secs_f64(args.patience));
+            row.add(*peer, run().context(format_args!("{}: {peer}", row.name()))?);
         }
     }
     Ok(row)
+}
+
+/// A sample of a machine that nobody else uses; after some tries, of one that is as it is.
+fn undisturbed(work: Work, network: &Network, plan: &Plan, patience: Duration) -> Result<Sample> {
+    for _ in 1..TRIES {
+        meter::wait_until_quiet(patience)?;
+        let sample = work.run(network, plan)?;
+        if !sample.spent.is_disturbed() {
+            return Ok(sample);
+        }
+    }
+    meter::wait_until_quiet(patience)?;
+    work.run(network, plan)
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use netns_tests::{Context as _, Result};
 
@@ -120,11 +121,27 @@ fn machine_cpu() -> Result<f64> {
     Ok(busy / TICKS)
 }
 
+/// Waits until the machine has almost nothing to do, for at most `patience`.
+pub(crate) fn wait_until_quiet(patience: Duration) -> Result {
+    const LOOK: Duration = Duration::from_millis(200);
+    let deadline = Instant::now() + patience;
+    loop {
+        let (start, before) = (Instant::now(), machine_cpu()?);
+        thread::sleep(LOOK);
+        // Ticks are coarse: two of them in one look mean nothing.
+        let busy = (machine_cpu()? - before - 2.0 / TICKS) / start.elapsed().as_secs_f64();
+        if busy < 0.1 || Instant::now() > deadline {
+            return Ok(());
+        }
+    }
+}
+
 /// Everything at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
     at: Instant,
     machine: f64,
+    own: f64,
     daemons: Vec<f64>,
     threads: Vec<(Role, f64)>,
 }
@@ -136,6 +153,8 @@ pub(crate) struct Spent {
     pub(crate) elapsed: f64,
     /// CPU of the whole machine.
     pub(crate) machine: f64,
+    /// Of it, CPU of processes that have no part in this.
+    pub(crate) others: f64,
     /// CPU of each daemon.
     pub(crate) daemons: Vec<f64>,
     /// CPU of the busiest thread that sends.
@@ -147,16 +166,20 @@ pub(crate) struct Spent {
 impl Reading {
     pub(crate) fn take(network: &Network, crew: &Crew) -> Result<Self> {
         let daemons = network.daemons.iter().map(|daemon| process_cpu(daemon.pid())).collect::<Result<_>>()?;
-        Ok(Self { daemons, threads: crew.read()?, machine: machine_cpu()?, at: Instant::now() })
+        let own = process_cpu(std::process::id())?;
+        Ok(Self { daemons, own, threads: crew.read()?, machine: machine_cpu()?, at: Instant::now() })
     }
 
     pub(crate) fn since(&self, before: &Self) -> Spent {
         let threads: Vec<_> =
             self.threads.iter().zip(&before.threads).map(|(now, then)| (now.0, now.1 - then.1)).collect();
+        let daemons: Vec<_> = self.daemons.iter().zip(&before.daemons).map(|(now, then)| now - then).collect();
+        let machine = self.machine - before.machine;
         Spent {
             elapsed: (self.at - before.at).as_secs_f64(),
-            machine: self.machine - before.machine,
-            daemons: self.daemons.iter().zip(&before.daemons).map(|(now, then)| now - then).collect(),
+            machine,
+            others: (machine - (self.own - before.own) - daemons.iter().sum::<f64>()).max(0.0),
+            daemons,
             client: Crew::busiest(&threads, Role::Client),
             server: Crew::busiest(&threads, Role::Server),
         }
@@ -164,6 +187,12 @@ impl Reading {
 }
 
 impl Spent {
+    /// Whether others took so much of the machine that the sample says little. Kernel threads count as others too, so
+    /// some of it is part of the work.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.others > 0.1 * self.elapsed
+    }
+
     /// CPU seconds of who has most to do: with a core for each, nothing else holds the work up.
     pub(crate) fn bottleneck(&self) -> f64 {
         self.daemons.iter().copied().fold(self.client.max(self.server), f64::max)

@@ -81,6 +81,16 @@ impl fmt::Display for Report {
             writeln!(f)?;
             table(f, &["vswitchd", "CPU", "resident"], &self.idle.iter().map(line).collect::<Vec<_>>())?;
         }
+        for row in &self.rows {
+            let (samples, disturbed) = row.disturbed();
+            if disturbed > 0 {
+                writeln!(
+                    f,
+                    "\ndisturbed: {}: others used the machine in {disturbed} of {samples} samples",
+                    row.name()
+                )?;
+            }
+        }
         for skipped in &self.skipped {
             writeln!(f, "\nskipped: {skipped}")?;
         }

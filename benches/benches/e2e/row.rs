@@ -85,6 +85,12 @@ impl Row {
         }
     }
 
+    /// How many samples there are, and how many of them others disturbed.
+    pub(crate) fn disturbed(&self) -> (usize, usize) {
+        let samples = || self.peers.iter().flat_map(|(_, samples)| samples);
+        (samples().count(), samples().filter(|sample| sample.spent.is_disturbed()).count())
+    }
+
     /// What each peer's samples come to.
     pub(crate) fn figures(&self) -> Vec<(Peer, Figures)> {
         self.peers.iter().map(|(peer, samples)| (*peer, Figures::of(self.work, samples))).collect()
@@ -103,7 +109,7 @@ impl Row {
                     "latency_us": sample.latency.map(latency),
                     "cpu_s": {
                         "machine": sample.spent.machine, "daemons": sample.spent.daemons,
-                        "client": sample.spent.client, "server": sample.spent.server,
+                        "others": sample.spent.others, "client": sample.spent.client, "server": sample.spent.server,
                     },
                     "elapsed_s": sample.spent.elapsed,
                 })

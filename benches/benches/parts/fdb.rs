@@ -1,0 +1,64 @@
+//! The forwarding database. Limit of a lookup that a cache does not hold: one read of memory from a random place.
+
+use std::hint::black_box;
+
+use benches::{least, station};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use vswitch_core::{Instant, Limits, PortId, PortMode, Switch, VlanId};
+
+/// Steps through numbers below a power of two so that each comes once and neighbours are far apart.
+pub(crate) const STRIDE: u32 = 0x9e37_79b1;
+
+pub(crate) fn vlan() -> VlanId {
+    VlanId::new(1).unwrap()
+}
+
+/// A switch with room for `entries` addresses and four ports.
+pub(crate) fn switch(entries: u32) -> Switch {
+    let mut switch = Switch::new(Limits { entries, per_port: entries }, 7);
+    for port in 0..4 {
+        switch.add_port(PortId::new(port), PortMode::Access(vlan()));
+    }
+    switch
+}
+
+/// Teaches it stations 0 to `entries` - 1, on ports 0 to 3 in turn.
+pub(crate) fn learn(switch: &mut Switch, entries: u32) {
+    for number in 0..entries {
+        let port = PortId::new(u16::from(number.to_le_bytes()[0] & 3));
+        let frame = least(station(number), station(number ^ 1));
+        black_box(switch.ingress(Instant::default(), port, &frame));
+    }
+}
+
+pub(crate) fn benches(c: &mut Criterion) {
+    let mut group = c.benchmark_group("fdb");
+    group.throughput(Throughput::Elements(1));
+    for (name, entries) in [("1k", 1 << 10), ("1M", 1 << 20)] {
+        let mut switch = switch(entries);
+        learn(&mut switch, entries);
+        let mut number = 0_u32;
+        group.bench_function(BenchmarkId::new("lookup", name), |b| {
+            b.iter(|| {
+                number = number.wrapping_add(STRIDE);
+                switch.fdb_get(vlan(), station(number & (entries - 1)))
+            });
+        });
+        let memory: Vec<u64> = (0..u64::from(entries) * 4).collect();
+        group.bench_function(BenchmarkId::new("limit: one read of 32 bytes each", name), |b| {
+            b.iter(|| {
+                number = number.wrapping_add(STRIDE);
+                memory.get(usize::try_from(number & (entries - 1)).unwrap() * 4).copied()
+            });
+        });
+    }
+    for (name, entries) in [("1k", 1 << 10), ("1M", 1 << 20)] {
+        group.throughput(Throughput::Elements(entries.into()));
+        group.sample_size(10);
+        group.bench_function(BenchmarkId::new("learn into an empty table", name), |b| {
+            let fresh = || switch(entries);
+            b.iter_batched_ref(fresh, |switch| learn(switch, entries), BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
