@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::unistd::{AccessFlags, access, geteuid};
 use vswitch_sys::process::{self, UserNamespaceError};
 
 use super::DemoError;
@@ -47,10 +48,12 @@ pub(super) fn obtain() -> Result<Access, DemoError> {
     Ok(Access::UserNamespace)
 }
 
-/// Whether this process may do what the demo does. A root without capabilities, as in many containers, is none.
+/// Whether this process may do what the demo does. A root without capabilities, as in many containers, is none; nor is
+/// one over somebody else's `/run`, as after `unshare -r`.
 pub(super) fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    nix::unistd::geteuid().is_root() && capable(&status)
+    let writes = access("/run", AccessFlags::W_OK).is_ok();
+    geteuid().is_root() && capable(&status) && writes
 }
 
 /// Whether `status`, as in /proc/PID/status, shows the capabilities needed.

@@ -24,7 +24,7 @@ pub(super) struct Folder {
     path: PathBuf,
     name: String,
     kept: bool,
-    _lock: File,
+    lock: File,
 }
 
 /// A folder that another process made.
@@ -70,7 +70,7 @@ impl Folder {
             let lock = lock.inspect_err(|_| {
                 let _ = fs::remove_dir_all(&path);
             });
-            return Ok(Self { name, kept: false, _lock: lock.map_err(failed)?, path });
+            return Ok(Self { name, kept: false, lock: lock.map_err(failed)?, path });
         }
         Err(failed("create", &base.join(format!("{PREFIX}{pid}")))(ErrorKind::AlreadyExists.into()))
     }
@@ -99,6 +99,8 @@ impl Drop for Folder {
             // The next demo tries again.
             let _ = fs::remove_dir_all(&self.path);
         }
+        // By word: a child between fork and exec holds the descriptor too. An error leaves it to the last of them.
+        let _ = self.lock.unlock();
     }
 }
 
