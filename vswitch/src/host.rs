@@ -30,25 +30,16 @@ fn open_netns(reference: &NetnsRef) -> Result<Netns, HostError> {
     })
 }
 
-/// A port's interface, made and set up; and the MAC address it has.
-#[derive(Debug)]
-pub(crate) struct Interface {
-    pub(crate) tap: Tap,
-    pub(crate) mac: [u8; 6],
-}
-
 /// Makes the interface of a port in its namespace: MAC, MTU, addresses, up, default route, in that order.
 /// On failure nothing stays: the device goes with its descriptor.
-pub(crate) fn create_interface(setup: &PortSetup) -> Result<Interface, HostError> {
+pub(crate) fn create_interface(setup: &PortSetup) -> Result<Tap, HostError> {
     let netns = open_netns(&setup.netns)?;
     let ifname = setup.ifname.as_str();
     let tap = Tap::open(ifname, 1, Some(&netns))?;
     let netlink = Netlink::open_in(&netns)?;
     let vanished = || HostError::Vanished(ifname.to_owned());
     let index = netlink.link(ifname)?.ok_or_else(vanished)?.index;
-    if let Some(mac) = setup.mac {
-        netlink.set_mac(index, mac.octets())?;
-    }
+    netlink.set_mac(index, setup.mac.0)?;
     netlink.set_mtu(index, u32::from(setup.mtu))?;
     for address in &setup.addresses {
         netlink.add_address(index, address.net())?;
@@ -57,8 +48,7 @@ pub(crate) fn create_interface(setup: &PortSetup) -> Result<Interface, HostError
     for &gateway in &setup.gateways {
         netlink.add_route(None, Some(gateway), index)?;
     }
-    let mac = netlink.link(ifname)?.ok_or_else(vanished)?.mac.unwrap_or_default();
-    Ok(Interface { tap, mac })
+    Ok(tap)
 }
 
 /// Changes what may change of a living interface: MTU, addresses and gateway.

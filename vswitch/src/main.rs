@@ -24,6 +24,7 @@ use vswitch_api::Desired;
 
 use crate::args::{Args, Run};
 use crate::control::{Control, Server};
+use crate::network::Site;
 use crate::port::tunnel::TunnelPort;
 use crate::store::Store;
 use crate::underlay::Underlay;
@@ -57,7 +58,8 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
     let tunnel = underlay.map(|underlay| TunnelPort::open(underlay, run.vtep_port)).transpose()?;
     let worker = WorkerHandle::start(Datapath::new(tunnel, seed()))?;
-    let mut control = Control::start(desired, underlay, run.vtep_port, store, worker)?;
+    let site = Site { underlay, identity: store.identity(seed)? };
+    let mut control = Control::start(desired, site, run.vtep_port, store, worker)?;
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");
     control.serve(&mut server)?;
     tracing::info!("ending: a signal came");

@@ -8,13 +8,35 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vswitch_api::{Cidr, Desired, FdbTarget, IfName, Mac, NetnsRef, PortName, PortSpec, Vid, Vni};
-use vswitch_core::VlanId;
 use vswitch_core::switch::{PortMode, VlanSet};
+use vswitch_core::{MacAddr, VlanId};
 
 use crate::underlay::Underlay;
 
 /// MTU of a port whose VLANs are all local: Ethernet's own.
 const LOCAL_MTU: u16 = 1500;
+
+/// What is this host's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Site {
+    pub(crate) underlay: Option<Underlay>,
+    /// A random number, the same over restarts.
+    pub(crate) identity: u64,
+}
+
+impl Site {
+    /// The address of a port that was given none: the same at every start, so that neighbours need not learn another,
+    /// and another on every host. Locally administered (IEEE 802-2014 8.4).
+    fn mac(&self, port: &PortName) -> MacAddr {
+        // FNV-1a: the standard library promises no hash that stays the same from version to version.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in self.identity.to_be_bytes().into_iter().chain(port.as_str().bytes()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        let [_, _, a, b, c, d, e, f] = (hash ^ (hash >> 32)).to_be_bytes();
+        MacAddr([a & 0xfc | 0x02, b, c, d, e, f])
+    }
+}
 
 /// The whole of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +68,7 @@ pub(crate) struct RemoteSetup {
 pub(crate) struct PortSetup {
     pub(crate) netns: NetnsRef,
     pub(crate) ifname: IfName,
-    pub(crate) mac: Option<Mac>,
+    pub(crate) mac: MacAddr,
     pub(crate) addresses: Vec<Cidr>,
     pub(crate) gateways: Vec<IpAddr>,
     /// As asked for, or what fits the underlay.
@@ -55,14 +77,14 @@ pub(crate) struct PortSetup {
 }
 
 impl Network {
-    /// What `desired` comes to on a host with this underlay.
-    pub(crate) fn derive(desired: &Desired, underlay: Option<&Underlay>) -> Self {
+    /// What `desired` comes to on this host.
+    pub(crate) fn derive(desired: &Desired, host: &Site) -> Self {
         let vlans = desired.vlans().map(|spec| (spec.vlan, VlanSetup { vni: spec.vni, learning: spec.learning }));
         let remotes = desired.peers().map(|peer| {
             let members = desired.vlans().map(|spec| spec.vlan).filter(|&vlan| desired.is_peer_in(peer.ip, vlan));
             (peer.ip, RemoteSetup { vlans: members.map(vlan_id).collect() })
         });
-        let ports = desired.ports().map(|spec| (spec.name.clone(), PortSetup::derive(spec, desired, underlay)));
+        let ports = desired.ports().map(|spec| (spec.name.clone(), PortSetup::derive(spec, desired, host)));
         Self {
             vlans: vlans.collect(),
             remotes: remotes.collect(),
@@ -74,9 +96,9 @@ impl Network {
 }
 
 impl PortSetup {
-    fn derive(spec: &PortSpec, desired: &Desired, underlay: Option<&Underlay>) -> Self {
+    fn derive(spec: &PortSpec, desired: &Desired, host: &Site) -> Self {
         let tunnelled = desired.vlans().any(|vlan| vlan.vni.is_some() && spec.mode.contains(vlan.vlan));
-        let fitting = underlay.filter(|_| tunnelled).map_or(LOCAL_MTU, Underlay::inner_mtu);
+        let fitting = host.underlay.as_ref().filter(|_| tunnelled).map_or(LOCAL_MTU, Underlay::inner_mtu);
         let mode = match &spec.mode {
             vswitch_api::PortMode::Access(vlan) => PortMode::Access(vlan_id(*vlan)),
             vswitch_api::PortMode::Trunk { vlans, native } => {
@@ -86,7 +108,7 @@ impl PortSetup {
         Self {
             netns: spec.netns.clone(),
             ifname: spec.ifname.clone(),
-            mac: spec.mac,
+            mac: spec.mac.map_or_else(|| host.mac(&spec.name), |mac| MacAddr(mac.octets())),
             addresses: spec.addresses.clone(),
             gateways: spec.gateways.clone(),
             mtu: spec.mtu.map_or(fitting, vswitch_api::Mtu::get),
@@ -186,8 +208,8 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn underlay() -> Underlay {
-        Underlay { address: "192.0.2.1".parse().unwrap(), mtu: 1500 }
+    fn site() -> Site {
+        Site { underlay: Some(Underlay { address: "192.0.2.1".parse().unwrap(), mtu: 1500 }), identity: 7 }
     }
 
     fn two_ports() -> serde_json::Value {
@@ -205,7 +227,7 @@ mod tests {
 
     #[test]
     fn mtu_is_as_said_or_what_fits() {
-        let network = Network::derive(&desired(two_ports()), Some(&underlay()));
+        let network = Network::derive(&desired(two_ports()), &site());
         let mtus: Vec<_> = network.ports.values().map(|port| port.mtu).collect();
         assert_eq!(mtus, [1450, 1500, 9000]);
         let v6 = Underlay { address: "fd00::1".parse().unwrap(), mtu: 9000 };
@@ -213,18 +235,31 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_its_own_on_each_port_and_host() {
+        let network = |host: &Site| Network::derive(&desired(two_ports()), host);
+        let macs = |host: Site| network(&host).ports.values().map(|port| port.mac).collect::<Vec<_>>();
+        let (here, there) = (macs(site()), macs(Site { identity: 8, ..site() }));
+        assert_eq!(here, macs(site()));
+        let mut all = [here, there].concat();
+        assert!(all.iter().all(|mac| mac.is_station() && mac.0[0] & 2 != 0), "{all:?}");
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 6);
+    }
+
+    #[test]
     fn a_remote_is_in_vlans_with_a_vni_only() {
         let mut state = two_ports();
         state["vlan"] = json!([{"vlan": 10, "vni": 1000}, {"vlan": 20}]);
-        let network = Network::derive(&desired(state), Some(&underlay()));
+        let network = Network::derive(&desired(state), &site());
         let vlans: Vec<_> = network.remotes.values().flat_map(|remote| remote.vlans.iter()).map(VlanId::get).collect();
         assert_eq!(vlans, [10]);
     }
 
     #[test]
     fn a_plan_points_at_nothing_that_is_not_there() {
-        let network = Network::derive(&desired(two_ports()), Some(&underlay()));
-        let nothing = Network::derive(&Desired::default(), None);
+        let network = Network::derive(&desired(two_ports()), &site());
+        let nothing = Network::derive(&Desired::default(), &Site::default());
         let there = plan(&nothing, &network);
         assert_eq!(there.len(), 6);
         assert!(matches!(there.last(), Some(Change::Static(_))));
@@ -240,8 +275,8 @@ mod tests {
     fn a_vni_changes_the_mtu_of_its_ports() {
         let mut local = two_ports();
         local["vlan"] = json!([]);
-        let before = Network::derive(&desired(local), Some(&underlay()));
-        let after = Network::derive(&desired(two_ports()), Some(&underlay()));
+        let before = Network::derive(&desired(local), &site());
+        let after = Network::derive(&desired(two_ports()), &site());
         let ports: Vec<_> = plan(&before, &after)
             .into_iter()
             .filter_map(|change| if let Change::Port(diff) = change { Some(diff.key.to_string()) } else { None })

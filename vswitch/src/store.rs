@@ -13,6 +13,7 @@ use thiserror::Error;
 
 const FILE: &str = "state.json";
 const PENDING: &str = "state.json.new";
+const IDENTITY: &str = "identity";
 
 /// Why the state could not be kept.
 #[derive(Debug, Error)]
@@ -56,14 +57,28 @@ impl Store {
         }
     }
 
+    /// A number that is this host's own and stays so: drawn from `draw` once, then kept.
+    pub(crate) fn identity(&self, draw: impl FnOnce() -> u64) -> Result<u64, StoreError> {
+        let path = self.dir.join(IDENTITY);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                if let Ok(identity) = u64::from_str_radix(text.trim(), 16) {
+                    return Ok(identity);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("read", &path, error)),
+        }
+        let identity = draw();
+        write_synced(&path, format!("{identity:016x}\n").as_bytes())
+            .map_err(|error| io_error("write", &path, error))?;
+        Ok(identity)
+    }
+
     /// Writes `state` to disk without making it the one a restart finds.
     pub(crate) fn prepare<T: Serialize>(&self, state: &T) -> Result<Pending<'_>, StoreError> {
         let path = self.dir.join(PENDING);
-        let write = || {
-            let mut file = File::create(&path)?;
-            file.write_all(&serde_json::to_vec_pretty(state)?)?;
-            file.sync_all()
-        };
+        let write = || write_synced(&path, &serde_json::to_vec_pretty(state)?);
         write().map_err(|error| io_error("write", &path, error))?;
         Ok(Pending { store: self })
     }
@@ -79,6 +94,12 @@ impl Pending<'_> {
         };
         replace().map_err(|error| io_error("replace", &to, error))
     }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn io_error(doing: &'static str, path: &Path, error: io::Error) -> StoreError {
@@ -99,6 +120,16 @@ mod tests {
         assert_eq!(store.load::<Vec<u8>>().unwrap(), Some(vec![1]));
         store.prepare(&vec![3u8]).unwrap().commit().unwrap();
         assert_eq!(store.load::<Vec<u8>>().unwrap(), Some(vec![3]));
+    }
+
+    #[test]
+    fn an_identity_is_drawn_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.identity(|| 0xabc).unwrap(), 0xabc);
+        assert_eq!(store.identity(|| panic!("drawn twice")).unwrap(), 0xabc);
+        fs::write(dir.path().join(IDENTITY), "").unwrap(); // cut short by a crash
+        assert_eq!(store.identity(|| 7).unwrap(), 7);
     }
 
     #[test]

@@ -86,15 +86,15 @@ impl Control {
     }
 
     fn port_info(&self, spec: &PortSpec, lost: &[PortId]) -> PortInfo {
-        let live = self.live.get(&spec.name);
+        let (live, setup) = (self.live.get(&spec.name), self.network.ports.get(&spec.name));
         let up = live.is_some_and(|port| !lost.contains(&port.id));
         PortInfo {
             name: spec.name.clone(),
             netns: spec.netns.clone(),
             ifname: spec.ifname.clone(),
-            mac: live.and_then(|port| Mac::new(port.mac).ok()).or(spec.mac),
+            mac: setup.and_then(|setup| Mac::new(setup.mac.0).ok()),
             addresses: spec.addresses.clone(),
-            mtu: self.network.ports.get(&spec.name).map_or(0, |setup| setup.mtu),
+            mtu: setup.map_or(0, |setup| setup.mtu),
             mode: ModeInfo::from(&spec.mode),
             state: if up { PortState::Up } else { PortState::Lost },
             offloads: live.map(|port| offloads(port.offloads)).unwrap_or_default(),
@@ -117,8 +117,8 @@ impl Control {
         VtepInfo {
             ip: self.vtep_ip(),
             port: self.vtep_port,
-            underlay_mtu: self.underlay.map(|underlay| underlay.mtu.into()),
-            overlay_mtu: self.underlay.map(|underlay| underlay.inner_mtu().into()),
+            underlay_mtu: self.site.underlay.map(|underlay| underlay.mtu.into()),
+            overlay_mtu: self.site.underlay.map(|underlay| underlay.inner_mtu().into()),
             peers: self.desired.peers().count(),
         }
     }

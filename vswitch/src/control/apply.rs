@@ -99,7 +99,7 @@ impl Control {
 
     fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
         let id = self.free_id()?;
-        let host::Interface { tap, mac } = host::create_interface(setup)?;
+        let tap = host::create_interface(setup)?;
         let offloads = tap.offloads();
         let (mtu, mode) = (setup.mtu, setup.mode.clone());
         self.worker.call(move |worker| {
@@ -109,7 +109,7 @@ impl Control {
             worker.watch_tap(id)
         })??;
         tracing::info!(port = %name, ?offloads, mtu, "port added");
-        self.live.insert(name.clone(), LivePort { id, mac, offloads });
+        self.live.insert(name.clone(), LivePort { id, offloads });
         Ok(())
     }
 

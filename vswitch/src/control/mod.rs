@@ -17,9 +17,8 @@ use vtep::DirectoryError;
 pub(crate) use server::Server;
 
 use crate::host::HostError;
-use crate::network::Network;
+use crate::network::{Network, Site};
 use crate::store::{Store, StoreError};
-use crate::underlay::Underlay;
 use crate::worker::{WorkerError, WorkerHandle};
 
 /// Why a change could not be made.
@@ -57,7 +56,6 @@ impl From<ControlError> for RpcError {
 #[derive(Debug)]
 struct LivePort {
     id: PortId,
-    mac: [u8; 6],
     offloads: vswitch_sys::Offloads,
 }
 
@@ -66,7 +64,7 @@ struct LivePort {
 pub(crate) struct Control {
     desired: Desired,
     network: Network,
-    underlay: Option<Underlay>,
+    site: Site,
     vtep_port: u16,
     store: Store,
     worker: WorkerHandle,
@@ -80,7 +78,7 @@ impl Control {
     /// Makes `desired` so, as far as the host allows: ports whose namespace is gone are lost, not fatal.
     pub(crate) fn start(
         desired: Desired,
-        underlay: Option<Underlay>,
+        site: Site,
         vtep_port: u16,
         store: Store,
         worker: WorkerHandle,
@@ -88,7 +86,7 @@ impl Control {
         let mut control = Self {
             desired: Desired::default(),
             network: Network::default(),
-            underlay,
+            site,
             vtep_port,
             store,
             worker,
@@ -97,7 +95,7 @@ impl Control {
             started: Instant::now(),
         };
         desired.suits(control.vtep_ip())?;
-        let network = Network::derive(&desired, control.underlay.as_ref());
+        let network = Network::derive(&desired, &control.site);
         control.restore(network)?;
         control.store.prepare(&desired)?.commit()?;
         control.desired = desired;
@@ -105,7 +103,7 @@ impl Control {
     }
 
     fn vtep_ip(&self) -> Option<IpAddr> {
-        self.underlay.map(|underlay| underlay.address)
+        self.site.underlay.map(|underlay| underlay.address)
     }
 
     /// Makes one change whole, or leaves everything as it was. On return it is safe on disk.
@@ -117,7 +115,7 @@ impl Control {
         if !outcome.changed {
             return Ok(outcome);
         }
-        let network = Network::derive(&desired, self.underlay.as_ref());
+        let network = Network::derive(&desired, &self.site);
         // Apart from `self`, so that the pending state may borrow it while the change is made.
         let store = self.store.clone();
         let pending = store.prepare(&desired)?;
