@@ -14,8 +14,10 @@ use vswitch_sys::{Netns, NetnsThread, process};
 use super::DemoError;
 use super::stop::Stop;
 
-/// How long a daemon may take to answer at first, or to end.
+/// How long a daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to end when asked to.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Lines of a log that tell why a daemon ended.
@@ -145,7 +147,7 @@ impl Drop for Daemon {
         let child = &mut self.child;
         let pid = i32::try_from(child.id()).map(Pid::from_raw);
         let asked = pid.is_ok_and(|pid| kill(pid, Signal::SIGTERM).is_ok());
-        if !asked || !until(PATIENCE, || !matches!(child.try_wait(), Ok(None))) {
+        if !asked || !until(FAREWELL, || !matches!(child.try_wait(), Ok(None))) {
             // An error says that it has ended already.
             let _ = child.kill();
             let _ = child.wait();
@@ -164,7 +166,7 @@ pub(super) fn end_left(files: &Files) -> bool {
         }
         // An error says that it has ended just now, or that it is not ours: then it goes on running.
         let _ = kill(Pid::from_raw(pid), signal);
-        if until(PATIENCE, || !runs()) {
+        if until(FAREWELL, || !runs()) {
             return true;
         }
     }

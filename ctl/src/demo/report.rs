@@ -1,7 +1,7 @@
 //! What the demo says: each step to people, the measurements to programs.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -120,7 +120,7 @@ impl<'a> Report<'a> {
             Style::Result => result(outcome) + "\n",
             Style::Steps => format!("\n{}\n", result(outcome)),
         };
-        self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).map_err(DemoError::Output)
+        self.answer(&text)
     }
 
     /// How to look around in a demo that goes on running.
@@ -143,14 +143,27 @@ impl<'a> Report<'a> {
             Style::Steps if names.is_empty() => "no demo is kept: nothing to remove\n".to_owned(),
             Style::Steps => names.iter().map(|name| format!("{name} removed\n")).collect(),
         };
-        self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).map_err(DemoError::Output)
+        self.answer(&text)
     }
 
     /// Says `text` to people who follow. That nobody does is no reason to stop.
     pub(super) fn text(&mut self, text: &str) {
         if self.style == Style::Steps {
-            let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+            let _ = self.write(text);
         }
+    }
+
+    /// Says what was asked for. Whoever stopped reading (`vsctl demo | head`) has seen enough.
+    fn answer(&mut self, text: &str) -> Result<(), DemoError> {
+        match self.write(text) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(DemoError::Output(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
     }
 }
 
