@@ -65,3 +65,21 @@ impl Oversize {
         allowed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_in_bursts_and_then_at_a_rate() {
+        let mut oversize = Oversize::default();
+        let mut allowed = |millis: u64| {
+            let now = Instant::from_nanos(millis * 1_000_000);
+            (0..1000).filter(|_| oversize.allows(now)).count()
+        };
+        assert_eq!(allowed(0), 100);
+        assert_eq!(allowed(0), 0);
+        assert_eq!(allowed(5), 5);
+        assert_eq!(allowed(60_000), 100);
+    }
+}
