@@ -15,6 +15,10 @@ Exit codes:
   2  usage
   3  the daemon cannot be reached";
 
+const DEMO_NEEDS: &str = "\
+It needs vswitchd (beside vsctl or on $PATH), /dev/net/tun, and root or a system that gives ordinary users user
+namespaces. It ends with 0 only if ping and TCP worked; all of it is removed, also after a failure and Ctrl-C.";
+
 /// Manages a running vswitchd
 #[derive(Debug, Parser)]
 #[command(name = "vsctl", version, after_help = EXIT_CODES)]
@@ -260,6 +264,7 @@ pub(crate) struct FdbFilter {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = DEMO_NEEDS)]
 pub(crate) struct Demo {
     /// Leave it running, and say how to look around
     #[arg(long, conflicts_with = "remove")]

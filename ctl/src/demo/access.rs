@@ -39,8 +39,9 @@ pub(super) fn obtain() -> Result<Access, DemoError> {
     if is_root() {
         return Ok(Access::Root);
     }
+    let root = geteuid().is_root();
     process::enter_user_namespace().map_err(|error| {
-        let advice = advice(|path| fs::read_to_string(path).ok());
+        let advice = advice(root, |path| fs::read_to_string(path).ok());
         DemoError::UserNamespace { error, advice }
     })?;
     // Its owner may have no number in the namespace.
@@ -91,8 +92,9 @@ fn tun_advice(error: &io::Error, owner: Option<(u32, u32)>) -> String {
     }
 }
 
-/// What may be changed so that ordinary users get user namespaces; `read` gives what a file of /proc/sys says.
-fn advice(read: impl Fn(&Path) -> Option<String>) -> String {
+/// What may be changed so that this user, maybe a `root` without rights, gets namespaces; `read` gives what a file of
+/// /proc/sys says.
+fn advice(root: bool, read: impl Fn(&Path) -> Option<String>) -> String {
     let mut advice = String::new();
     for (key, forbids, allows) in RESTRICTIONS {
         let value = read(&Path::new("/proc/sys").join(key)).unwrap_or_default();
@@ -104,7 +106,12 @@ fn advice(read: impl Fn(&Path) -> Option<String>) -> String {
     if advice.is_empty() {
         advice.push_str("\n  no sysctl known to forbid it does: a container runtime or a security module may");
     }
-    advice + "\n  or run the demo as root: `sudo vsctl demo`"
+    advice.push_str(if root {
+        "\n  this root lacks rights: a container gets them with `--cap-add SYS_ADMIN --cap-add NET_ADMIN`"
+    } else {
+        "\n  or run the demo as root: `sudo vsctl demo`"
+    });
+    advice
 }
 
 /// What went wrong, without the list of all that might have.
@@ -143,9 +150,10 @@ mod tests {
         assert!(tun_advice(&io::Error::from_raw_os_error(19), Some((0o20666, 0))).contains("modprobe tun"));
 
         let value = |path: &Path| path.ends_with("unprivileged_userns_clone").then(|| "0\n".to_owned());
-        let said = advice(value);
+        let said = advice(false, value);
         assert!(said.contains("sysctl kernel.unprivileged_userns_clone=1"), "{said}");
-        assert!(!said.contains("apparmor"), "{said}");
-        assert!(advice(|_| None).contains("security module"));
+        assert!(said.contains("sudo vsctl demo") && !said.contains("apparmor"), "{said}");
+        let said = advice(true, |_| None);
+        assert!(said.contains("security module") && said.contains("--cap-add SYS_ADMIN"), "{said}");
     }
 }

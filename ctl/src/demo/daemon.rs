@@ -33,6 +33,16 @@ pub(super) fn find() -> Result<PathBuf, DemoError> {
     found.ok_or_else(|| DemoError::NoDaemon { beside: beside.unwrap_or_else(|| PathBuf::from("vswitchd")) })
 }
 
+/// What builds the program where [`find`] looks first.
+pub(super) fn build_command(beside: &Path) -> &'static str {
+    let profile = beside.parent().and_then(Path::file_name);
+    if profile.is_some_and(|name| name == "debug") {
+        "cargo build -p vswitch"
+    } else {
+        "cargo build --release -p vswitch"
+    }
+}
+
 /// Where on `$PATH` a program is.
 pub(super) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -214,6 +224,13 @@ mod tests {
         let waiter = std::thread::spawn(move || child.wait().unwrap());
         assert!(end_left(&files));
         assert!(!waiter.join().unwrap().success());
+    }
+
+    #[test]
+    fn what_builds_it_builds_it_there() {
+        assert_eq!(build_command(Path::new("/x/target/debug/vswitchd")), "cargo build -p vswitch");
+        assert_eq!(build_command(Path::new("/x/target/release/vswitchd")), "cargo build --release -p vswitch");
+        assert_eq!(build_command(Path::new("/usr/bin/vswitchd")), "cargo build --release -p vswitch");
     }
 
     #[test]

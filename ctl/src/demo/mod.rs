@@ -46,11 +46,11 @@ pub(crate) enum DemoError {
     Interrupted,
     #[error("cannot open /dev/net/tun ({error}): {advice}")]
     Tun { error: io::Error, advice: String },
-    #[error("no network namespaces without root: {}{advice}", access::reason(error))]
+    #[error("cannot make network namespaces: {}{advice}", access::reason(error))]
     UserNamespace { error: UserNamespaceError, advice: String },
     #[error(
-        "there is no vswitchd, neither {} nor on $PATH: build it with `cargo build --release -p vswitch`, or put its \
-         folder on $PATH", beside.display()
+        "there is no vswitchd, neither {} nor on $PATH: build it with `{}`, or put its folder on $PATH",
+        beside.display(), daemon::build_command(beside)
     )]
     NoDaemon { beside: PathBuf },
     #[error("cannot start {}: {error}", program.display())]
@@ -122,7 +122,9 @@ pub(crate) fn run(words: &cli::Demo, timeout: Duration, style: Style, out: &mut 
         topology.keep()?;
         report.look_around(&topology, access);
     } else {
+        let folder = topology.folder.path().to_owned();
         drop(topology);
+        report.gone(&folder);
         report.outcome(&outcome)?;
     }
     Ok(())

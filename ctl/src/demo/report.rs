@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vswitch_api::FdbInfo;
@@ -111,6 +111,12 @@ impl<'a> Report<'a> {
         let mut table = String::new();
         render::stats(stats, &mut table);
         self.text(&indented(&table));
+    }
+
+    /// That nothing stays.
+    pub(super) fn gone(&mut self, folder: &Path) {
+        self.step("Removed again");
+        self.text(&format!("    both vswitchd, the four namespaces with all interfaces, {}\n", folder.display()));
     }
 
     /// What came out; in every style, and the only thing that must be told.
