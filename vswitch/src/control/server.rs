@@ -20,7 +20,7 @@ use vswitch_api::rpc::MAX_REQUEST;
 const LISTENER: Token = Token(0);
 const SIGNAL: Token = Token(1);
 const FIRST_CLIENT: usize = 2;
-/// Clients at one time; more are turned away.
+/// Clients at one time; for one more, the one that has been silent longest is let go.
 const CLIENTS: usize = 256;
 /// Answers that a client has not read; past this it is let go.
 const UNREAD: usize = 64 << 20;
@@ -57,6 +57,8 @@ pub(crate) struct Server {
 struct Client {
     stream: UnixStream,
     peer: Peer,
+    /// The turn of the loop in which it last said something.
+    heard: u64,
     input: Vec<u8>,
     output: Vec<u8>,
 }
@@ -89,7 +91,7 @@ impl Server {
         let mut events = Events::with_capacity(64);
         let mut clients: HashMap<Token, Client> = HashMap::new();
         let mut next = FIRST_CLIENT;
-        loop {
+        for turn in 0_u64.. {
             if let Err(error) = self.poll.poll(&mut events, None) {
                 if error.kind() == ErrorKind::Interrupted {
                     continue;
@@ -99,9 +101,10 @@ impl Server {
             for event in &events {
                 match event.token() {
                     SIGNAL => return Ok(()),
-                    LISTENER => self.accept(&mut clients, &mut next)?,
+                    LISTENER => self.accept(&mut clients, &mut next, turn)?,
                     token => {
                         let Some(client) = clients.get_mut(&token) else { continue };
+                        client.heard = turn;
                         if client.serve(&mut answer).is_err() {
                             clients.remove(&token);
                         }
@@ -109,9 +112,10 @@ impl Server {
                 }
             }
         }
+        Ok(())
     }
 
-    fn accept(&self, clients: &mut HashMap<Token, Client>, next: &mut usize) -> Result<(), ServerError> {
+    fn accept(&self, clients: &mut HashMap<Token, Client>, next: &mut usize, turn: u64) -> Result<(), ServerError> {
         loop {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
@@ -121,9 +125,11 @@ impl Server {
                     return Ok(());
                 }
             };
-            if clients.len() >= CLIENTS {
-                tracing::warn!(limit = CLIENTS, "too many clients at once; one is turned away");
-                continue;
+            if clients.len() >= CLIENTS
+                && let Some(silent) = clients.iter().min_by_key(|(_, client)| client.heard).map(|(&token, _)| token)
+            {
+                tracing::warn!(limit = CLIENTS, "too many clients at once; the one silent longest is let go");
+                clients.remove(&silent);
             }
             let Ok(credentials) = vswitch_sys::fdpass::peer_credentials(&stream) else { continue };
             if stream.set_nonblocking(true).is_err() {
@@ -135,7 +141,7 @@ impl Server {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, token, interest).map_err(ServerError::Poll)?;
             let peer = Peer { uid: credentials.uid };
-            clients.insert(token, Client { stream, peer, input: Vec::new(), output: Vec::new() });
+            clients.insert(token, Client { stream, peer, heard: turn, input: Vec::new(), output: Vec::new() });
         }
     }
 }
@@ -255,6 +261,17 @@ mod tests {
             let read = (&endless).read_to_end(&mut rest);
             assert!(sent.is_err() || read.is_err() || rest.is_empty());
             assert_eq!(ask(&other, "still\n"), "stillstill\n");
+        });
+    }
+
+    #[test]
+    fn many_idle_clients_lock_nobody_out() {
+        with_server(|path| {
+            let idle: Vec<_> = (0..CLIENTS + 50).map(|_| Stream::connect(path).unwrap()).collect();
+            let stream = Stream::connect(path).unwrap();
+            assert_eq!(ask(&stream, "ab\n"), "abab\n");
+            drop(idle);
+            assert_eq!(ask(&stream, "cd\n"), "cdcd\n");
         });
     }
 
