@@ -14,11 +14,37 @@ use vswitch_sys::{Netns, process};
 /// What an area's file has: names, and what they test.
 type Tests = &'static [(&'static str, fn(&Lab) -> Result)];
 
+/// What users and clients get wrong is refused, and nothing changes.
+#[path = "netns/bad_input.rs"]
+mod bad_input;
 /// Hosts, wires and traffic of the harness itself, with the kernel's switch on both sides: fails first when the fault is here.
 #[path = "netns/harness.rs"]
 mod harness;
+/// The kernel's VXLAN device and bridge as the other side.
+#[path = "netns/kernel_vxlan.rs"]
+mod kernel_vxlan;
+/// What survives a restart, a namespace that goes, a disk that is full.
+#[path = "netns/state.rs"]
+mod state;
+/// Ports with tagged frames.
+#[path = "netns/trunk.rs"]
+mod trunk;
+/// Containers on one host and on two: connectivity, ports that come, change, go and are lost.
+#[path = "netns/two_hosts.rs"]
+mod two_hosts;
+/// VLANs apart from each other.
+#[path = "netns/vlan.rs"]
+mod vlan;
 
-const AREAS: &[(&str, Tests)] = &[("harness", harness::TESTS)];
+const AREAS: &[(&str, Tests)] = &[
+    ("harness", harness::TESTS),
+    ("two_hosts", two_hosts::TESTS),
+    ("kernel_vxlan", kernel_vxlan::TESTS),
+    ("vlan", vlan::TESTS),
+    ("trunk", trunk::TESTS),
+    ("bad_input", bad_input::TESTS),
+    ("state", state::TESTS),
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
