@@ -1,10 +1,11 @@
 //! What may be merged with what: a segment whose checksums are correct, and a super-frame that may grow by it.
 
+use vswitch_core::wire::vlan::TAG_LEN;
 use vswitch_core::{Checksum, Frame, Gso, GsoKind};
 
 use crate::checksum::Sum;
 use crate::cut::{CWR, FIN, PSH};
-use crate::inner::{Ip, TCP, Version, get16, get32, put};
+use crate::inner::{ETHERNET_LEN, Ip, TCP, Version, get16, get32, put};
 
 /// Segments in a super-frame at most; also bounds the slices of the write that hands it over.
 pub const MAX_MERGED_SEGMENTS: usize = 64;
@@ -69,9 +70,10 @@ pub(crate) struct Growth {
 }
 
 impl Transport {
-    /// Judges the transport header of `frame`. `ip` is plain, and 8 bytes of transport are there.
+    /// Judges the transport header of `frame`. `ip` is plain, and 8 bytes of transport are there. A checksum that
+    /// `checksum` says is owed needs no verifying: nobody has computed it yet.
     #[inline]
-    pub(crate) fn inspect(frame: &[u8], ip: &Ip) -> Self {
+    pub(crate) fn inspect(frame: &[u8], ip: &Ip, checksum: Checksum) -> Self {
         let (at, is_tcp) = (ip.transport, ip.protocol == TCP);
         if ip.end != frame.len() {
             return Self::Opaque;
@@ -93,10 +95,19 @@ impl Transport {
         if headers < at + field + 2 {
             return Self::Opaque;
         }
-        let pseudo = Sum::pseudo_header(ip.addresses(frame), ip.protocol, len);
-        if !pseudo.plus(Sum::of(&frame[at..])).is_valid() {
-            let is_owed = frame[at + field..at + field + 2] == pseudo.partial();
-            return if is_owed { Self::Owed { headers, field } } else { Self::Opaque };
+        match checksum {
+            Checksum::Complete => {
+                let pseudo = Sum::pseudo_header(ip.addresses(frame), ip.protocol, len);
+                if !pseudo.plus(Sum::of(&frame[at..])).is_valid() {
+                    let is_owed = frame[at + field..at + field + 2] == pseudo.partial();
+                    return if is_owed { Self::Owed { headers, field } } else { Self::Opaque };
+                }
+            }
+            Checksum::Partial { start, offset } => {
+                if (usize::from(start), usize::from(offset)) != (at, field) {
+                    return Self::Opaque;
+                }
+            }
         }
         let id = match ip.version {
             Version::V4 if !Sum::of(&frame[ip.at..at]).is_valid() => return Self::Opaque,
@@ -220,6 +231,18 @@ pub(crate) fn kind(ip: &Ip) -> GsoKind {
         (TCP, Version::V6) => GsoKind::TcpV6,
         _ => GsoKind::Udp,
     }
+}
+
+/// Whether `frame` has the Ethernet header, protocol, addresses and ports of `head`. `ip` is plain, so that nothing
+/// stands between the headers, and addresses stand beside ports.
+#[inline]
+pub(crate) fn same_flow(head: &[u8], frame: &[u8], ip: &Ip) -> bool {
+    let same_ends = match ip.version {
+        Version::V4 => same::<1>(head, frame, ip.at + 9) && same::<12>(head, frame, ip.at + 12),
+        Version::V6 => same::<1>(head, frame, ip.at + 6) && same::<36>(head, frame, ip.at + 8),
+    };
+    let same_tag = ip.at == ETHERNET_LEN || same::<TAG_LEN>(head, frame, ETHERNET_LEN);
+    same_ends && same::<ETHERNET_LEN>(head, frame, 0) && same_tag
 }
 
 /// A length within a packet, none of which is longer than [`MAX_PACKET`].

@@ -19,6 +19,7 @@ mod header;
 mod inner;
 mod merge;
 mod remotes;
+mod run;
 mod socket;
 
 pub use cut::{BadOffload, MAX_SEGMENTS, Segments, header_len};
@@ -29,6 +30,7 @@ pub use growth::MAX_MERGED_SEGMENTS;
 pub use header::{HEADER_LEN, Vni, encode, parse};
 pub use merge::{Inbound, Merge, MergeOptions, Tail};
 pub use remotes::{Directory, DirectoryError, Remote};
+pub use run::Run;
 pub use socket::{Flushed, SendDrop, Tunnel, TunnelError, TunnelOptions};
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use vswitch_core::{Checksum, Frame, Gso, Offload, PortId, VlanId};
 
 use crate::decap::{DatagramTrain, DecapDrop, Inner, decap};
 use crate::entropy;
-use crate::growth::{Growth, Transport, kind, same, short};
-use crate::inner::{ETHERNET_LEN, Ip, TCP, UDP, Version};
+use crate::growth::{Growth, Transport, kind, same_flow, short};
+use crate::inner::{Ip, TCP, UDP};
 use crate::remotes::Directory;
 
 /// Bytes of a frame held in the head: all headers we parse, and what an ICMP error must quote.
@@ -142,7 +142,7 @@ impl Merge {
 
         let (place, is_known) = self.place(frame, &ip, inner);
         self.latest = place;
-        let segment = match Transport::inspect(frame, &ip) {
+        let segment = match Transport::inspect(frame, &ip, Checksum::Complete) {
             Transport::Segment(segment) => Some(segment).filter(|_| self.options.takes(&ip)),
             Transport::Owed { headers, field } => {
                 let offload = self.options.owed(frame, &ip, headers, field)?;
@@ -245,12 +245,6 @@ impl Inbound {
     /// Whether `frame` has the addresses and ports of this one.
     #[inline]
     fn is_flow(&self, frame: &[u8], ip: &Ip, inner: &Inner) -> bool {
-        let head = self.head.bytes();
-        // Addresses and ports stand side by side, since nothing stands between the headers.
-        let same_ends = match ip.version {
-            Version::V4 => same::<1>(head, frame, ip.at + 9) && same::<12>(head, frame, ip.at + 12),
-            Version::V6 => same::<1>(head, frame, ip.at + 6) && same::<36>(head, frame, ip.at + 8),
-        };
-        same_ends && self.remote == inner.remote && self.vlan == inner.vlan && same::<ETHERNET_LEN>(head, frame, 0)
+        self.remote == inner.remote && self.vlan == inner.vlan && same_flow(self.head.bytes(), frame, ip)
     }
 }

@@ -107,6 +107,12 @@ impl TapPort {
         if self.takes(head) { self.write_whole(head, tail) } else { self.write_segments(head, tail, scissors) }
     }
 
+    /// Whether frames may be joined for this port without being cut again before it.
+    pub(crate) fn takes_super_frames(&self) -> bool {
+        let Offloads { checksum, tso4, tso6, tso_ecn: _, uso } = self.offloads;
+        checksum && tso4 && tso6 && uso
+    }
+
     fn takes(&self, frame: &Frame) -> bool {
         let Offloads { checksum, tso4, tso6, tso_ecn, uso } = self.offloads;
         match frame.offload.gso {

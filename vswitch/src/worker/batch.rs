@@ -1,6 +1,6 @@
 //! The frames of one turn, in buffers used turn after turn.
 
-use vswitch_core::Frame;
+use vswitch_core::{Frame, Tag};
 
 use crate::port::tap::FRAME_CAPACITY;
 
@@ -13,6 +13,7 @@ pub(crate) const BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Batch {
     frames: Vec<Frame>,
+    tags: [Option<Tag>; FRAMES],
     len: usize,
     bytes: usize,
 }
@@ -20,7 +21,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new() -> Self {
         let frames = (0..FRAMES).map(|_| Frame::with_capacity(FRAME_CAPACITY)).collect();
-        Self { frames, len: 0, bytes: 0 }
+        Self { frames, tags: [None; FRAMES], len: 0, bytes: 0 }
     }
 
     pub(super) fn clear(&mut self) {
@@ -35,7 +36,13 @@ impl Batch {
     /// Makes the frame in the buffer last given part of the batch.
     pub(super) fn keep(&mut self) {
         self.bytes += self.frames[self.len].len();
+        self.tags[self.len] = self.frames[self.len].tag();
         self.len += 1;
+    }
+
+    /// The tag that frame `index` came with.
+    pub(super) fn tag(&self, index: usize) -> Option<Tag> {
+        self.tags[index]
     }
 
     pub(super) fn frames(&self) -> &[Frame] {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use vswitch_core::Instant;
 use vswitch_core::switch::{Limits, PortId, PortMode, Switch};
 use vswitch_sys::TapQueue;
-use vtep::Directory;
+use vtep::{Directory, Run};
 
 use super::batch::Batch;
 use super::outbox::Outbox;
@@ -31,6 +31,7 @@ pub(crate) struct Datapath {
     pub(super) outbox: Outbox,
     pub(super) oversize: Oversize,
     pub(super) scissors: Scissors,
+    pub(super) run: Run,
 }
 
 /// What was counted, by port and for the VXLAN side.
@@ -51,6 +52,7 @@ impl Datapath {
             outbox: Outbox::default(),
             oversize: Oversize::default(),
             scissors: Scissors::default(),
+            run: Run::default(),
         }
     }
 

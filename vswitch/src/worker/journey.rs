@@ -4,11 +4,11 @@ use vswitch_core::switch::{PortId, Switch, Verdict};
 use vswitch_core::{Frame, Instant};
 
 use super::datapath::Datapath;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Outgoing};
 use super::oversize::Refused;
 use crate::drops::{Drop, PortDrop};
 use crate::port::tap::Read;
-use vtep::{EncapDrop, Inbound};
+use vtep::{EncapDrop, Inbound, Run};
 
 impl Datapath {
     /// Reads one batch from a TAP port and sends it on its way; false once nothing is left to read.
@@ -61,20 +61,38 @@ impl Datapath {
     fn write_to_taps(&mut self) {
         for &target in self.outbox.touched() {
             let Some((tap, counters)) = self.ports.tap_mut(target) else { continue };
-            for out in self.outbox.queue(target) {
-                let frame = &mut self.batch.frames_mut()[out.frame];
-                let tag = frame.tag();
-                frame.retag(out.egress.tag);
-                match tap.write(frame, std::iter::empty(), &mut self.scissors) {
-                    Ok(()) => counters.sent(frame.len()),
-                    Err(PortDrop::TooBig) => {
-                        let vlan = out.egress.vlan;
-                        self.oversize.push(Refused { frame: out.frame, vlan, tag, mtu: tap.mtu() });
+            let queue = self.outbox.queue(target);
+            for out in queue {
+                self.batch.frames_mut()[out.frame].retag(out.egress.tag);
+            }
+            let mut waiting = queue;
+            while let [first, others @ ..] = waiting {
+                let frames = self.batch.frames_mut();
+                let joined = if tap.takes_super_frames() { join(&mut self.run, first, others, frames) } else { 0 };
+                let sent = if joined == 0 {
+                    tap.write(&mut frames[first.frame], std::iter::empty(), &mut self.scissors)
+                } else {
+                    let (head, pieces) = self.run.finish();
+                    let payload = pieces.iter().map(|(index, range)| &frames[*index].bytes()[range.clone()]);
+                    tap.write(head, payload, &mut self.scissors)
+                };
+                let (gone, rest) = waiting.split_at(1 + joined);
+                for out in gone {
+                    match sent {
+                        Ok(()) => counters.sent(self.batch.frames()[out.frame].len()),
+                        Err(PortDrop::TooBig) => {
+                            let (frame, vlan, tag) = (out.frame, out.egress.vlan, self.batch.tag(out.frame));
+                            self.oversize.push(Refused { frame, vlan, tag, mtu: tap.mtu() });
+                        }
+                        Err(why) => counters.dropped(why),
                     }
-                    Err(why) => counters.dropped(why),
                 }
-                // The next port, and the answer to its sender, want the frame as it came.
-                frame.retag(tag);
+                waiting = rest;
+            }
+            // The next port, and the answer to its sender, want the frame as it came.
+            for out in queue {
+                let tag = self.batch.tag(out.frame);
+                self.batch.frames_mut()[out.frame].retag(tag);
             }
         }
     }
@@ -89,7 +107,7 @@ impl Datapath {
                     Ok(()) => counters.sent(frame.len()),
                     Err(Drop::Encap(EncapDrop::TooBig)) => {
                         let mtu = tunnel.inner_mtu(now, remote);
-                        let (vlan, tag) = (out.egress.vlan, frame.tag());
+                        let (vlan, tag) = (out.egress.vlan, self.batch.tag(out.frame));
                         self.oversize.push(Refused { frame: out.frame, vlan, tag, mtu });
                     }
                     Err(why) => counters.dropped(why),
@@ -107,7 +125,7 @@ impl Datapath {
             tunnel.learn_path_mtu(now, remote);
             let mtu = tunnel.inner_mtu(now, remote);
             for out in self.outbox.queue(target).iter().filter(|out| too_big.contains(&out.frame)) {
-                let tag = self.batch.frames()[out.frame].tag();
+                let tag = self.batch.tag(out.frame);
                 self.oversize.push(Refused { frame: out.frame, vlan: out.egress.vlan, tag, mtu });
             }
         }
@@ -187,6 +205,15 @@ impl Datapath {
             tunnel.flush(core::slice::from_ref(&frame), |_| {});
         }
     }
+}
+
+/// Begins a run with `first`; returns how many of the `others` leave in one super-frame with it.
+fn join(run: &mut Run, first: &Outgoing, others: &[Outgoing], frames: &[Frame]) -> usize {
+    if others.is_empty() {
+        return 0;
+    }
+    run.begin(first.frame, &frames[first.frame]);
+    others.iter().take_while(|out| run.takes(out.frame, &frames[out.frame])).count()
 }
 
 /// Step 8: what leaves, by the port it leaves on.
