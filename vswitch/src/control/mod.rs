@@ -97,7 +97,10 @@ impl Control {
         desired.suits(control.vtep_ip())?;
         let network = Network::derive(&desired, &control.site);
         control.restore(network)?;
-        control.store.prepare(&desired)?.commit()?;
+        // A disk that is full must not keep a restart from serving what it has.
+        if control.store.load()?.as_ref() != Some(&desired) {
+            control.store.prepare(&desired)?.commit()?;
+        }
         control.desired = desired;
         Ok(control)
     }
