@@ -60,6 +60,7 @@ fn run(args: &Args) -> Result {
         let networks = build(place)?;
         for work in rows {
             let row = measure(place, work, &networks, &plan, args)?;
+            eprint!("{row}");
             report.rows.push(row);
         }
         report.skipped.extend(place.skipped());

@@ -1,5 +1,7 @@
 //! One line of work over one place: every peer's samples, and what they come to.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use crate::network::{Peer, Place};
@@ -128,6 +130,14 @@ impl Row {
             "name": self.name(), "unit": self.work.unit(), "cost_unit": self.work.cost_unit(),
             "peers": peers.collect::<Vec<_>>(),
         })
+    }
+}
+
+/// In short, for who watches.
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = self.work.unit();
+        self.figures().iter().try_for_each(|(peer, figures)| writeln!(f, "    {peer:16}{:.1} {unit}", figures.rate))
     }
 }
 

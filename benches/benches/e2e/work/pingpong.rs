@@ -1,6 +1,7 @@
 //! One small datagram there and back, and again: how long a frame takes through everything that sleeps and wakes.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +22,10 @@ const LONGEST: u64 = 100_000_000;
 /// What the client is to do with a round trip.
 const WARM_UP: u8 = 0;
 const RECORD: u8 = 1;
-const END: u8 = 2;
+/// The window is over, and those who look at the client's CPU are not done yet.
+const COOL_DOWN: u8 = 2;
+const END: u8 = 3;
+const _: () = assert!(WARM_UP + 1 == RECORD && RECORD + 1 == COOL_DOWN);
 
 pub(super) fn run(network: &Network, plan: &Plan) -> Result<Sample> {
     let client = socket(&network.client, Network::CLIENT)?;
@@ -42,8 +46,10 @@ pub(super) fn run(network: &Network, plan: &Plan) -> Result<Sample> {
         end.store(true, Ordering::Relaxed);
         (counted, trips)
     });
-    let ((first, last, spent), trips) = (counts?, trips.map_err(|_| std::io::Error::other("the client panicked"))??);
-    ensure!(!trips.times.is_empty(), "no datagram came back");
+    // Where the client failed, that is why the counts cannot be had.
+    let trips = trips.map_err(|_| io::Error::other("the client panicked"))??;
+    let (first, last, spent) = counts?;
+    ensure!(!trips.times.is_empty(), "no datagram came back; the last error: {:?}", trips.error);
     let done = float(last - first);
     let quantile = |part| float(trips.times.value_at_quantile(part)) / 1e3;
     let latency =
@@ -64,7 +70,7 @@ fn echo(server: &UdpSocket, crew: &Crew, end: &AtomicBool) {
     while !end.load(Ordering::Relaxed) {
         if let Ok((len, from)) = server.recv_from(&mut datagram) {
             // The client notices what does not come back.
-            let _: std::io::Result<usize> = server.send_to(&datagram[..len], SocketAddr::to_owned(&from));
+            let _ = server.send_to(&datagram[..len], from);
         }
     }
 }
@@ -72,11 +78,13 @@ fn echo(server: &UdpSocket, crew: &Crew, end: &AtomicBool) {
 struct Trips {
     times: Histogram<u64>,
     lost: u64,
+    /// Why the latest one could not be sent or received.
+    error: Option<io::Error>,
 }
 
 fn ping(client: &UdpSocket, crew: &Crew, phase: &AtomicU8, done: &AtomicU64) -> Result<Trips> {
     crew.enrol(Role::Client);
-    let mut trips = Trips { times: Histogram::new_with_max(LONGEST, 3)?, lost: 0 };
+    let mut trips = Trips { times: Histogram::new_with_max(LONGEST, 3)?, lost: 0, error: None };
     let mut number = 0_u64;
     loop {
         let at = phase.load(Ordering::Relaxed);
@@ -85,7 +93,11 @@ fn ping(client: &UdpSocket, crew: &Crew, phase: &AtomicU8, done: &AtomicU64) -> 
         }
         number += 1;
         let start = Instant::now();
-        let came_back = round_trip(client, number)?;
+        let came_back = round_trip(client, number).unwrap_or_else(|error| {
+            trips.error = Some(error);
+            thread::yield_now();
+            false
+        });
         let time = start.elapsed();
         if came_back {
             done.fetch_add(1, Ordering::Relaxed);
@@ -101,17 +113,17 @@ fn ping(client: &UdpSocket, crew: &Crew, phase: &AtomicU8, done: &AtomicU64) -> 
 }
 
 /// Whether datagram `number` came back in time; one from before is passed over.
-fn round_trip(client: &UdpSocket, number: u64) -> Result<bool> {
+fn round_trip(client: &UdpSocket, number: u64) -> io::Result<bool> {
     let mut datagram = [0; LEAST_PAYLOAD];
     datagram[..8].copy_from_slice(&number.to_be_bytes());
-    client.send(&datagram).context("send a datagram")?;
+    client.send(&datagram)?;
     loop {
         let mut answer = [0; LEAST_PAYLOAD];
         match client.recv(&mut answer) {
             Ok(_) if answer == datagram => return Ok(true),
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error).context("receive a datagram"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
         }
     }
 }
