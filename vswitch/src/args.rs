@@ -5,9 +5,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use thiserror::Error;
 use vswitch_api::{Config, socket};
+
+use crate::worker::PollMode;
 
 /// VXLAN's port (RFC 7348 8).
 const VXLAN_PORT: u16 = 4789;
@@ -34,6 +36,9 @@ pub(crate) struct Args {
     /// Threads that move frames; this version runs 1 [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1))]
     workers: Option<u16>,
+    /// What to do when no frame waits: look again (busy), for 50 us after traffic (adaptive), or sleep [default: adaptive]
+    #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true)]
+    poll: Option<PollMode>,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -46,6 +51,7 @@ pub(crate) struct Run {
     pub(crate) state_dir: PathBuf,
     pub(crate) vtep_ip: Option<IpAddr>,
     pub(crate) vtep_port: u16,
+    pub(crate) poll: PollMode,
     pub(crate) log: String,
     pub(crate) config: Option<Config>,
 }
@@ -59,6 +65,8 @@ pub(crate) enum ArgsError {
     Syntax { path: PathBuf, error: Box<toml::de::Error> },
     #[error("workers = {0} in the config file: this version runs 1")]
     Workers(usize),
+    #[error("poll = {0:?} in the config file: say busy, adaptive or sleep")]
+    Poll(String),
 }
 
 impl Args {
@@ -69,11 +77,14 @@ impl Args {
         if let Some(workers) = file.workers.filter(|workers| workers.get() != 1) {
             return Err(ArgsError::Workers(workers.get()));
         }
+        let poll = file.poll.map(|word| PollMode::from_str(&word, false).map_err(|_| ArgsError::Poll(word)));
+        let poll = poll.transpose()?;
         Ok(Run {
             socket: socket::path(self.socket.or(file.socket)),
             state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(default_state_dir),
             vtep_ip: self.vtep_ip.or(file.vtep_ip),
             vtep_port: self.vtep_port.or(file.vtep_port.map(Into::into)).unwrap_or(VXLAN_PORT),
+            poll: self.poll.or(poll).unwrap_or_default(),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             config,
         })
@@ -125,6 +136,7 @@ mod tests {
             ("[[vlan]]\nvlan = 4095\n", "4095"),
             ("[[port]]\nname = \"a\"\nnetns = \"a\"\ncolour = 1\n", "colour"),
             ("workers = 3\n", "workers = 3"),
+            ("poll = \"eager\"\n", "adaptive"),
         ] {
             fs::write(&path, text).unwrap();
             let message = resolve(&["--config", path.to_str().unwrap()]).unwrap_err();
@@ -136,7 +148,7 @@ mod tests {
 
     #[test]
     fn wrong_options_are_refused() {
-        for args in [["--vtep-port", "0"], ["--vtep-ip", "nine"], ["--workers", "2"]] {
+        for args in [["--vtep-port", "0"], ["--vtep-ip", "nine"], ["--workers", "2"], ["--poll", "eager"]] {
             assert!(resolve(&args).is_err(), "{args:?}");
         }
     }

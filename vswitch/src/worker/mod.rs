@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use crossbeam_channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -27,9 +28,29 @@ const TUNNEL: Token = Token(usize::MAX - 1);
 /// Events taken from one poll; what does not fit comes with the next.
 const EVENTS: usize = 256;
 
-/// How long the loop looks again after traffic before it sleeps: waking a sleeper costs its sender more than the few
-/// looks that the next frame of a busy flow takes. Others run in between; without traffic nothing spins.
-const SPIN: Duration = Duration::from_micros(50);
+/// What the loop does when no frame waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PollMode {
+    /// Looks again without end: the shortest round trip, for a core of its own.
+    Busy,
+    /// Looks again for 50 us after traffic, then sleeps: waking a sleeper costs its sender more than the few looks that
+    /// the next frame of a busy flow takes. Others run in between, and an idle switch uses no CPU.
+    #[default]
+    Adaptive,
+    /// Sleeps at once: the least CPU under little traffic.
+    Sleep,
+}
+
+impl PollMode {
+    /// How long to look again after traffic; `None` is for ever.
+    const fn spin(self) -> Option<Duration> {
+        match self {
+            Self::Busy => None,
+            Self::Adaptive => Some(Duration::from_micros(50)),
+            Self::Sleep => Some(Duration::ZERO),
+        }
+    }
+}
 
 /// Work the control thread asks a worker to do between two batches.
 type Command = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -55,7 +76,7 @@ pub(crate) struct WorkerHandle {
 
 impl WorkerHandle {
     /// Starts a worker on a thread of its own.
-    pub(crate) fn start(datapath: Datapath) -> Result<Self, WorkerError> {
+    pub(crate) fn start(datapath: Datapath, mode: PollMode) -> Result<Self, WorkerError> {
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
         let (commands, inbox) = crossbeam_channel::unbounded();
@@ -64,7 +85,10 @@ impl WorkerHandle {
         worker.watch_tunnel()?;
         let thread = thread::Builder::new()
             .name("worker-0".to_owned())
-            .spawn(move || worker.run())
+            .spawn(move || {
+                let _guard = AbortOnPanic;
+                worker.run(mode);
+            })
             .map_err(WorkerError::Start)?;
         Ok(Self { commands, waker, thread: Some(thread) })
     }
@@ -81,6 +105,18 @@ impl WorkerHandle {
         self.commands.send(command).map_err(|_| WorkerError::Gone)?;
         self.waker.wake().map_err(|_| WorkerError::Gone)?;
         result.recv().map_err(|_| WorkerError::Gone)
+    }
+}
+
+/// A worker that panics must not leave a daemon behind that answers and forwards nothing: who supervises it starts it
+/// again, and the state is restored.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 
@@ -113,11 +149,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn run(mut self) {
+    fn run(mut self, mode: PollMode) {
         let mut events = Events::with_capacity(EVENTS);
-        let mut spin_until = None;
+        let spin = mode.spin();
+        let mut spin_until = Instant::default();
         loop {
-            let spinning = spin_until.is_some_and(|until| self.now() < until);
+            let spinning = spin.is_none() || self.now() < spin_until;
             let timeout = if !self.ready.is_empty() || spinning {
                 Some(Duration::ZERO)
             } else {
@@ -150,7 +187,7 @@ impl Worker {
                 thread::yield_now();
             } else {
                 self.serve(now);
-                spin_until = Some(now + SPIN);
+                spin_until = now + spin.unwrap_or_default();
             }
         }
     }
