@@ -17,12 +17,30 @@ type Tests = &'static [(&'static str, fn(&Lab) -> Result)];
 /// What users and clients get wrong is refused, and nothing changes.
 #[path = "netns/bad_input.rs"]
 mod bad_input;
+/// TCP and UDP of odd sizes around every boundary, byte by byte.
+#[path = "netns/bytes.rs"]
+mod bytes;
+/// Static, learned, aged, moved and flushed addresses.
+#[path = "netns/fdb.rs"]
+mod fdb;
+/// Broadcast, multicast and unknown destinations reach everybody once; ARP and neighbour discovery work.
+#[path = "netns/flood.rs"]
+mod flood;
 /// Hosts, wires and traffic of the harness itself, with the kernel's switch on both sides: fails first when the fault is here.
 #[path = "netns/harness.rs"]
 mod harness;
+/// An idle daemon uses no CPU and little memory.
+#[path = "netns/idle.rs"]
+mod idle;
 /// The kernel's VXLAN device and bridge as the other side.
 #[path = "netns/kernel_vxlan.rs"]
 mod kernel_vxlan;
+/// Hostile datagrams and frames: dropped, counted by reason, and the switch goes on.
+#[path = "netns/malformed.rs"]
+mod malformed;
+/// What fits, by default and on wide underlays; what does not is answered by ICMP.
+#[path = "netns/mtu.rs"]
+mod mtu;
 /// What survives a restart, a namespace that goes, a disk that is full.
 #[path = "netns/state.rs"]
 mod state;
@@ -42,8 +60,14 @@ const AREAS: &[(&str, Tests)] = &[
     ("kernel_vxlan", kernel_vxlan::TESTS),
     ("vlan", vlan::TESTS),
     ("trunk", trunk::TESTS),
+    ("fdb", fdb::TESTS),
+    ("flood", flood::TESTS),
+    ("mtu", mtu::TESTS),
+    ("bytes", bytes::TESTS),
     ("bad_input", bad_input::TESTS),
     ("state", state::TESTS),
+    ("idle", idle::TESTS),
+    ("malformed", malformed::TESTS),
 ];
 
 fn main() -> ExitCode {
