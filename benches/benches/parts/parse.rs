@@ -1,4 +1,4 @@
-//! The header of a frame. Limit: reading its 14 bytes.
+//! The header of a frame. Limit: two words read from memory that a cache holds.
 
 use std::hint::black_box;
 
@@ -15,8 +15,8 @@ pub(crate) fn benches(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("untagged", |b| b.iter(|| Ethernet::parse(black_box(frame.bytes()))));
     group.bench_function("tagged", |b| b.iter(|| Ethernet::parse(black_box(tagged.bytes()))));
-    group.bench_function("limit: copy 14 bytes", |b| {
-        b.iter(|| black_box(frame.bytes()).first_chunk::<14>().copied());
+    group.bench_function("limit: read 16 bytes", |b| {
+        b.iter(|| black_box(frame.bytes()).first_chunk().map(|bytes| u128::from_ne_bytes(*bytes)));
     });
     group.finish();
 }
