@@ -19,8 +19,6 @@ pub struct DaemonSpec {
     pub vtep_ip: Option<IpAddr>,
     /// What the config file says; none is given where this is empty.
     pub config: String,
-    /// `--workers`.
-    pub workers: Option<usize>,
 }
 
 /// A running daemon; it is killed with this.
@@ -139,16 +137,13 @@ impl Drop for Daemon {
 }
 
 fn command(folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Command> {
-    let DaemonSpec { vtep_ip, config, workers } = spec;
+    let DaemonSpec { vtep_ip, config } = spec;
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(&binaries()?.vswitchd);
     command.arg("--socket").arg(folder.join("socket")).arg("--state-dir").arg(folder.join("state"));
     command.arg("--log").arg(env::var_os("VSWITCH_TEST_LOG").unwrap_or_else(|| "info".into()));
     if let Some(ip) = vtep_ip {
         command.arg("--vtep-ip").arg(ip.to_string());
-    }
-    if let Some(workers) = workers {
-        command.arg("--workers").arg(workers.to_string());
     }
     if !config.is_empty() {
         let path = folder.join("vswitchd.toml");

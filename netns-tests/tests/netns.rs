@@ -41,9 +41,15 @@ mod malformed;
 /// What fits, by default and on wide underlays; what does not is answered by ICMP.
 #[path = "netns/mtu.rs"]
 mod mtu;
+/// Ports whose settings change while containers change theirs, and ports that are lost.
+#[path = "netns/port_changes.rs"]
+mod port_changes;
 /// What survives a restart, a namespace that goes, a disk that is full.
 #[path = "netns/state.rs"]
 mod state;
+/// What is inside a frame is not the business of a switch; congestion marks are carried over.
+#[path = "netns/transparency.rs"]
+mod transparency;
 /// Ports with tagged frames.
 #[path = "netns/trunk.rs"]
 mod trunk;
@@ -64,7 +70,9 @@ const AREAS: &[(&str, Tests)] = &[
     ("flood", flood::TESTS),
     ("mtu", mtu::TESTS),
     ("bytes", bytes::TESTS),
+    ("transparency", transparency::TESTS),
     ("bad_input", bad_input::TESTS),
+    ("port_changes", port_changes::TESTS),
     ("state", state::TESTS),
     ("idle", idle::TESTS),
     ("malformed", malformed::TESTS),

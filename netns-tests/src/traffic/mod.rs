@@ -6,13 +6,42 @@ pub mod ping;
 pub mod tcp;
 pub mod udp;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::random::mix;
-use crate::{Result, ensure};
+use crate::{Host, Result, ensure};
 
 /// How long a socket waits for anything before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A container, and one of its addresses.
+pub type End<'a> = (&'a Host, IpAddr);
+
+/// Everything that ordinary hosts do with each other, up to packets of `mtu` bytes: ping both ways, TCP with `bytes` each
+/// way, UDP.
+///
+/// # Errors
+/// Where something does not come through, or comes through changed.
+pub fn everything(a: End<'_>, b: End<'_>, mtu: u16, bytes: u64, seed: u64) -> Result {
+    let headers = if a.1.is_ipv4() { 20 } else { 40 };
+    let largest = usize::from(mtu) - headers - 8;
+    for size in [0, 56, largest] {
+        ping::ping(a.0, b.1, size)?;
+        ping::ping(b.0, a.1, size)?;
+    }
+    let tcp = tcp::Connection::open(a.0, b.0, b.1)?;
+    tcp.echo(1, seed)?;
+    tcp.both_ways(bytes, 100_000, seed)?;
+    let tcp = tcp::Connection::open(b.0, a.0, a.1)?;
+    tcp.both_ways(bytes, 1 << 16, seed)?;
+    let udp = udp::Pair::open(a.0, b.0, b.1)?;
+    for size in [1, largest - 1, largest, largest + 1, 20_000] {
+        udp.echo(size, seed)?;
+    }
+    udp::train(a, b, 20_001, 1000, seed)?;
+    udp::train(a, b, 30_000, u16::try_from(largest)?, seed)
+}
 
 /// Writes the bytes of stream `seed` from place `offset` on into `bytes`.
 pub fn fill(seed: u64, offset: u64, bytes: &mut [u8]) {

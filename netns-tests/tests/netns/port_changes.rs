@@ -1,0 +1,98 @@
+use netns_tests::{Context, Host, Lab, Node, Result, ensure, ensure_eq, traffic::ping::ping};
+
+use crate::Tests;
+
+pub(crate) const TESTS: Tests = &[
+    ("an_address_for_another", an_address_for_another),
+    ("a_first_address_gone", a_first_address_gone),
+    ("what_the_container_did_already", what_the_container_did_already),
+    ("a_default_route_of_the_containers_own", a_default_route_of_the_containers_own),
+    ("a_refused_change_is_taken_back", a_refused_change_is_taken_back),
+];
+
+/// A host without VXLAN.
+fn node(lab: &Lab) -> Result<Node> {
+    let host = lab.host("h1")?;
+    let daemon = netns_tests::Daemon::start(lab, &host, &netns_tests::DaemonSpec::default())?;
+    Ok(Node { daemon, host, ip: [127, 0, 0, 1].into() })
+}
+
+/// The IPv4 addresses of `eth0`, in order.
+fn addresses(host: &Host) -> Result<Vec<String>> {
+    let index = host.link("eth0")?.index;
+    let all = host.netlink().addresses()?.into_iter();
+    let mut own: Vec<_> = all.filter(|(at, net)| *at == index && net.addr().is_ipv4()).collect();
+    own.sort();
+    Ok(own.into_iter().map(|(_, net)| net.to_string()).collect())
+}
+
+/// The gateway to everywhere.
+fn gateway(host: &Host) -> Result<String> {
+    let route = host.netlink().route_to("198.51.100.1".parse()?).context("default route")?;
+    Ok(route.gateway.context("a default route without gateway")?.to_string())
+}
+
+fn an_address_for_another(lab: &Lab) -> Result {
+    let node = node(lab)?;
+    let c1 = node.attach(lab, "c1", "--address 10.0.0.2/24 --address fd00::2/64 --gateway 10.0.0.1 --gateway fd00::1")?;
+    let c2 = node.attach(lab, "c2", "--address 10.0.0.9/24 --address fd00::9/64")?;
+    node.ok("port set c1 --address 10.0.0.3/24 --address fd00::3/64")?;
+    ensure_eq!(addresses(&c1)?, ["10.0.0.3/24"], "addresses");
+    ensure_eq!(gateway(&c1)?, "10.0.0.1", "the gateway that nobody changed");
+    let v6 = c1.netlink().route_to("2001:db8::1".parse()?).context("IPv6 default route")?;
+    ensure_eq!(v6.gateway, Some("fd00::1".parse()?), "the IPv6 gateway that nobody changed");
+    ping(&c2, "10.0.0.3".parse()?, 56)?;
+    ping(&c2, "fd00::3".parse()?, 56)
+}
+
+fn a_first_address_gone(lab: &Lab) -> Result {
+    let node = node(lab)?;
+    let c1 = node.attach_quiet(lab, "c1", "--address 10.0.0.2/24 --address 10.0.0.3/24 --gateway 10.0.0.1")?;
+    node.ok("port set c1 --address 10.0.0.3/24")?;
+    ensure_eq!(addresses(&c1)?, ["10.0.0.3/24"], "addresses");
+    ensure_eq!(gateway(&c1)?, "10.0.0.1", "gateway");
+    Ok(())
+}
+
+fn what_the_container_did_already(lab: &Lab) -> Result {
+    let node = node(lab)?;
+    let c1 = node.attach_quiet(lab, "c1", "--address 10.0.0.2/24 --gateway 10.0.0.1")?;
+    // What the daemon is about to add is there, and what it is about to remove is not.
+    c1.address("eth0", &["10.9.9.9/24".parse()?])?;
+    let (netlink, index) = (c1.netlink(), c1.link("eth0")?.index);
+    netlink.delete_route(None, Some("10.0.0.1".parse()?), index)?;
+    netlink.delete_address(index, "10.0.0.2/24".parse()?)?;
+    netlink.add_route(None, Some("10.9.9.1".parse()?), index)?;
+    node.ok("port set c1 --address 10.9.9.9/24 --gateway 10.9.9.1")?;
+    ensure_eq!(addresses(&c1)?, ["10.9.9.9/24"], "addresses");
+    ensure_eq!(gateway(&c1)?, "10.9.9.1", "gateway");
+    // A route is removed whoever made it: this one is the kernel's.
+    netlink.delete_route(Some("10.9.9.0/24".parse()?), None, index).context("remove a route of another protocol")
+}
+
+fn a_default_route_of_the_containers_own(lab: &Lab) -> Result {
+    let node = node(lab)?;
+    let c1 = node.attach_quiet(lab, "c1", "--address 10.0.0.2/24 --gateway 10.0.0.1")?;
+    let (netlink, index) = (c1.netlink(), c1.link("eth0")?.index);
+    netlink.delete_route(None, Some("10.0.0.1".parse()?), index)?;
+    netlink.add_route(None, Some("10.0.0.99".parse()?), index)?;
+    // It is not taken for the one asked for, nor replaced, and the address survives the way back.
+    let said = node.vsctl().refused(1, "port set c1 --address 10.0.0.3/24 --gateway 10.0.0.4")?;
+    ensure!(said.contains("via 10.0.0.4"), "the gateway is not named: {said}");
+    ensure_eq!(addresses(&c1)?, ["10.0.0.2/24"], "addresses");
+    ensure_eq!(node.ok("port show c1")?["addresses"][0], "10.0.0.2/24", "address as the daemon says");
+    Ok(())
+}
+
+fn a_refused_change_is_taken_back(lab: &Lab) -> Result {
+    let node = node(lab)?;
+    // Without IPv6 the second address is refused, after the first and the route were changed.
+    let c1 = node.attach_quiet(lab, "c1", "--address 10.0.0.2/24 --gateway 10.0.0.1 --mtu 1400")?;
+    let before = node.vsctl().everything()?;
+    node.vsctl().refused(1, "port set c1 --mtu 1300 --address 10.9.9.9/24 --address fd00::9/64 --gateway 10.9.9.1")?;
+    ensure_eq!(node.vsctl().everything()?, before, "everything after a refusal");
+    ensure_eq!(addresses(&c1)?, ["10.0.0.2/24"], "addresses");
+    ensure_eq!((gateway(&c1)?, c1.link("eth0")?.mtu), ("10.0.0.1".to_owned(), 1400), "gateway and MTU");
+    ensure!(!node.daemon.log()?.contains("ERROR"), "something was not taken back: {}", node.daemon.log()?);
+    Ok(())
+}
