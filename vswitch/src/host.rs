@@ -1,7 +1,9 @@
 //! The host's side of a port: its namespace, interface, addresses, routes.
 
+use std::net::IpAddr;
 use std::path::Path;
 
+use ipnet::IpNet;
 use thiserror::Error;
 use vswitch_api::NetnsRef;
 use vswitch_sys::{Netlink, NetlinkError, Netns, NetnsError, Tap, TapError};
@@ -58,20 +60,42 @@ pub(crate) fn change_interface(before: &PortSetup, after: &PortSetup) -> Result<
     }
     let netlink = Netlink::open_in(&open_netns(&after.netns)?)?;
     let link = netlink.link(after.ifname.as_str())?.ok_or_else(|| HostError::Vanished(after.ifname.to_string()))?;
+    let index = link.index;
     if before.mtu != after.mtu {
-        netlink.set_mtu(link.index, u32::from(after.mtu))?;
+        netlink.set_mtu(index, u32::from(after.mtu))?;
     }
-    for gone in before.gateways.iter().filter(|gateway| !after.gateways.contains(gateway)) {
-        netlink.delete_route(None, Some(*gone), link.index)?;
+    if (&before.addresses, &before.gateways) == (&after.addresses, &after.gateways) {
+        return Ok(());
+    }
+    for &gone in before.gateways.iter().filter(|gateway| !after.gateways.contains(gateway)) {
+        absent(netlink.delete_route(None, Some(gone), index))?;
     }
     for gone in before.addresses.iter().filter(|address| !after.addresses.contains(address)) {
-        netlink.delete_address(link.index, gone.net())?;
+        absent(netlink.delete_address(index, gone.net()))?;
     }
-    for new in after.addresses.iter().filter(|address| !before.addresses.contains(address)) {
-        netlink.add_address(link.index, new.net())?;
+    // Those that stay as well: the kernel takes the secondary addresses of a subnet away with its first one, and the
+    // routes with the last address. Each is tried whatever became of the others: a way back goes as far as it can.
+    let addresses = after.addresses.iter().map(|address| give_address(&netlink, index, address.net()));
+    let addresses = addresses.fold(Ok(()), Result::and);
+    let gateways = after.gateways.iter().map(|&gateway| give_gateway(&netlink, index, gateway));
+    let gateways = gateways.fold(Ok(()), Result::and);
+    Ok(addresses.and(gateways)?)
+}
+
+/// The container may have removed it before us.
+fn absent(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    outcome.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error) })
+}
+
+/// The container may have added it before us.
+fn give_address(netlink: &Netlink, index: u32, address: IpNet) -> Result<(), NetlinkError> {
+    netlink.add_address(index, address).or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) })
+}
+
+/// As [`give_address`]. Another default route is in the way too, and is not ours to replace.
+fn give_gateway(netlink: &Netlink, index: u32, gateway: IpAddr) -> Result<(), NetlinkError> {
+    match netlink.add_route(None, Some(gateway), index) {
+        Err(error) if error.is_exists() && netlink.has_route(None, Some(gateway), index)? => Ok(()),
+        outcome => outcome,
     }
-    for new in after.gateways.iter().filter(|gateway| !before.gateways.contains(gateway)) {
-        netlink.add_route(None, Some(*new), link.index)?;
-    }
-    Ok(())
 }

@@ -15,17 +15,18 @@ impl Control {
     /// Makes `target` of what is, or leaves what is.
     pub(super) fn migrate(&mut self, target: Network) -> Result<(), ControlError> {
         let mut done = Vec::new();
-        for change in plan(&self.network, &target) {
-            if let Err(error) = self.take(&change) {
-                // A port that was changed half-way is changed back as well.
-                for step in std::iter::once(change).chain(done.into_iter().rev()).map(Change::inverse) {
-                    if let Err(back) = self.take(&step) {
-                        tracing::debug!(%back, ?step, "not taken back");
-                    }
+        let outcome = plan(&self.network, &target).into_iter().try_for_each(|change| {
+            let outcome = self.take(&change);
+            done.push(change); // a port that was changed half-way is changed back as well
+            outcome
+        });
+        if outcome.is_err() {
+            for step in done.into_iter().rev().map(Change::inverse) {
+                if let Err(back) = self.take(&step) {
+                    tracing::error!(%back, ?step, "a step of a refused change could not be taken back");
                 }
-                return Err(error);
             }
-            done.push(change);
+            return outcome;
         }
         self.network = target;
         self.publish()

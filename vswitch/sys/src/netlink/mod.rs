@@ -61,6 +61,19 @@ impl NetlinkError {
         }
     }
 
+    /// Whether what was to be added is there already.
+    #[must_use]
+    pub fn is_exists(&self) -> bool {
+        self.errno() == Some(libc::EEXIST)
+    }
+
+    /// Whether what was to be removed is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        // A route, an address.
+        matches!(self.errno(), Some(libc::ESRCH | libc::EADDRNOTAVAIL))
+    }
+
     fn bad(operation: fmt::Arguments<'_>, reason: impl fmt::Display) -> Self {
         Self::BadAnswer { operation: operation.to_string(), reason: reason.to_string() }
     }

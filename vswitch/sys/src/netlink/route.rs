@@ -76,13 +76,31 @@ impl Netlink {
         self.change(operation, RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Removes the route that [`Self::add_route`] added.
+    /// Whether there is the route that [`Self::add_route`] would add, whoever added it.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn has_route(&self, dst: Option<IpNet>, gateway: Option<IpAddr>, index: u32) -> Result<bool, NetlinkError> {
+        let wanted = message(dst, gateway, index);
+        let mut request = RouteMessage::default();
+        request.header.address_family = wanted.header.address_family;
+        let routes = self.dump(format_args!("list routes"), &RouteNetlinkMessage::GetRoute(request))?;
+        Ok(routes.into_iter().any(|route| {
+            let RouteNetlinkMessage::NewRoute(route) = route else { return false };
+            let key = |header: &RouteHeader| (header.table, header.kind, header.destination_prefix_length);
+            key(&route.header) == key(&wanted.header)
+                && wanted.attributes.iter().all(|attribute| route.attributes.contains(attribute))
+        }))
+    }
+
+    /// Removes the route that [`Self::add_route`] would add, whoever added it.
     ///
     /// # Errors
     /// ESRCH where there is none.
     pub fn delete_route(&self, dst: Option<IpNet>, gateway: Option<IpAddr>, index: u32) -> Result<(), NetlinkError> {
         let operation = format_args!("remove {}", Way { dst, gateway, index });
-        let message = message(dst, gateway, index);
+        let mut message = message(dst, gateway, index);
+        message.header.protocol = RouteProtocol::Unspec; // any
         self.change(operation, RouteNetlinkMessage::DelRoute(message), 0)
     }
 
