@@ -1,12 +1,14 @@
 //! The host's side of a port: its namespace, interface, addresses, routes.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
+use nix::errno::Errno;
 use thiserror::Error;
 use vswitch_api::NetnsRef;
-use vswitch_sys::{Netlink, NetlinkError, Netns, NetnsError, Tap, TapError};
+use vswitch_sys::{Netlink, NetlinkError, Netns, NetnsError, Tap, TapError, TapQueue};
 
 use crate::network::PortSetup;
 
@@ -53,14 +55,32 @@ pub(crate) fn create_interface(setup: &PortSetup) -> Result<Tap, HostError> {
     Ok(tap)
 }
 
-/// Changes what may change of a living interface: MTU, addresses and gateway.
-pub(crate) fn change_interface(before: &PortSetup, after: &PortSetup) -> Result<(), HostError> {
+/// The namespace and the name that the interface behind `queue` has now; `None` where it is gone.
+pub(crate) fn place(queue: &TapQueue) -> Result<Option<(Netns, String)>, TapError> {
+    match queue.netns() {
+        Ok(netns) => Ok(queue.interface().ok().map(|ifname| (netns, ifname))),
+        Err(TapError::System { source, .. }) if is_gone(&source) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    // EINVAL: nobody holds the namespace any more, and the kernel is about to take it down with the interface.
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EBADFD | Errno::EINVAL))
+}
+
+/// Changes what may change of the interface `ifname` in `netns`: MTU, addresses and gateway.
+pub(crate) fn change_interface(
+    netns: &Netns,
+    ifname: &str,
+    before: &PortSetup,
+    after: &PortSetup,
+) -> Result<(), HostError> {
     if (before.mtu, &before.addresses, &before.gateways) == (after.mtu, &after.addresses, &after.gateways) {
         return Ok(());
     }
-    let netlink = Netlink::open_in(&open_netns(&after.netns)?)?;
-    let link = netlink.link(after.ifname.as_str())?.ok_or_else(|| HostError::Vanished(after.ifname.to_string()))?;
-    let index = link.index;
+    let netlink = Netlink::open_in(netns)?;
+    let index = netlink.link(ifname)?.ok_or_else(|| HostError::Vanished(ifname.to_owned()))?.index;
     if before.mtu != after.mtu {
         netlink.set_mtu(index, u32::from(after.mtu))?;
     }

@@ -1,4 +1,8 @@
-use netns_tests::{Context, Host, Lab, Node, Result, ensure, ensure_eq, traffic::ping::ping};
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use netns_tests::traffic::ping::ping;
+use netns_tests::{Context, Host, Lab, Node, Result, SOON, Underlay, ensure, ensure_eq, eventually};
 
 use crate::Tests;
 
@@ -8,6 +12,8 @@ pub(crate) const TESTS: Tests = &[
     ("what_the_container_did_already", what_the_container_did_already),
     ("a_default_route_of_the_containers_own", a_default_route_of_the_containers_own),
     ("a_refused_change_is_taken_back", a_refused_change_is_taken_back),
+    ("a_dead_container_stands_in_nobodys_way", a_dead_container_stands_in_nobodys_way),
+    ("a_name_that_leads_elsewhere", a_name_that_leads_elsewhere),
 ];
 
 /// A host without VXLAN.
@@ -96,5 +102,43 @@ fn a_refused_change_is_taken_back(lab: &Lab) -> Result {
     ensure_eq!(addresses(&c1)?, ["10.0.0.2/24"], "addresses");
     ensure_eq!((gateway(&c1)?, c1.link("eth0")?.mtu), ("10.0.0.1".to_owned(), 1400), "gateway and MTU");
     ensure!(!node.daemon.log()?.contains("ERROR"), "something was not taken back: {}", node.daemon.log()?);
+    Ok(())
+}
+
+fn a_dead_container_stands_in_nobodys_way(lab: &Lab) -> Result {
+    let underlay = Underlay::new(lab, 1500)?;
+    let node = Node::v4(lab, &underlay, "h1")?;
+    let dead = node.attach_quiet(lab, "dead", "--access 20")?;
+    let alive = node.attach_quiet(lab, "alive", "--access 20")?;
+    drop(dead);
+    // The VNI changes the MTU of both; whether the first is known to be lost by now does not matter.
+    node.ok("vlan add 20 --vni 200")?;
+    ensure_eq!(alive.link("eth0")?.mtu, 1450, "MTU of the port beside the dead one");
+    eventually(SOON, "the port is lost", || {
+        ensure_eq!(node.ok("port show dead")?["state"], "lost", "state");
+        Ok(())
+    })?;
+    node.ok("vlan del 20")?;
+    ensure_eq!(alive.link("eth0")?.mtu, 1500, "MTU of the port beside the lost one");
+    // What is lost may be changed; it takes effect where the port comes back.
+    node.ok("port set dead --mtu 1400")?;
+    ensure_eq!(node.ok("port show dead")?["mtu"], 1400, "MTU of the lost port");
+    ensure_eq!(node.ok("status")?["ports_lost"], 1, "lost ports");
+    node.ok("port del dead").map(drop)
+}
+
+/// The interface is known by its descriptor: what its namespace was once called may be another's now.
+fn a_name_that_leads_elsewhere(lab: &Lab) -> Result {
+    let node = node(lab)?;
+    let (c1, other) = (lab.quiet_host("c1")?, lab.quiet_host("other")?);
+    let name = lab.folder("names")?.join("c1");
+    symlink(c1.path(), &name)?;
+    node.ok(&format!("port add c1 --netns {} --address 10.0.0.2/24", name.display()))?;
+    node.ok(&format!("port add other --netns {} --address 10.0.0.2/24", other.path().display()))?;
+    fs::remove_file(&name)?;
+    symlink(other.path(), &name)?;
+    node.ok("port set c1 --mtu 1400 --address 10.0.0.3/24")?;
+    ensure_eq!((addresses(&c1)?, c1.link("eth0")?.mtu), (vec!["10.0.0.3/24".to_owned()], 1400), "the port's interface");
+    ensure_eq!((addresses(&other)?, other.link("eth0")?.mtu), (vec!["10.0.0.2/24".to_owned()], 1500), "the other one");
     Ok(())
 }

@@ -44,6 +44,7 @@ impl Control {
             );
             return Err(RpcError::new(Code::Forbidden, message));
         }
+        self.let_lost_ports_go().map_err(RpcError::from)?;
         match request {
             Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
@@ -53,11 +54,8 @@ impl Control {
 
     fn query(&self, query: &Query) -> Answer {
         match query {
-            Query::PortList {} => {
-                let lost = self.lost()?;
-                json(self.desired.ports().map(|spec| self.port_info(spec, &lost)).collect::<Vec<_>>())
-            }
-            Query::PortShow { name } => json(self.port_info(self.port(name)?, &self.lost()?)),
+            Query::PortList {} => json(self.desired.ports().map(|spec| self.port_info(spec)).collect::<Vec<_>>()),
+            Query::PortShow { name } => json(self.port_info(self.port(name)?)),
             Query::VlanList {} => {
                 json(self.desired.known_vlans().into_iter().map(|vlan| self.vlan_info(vlan)).collect::<Vec<_>>())
             }
@@ -73,11 +71,6 @@ impl Control {
         self.desired.port(name).ok_or_else(|| no_port(name.as_str()))
     }
 
-    /// The ports whose device is gone.
-    fn lost(&self) -> Result<Vec<PortId>, RpcError> {
-        self.ask(|worker| worker.datapath.lost())
-    }
-
     fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut crate::worker::Worker) -> R + Send + 'static,
@@ -85,9 +78,8 @@ impl Control {
         self.worker.call(work).map_err(|error| ControlError::from(error).into())
     }
 
-    fn port_info(&self, spec: &PortSpec, lost: &[PortId]) -> PortInfo {
+    fn port_info(&self, spec: &PortSpec) -> PortInfo {
         let (live, setup) = (self.live.get(&spec.name), self.network.ports.get(&spec.name));
-        let up = live.is_some_and(|port| !lost.contains(&port.id));
         PortInfo {
             name: spec.name.clone(),
             netns: spec.netns.clone(),
@@ -96,7 +88,7 @@ impl Control {
             addresses: spec.addresses.clone(),
             mtu: setup.map_or(0, |setup| setup.mtu),
             mode: ModeInfo::from(&spec.mode),
-            state: if up { PortState::Up } else { PortState::Lost },
+            state: if live.is_some() { PortState::Up } else { PortState::Lost },
             offloads: live.map(|port| offloads(port.offloads)).unwrap_or_default(),
         }
     }
@@ -221,8 +213,6 @@ impl Control {
 
     fn status(&self) -> Result<Status, RpcError> {
         let (used, limit) = self.ask(|worker| worker.datapath.fdb_usage())?;
-        let lost = self.lost()?;
-        let up = self.live.values().filter(|port| !lost.contains(&port.id)).count();
         let ports = self.desired.ports().count();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -230,7 +220,7 @@ impl Control {
             uptime_s: self.started.elapsed().as_secs(),
             workers: 1,
             ports,
-            ports_lost: ports - up,
+            ports_lost: ports - self.live.len(),
             fdb_used: used,
             fdb_limit: limit,
             vtep: self.vtep_info(),

@@ -7,7 +7,7 @@ use vswitch_core::MacAddr;
 use vswitch_core::switch::{PortId, PortMode};
 
 use super::{Control, ControlError, LivePort};
-use crate::host;
+use crate::host::{self, HostError};
 use crate::network::{Change, Diff, Network, PortSetup, RemoteSetup, VlanSetup, plan, vlan_id};
 use crate::port::tap::TapPort;
 
@@ -125,9 +125,28 @@ impl Control {
         Ok(())
     }
 
+    /// Lets go of the ports whose device is gone. They stay wanted.
+    pub(super) fn let_lost_ports_go(&mut self) -> Result<(), ControlError> {
+        let lost = self.worker.call(|worker| {
+            let lost = worker.datapath.lost();
+            for &id in &lost {
+                worker.unwatch(id);
+                worker.datapath.remove(id);
+            }
+            lost
+        })?;
+        for (name, _) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
+            tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
+        }
+        Ok(())
+    }
+
     fn change_port(&self, name: &PortName, before: &PortSetup, after: &PortSetup) -> Result<(), ControlError> {
         let Some(&LivePort { id, .. }) = self.live.get(name) else { return Ok(()) };
-        host::change_interface(before, after)?;
+        let place = self.worker.call(move |worker| worker.datapath.tap(id).map(host::place).transpose())?;
+        // Gone, and the worker may not have noticed yet: no reason to refuse a change that concerns others as well.
+        let Some((netns, ifname)) = place.map_err(HostError::from)?.flatten() else { return Ok(()) };
+        host::change_interface(&netns, &ifname, before, after)?;
         let (mtu, mode) = (after.mtu, after.mode.clone());
         self.worker.call(move |worker| worker.datapath.set_tap(id, mtu, mode))?;
         Ok(())
