@@ -31,6 +31,12 @@ impl Counters {
         self.tx_bytes += bytes as u64;
     }
 
+    /// Takes [`Self::sent`] back: the frame did not leave after all.
+    pub(crate) fn not_sent(&mut self, bytes: usize) {
+        self.tx_frames -= 1;
+        self.tx_bytes -= bytes as u64;
+    }
+
     pub(crate) fn dropped(&mut self, why: impl Into<Drop>) {
         self.dropped_many(why, 1);
     }

@@ -8,7 +8,8 @@ vswitch_core::drop_reasons! {
     pub(crate) enum PortDrop {
         /// The virtio header of a frame points outside of it or asks for what no kernel asks: the sender made it by hand.
         BadOffload => "bad_offload",
-        /// The packet is larger than the MTU of the port it leaves by; the sender got an ICMP answer where one may be given.
+        /// The packet does not fit its way out: a port's MTU, or the underlay's less the encapsulation. Its sender was
+        /// told by ICMP where that may be.
         TooBig => "too_big",
         /// The interface in the container is down: bring it up there.
         InterfaceDown => "interface_down",
@@ -18,6 +19,8 @@ vswitch_core::drop_reasons! {
         PortLost => "port_lost",
         /// The kernel refused the frame as malformed.
         Refused => "refused",
+        /// The VXLAN socket's queue was full: datagrams came faster than they were taken.
+        ReceiveQueueFull => "receive_queue_full",
     }
 }
 

@@ -25,9 +25,10 @@ pub const MAX_TRAIN_BYTES: usize = 65_507;
 vswitch_core::drop_reasons! {
     /// Why a frame cannot be encapsulated.
     pub enum EncapDrop {
-        /// The offload metadata (virtio-net header) does not fit the frame.
+        /// The virtio header of a frame points outside of it or asks for what no kernel asks: the sender made it by hand.
         BadOffload => "bad_offload",
-        /// The frame does not fit the underlay's MTU once it is encapsulated.
+        /// The packet does not fit its way out: a port's MTU, or the underlay's less the encapsulation. Its sender was
+        /// told by ICMP where that may be.
         TooBig => "too_big",
     }
 }
@@ -55,6 +56,8 @@ pub fn largest_inner_frame(to: IpAddr, mtu: usize) -> usize {
 pub enum Piece {
     /// Headers in the scratch buffer; the first piece of every datagram and of no other.
     Head {
+        /// Which frame of the batch they are headers of.
+        frame: usize,
         /// First byte.
         at: usize,
         /// Bytes.
@@ -103,6 +106,7 @@ pub struct Trains {
     lanes: Vec<Lane>,
     scratch: Vec<u8>,
     cut: Cut,
+    waiting: usize,
     inherit_dscp: bool,
 }
 
@@ -127,7 +131,7 @@ impl Trains {
     #[must_use]
     pub fn new(lanes: usize, inherit_dscp: bool) -> Self {
         let lanes = (0..lanes.max(1)).map(|_| Lane::default()).collect();
-        Self { lanes, scratch: Vec::new(), cut: Cut::default(), inherit_dscp }
+        Self { lanes, scratch: Vec::new(), cut: Cut::default(), waiting: 0, inherit_dscp }
     }
 
     /// Appends `frame`, number `index` of the batch, as datagrams of network `vni` to `to` over an underlay of `mtu`
@@ -149,6 +153,7 @@ impl Trains {
             self.cut(index, frame, vni, limit)?;
         }
         self.lanes[self.cut.lane].append(&self.cut, to);
+        self.waiting += self.cut.datagrams.len();
         Ok(())
     }
 
@@ -172,17 +177,17 @@ impl Trains {
                 self.scratch.truncate(at);
                 return Ok(());
             };
-            let head = Piece::Head { at, len: self.scratch.len() - at };
+            let head = Piece::Head { frame: index, at, len: self.scratch.len() - at };
             let back = bytes.len() - payload.start;
             let payload = (!payload.is_empty()).then(|| Piece::Payload { frame: index, back, len: payload.len() });
             cut.datagrams.push((head, payload));
         }
     }
 
-    /// Whether nothing waits to be sent.
+    /// Datagrams that wait to be sent.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.trains.is_empty())
+    pub const fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Forgets everything and keeps the memory.
@@ -192,6 +197,7 @@ impl Trains {
             lane.pieces.clear();
         }
         self.scratch.clear();
+        self.waiting = 0;
         self.cut.of = None;
     }
 
@@ -218,7 +224,7 @@ impl Trains {
     #[inline]
     pub fn resolve<'a>(&'a self, piece: Piece, frames: &'a [Frame]) -> IoSlice<'a> {
         let bytes = match piece {
-            Piece::Head { at, len } => self.scratch.get(at..at + len),
+            Piece::Head { at, len, .. } => self.scratch.get(at..at + len),
             Piece::Payload { frame, back, len } => frames.get(frame).and_then(|frame| {
                 let at = frame.len().checked_sub(back)?;
                 frame.bytes().get(at..at + len)

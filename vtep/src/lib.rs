@@ -31,7 +31,7 @@ pub use header::{HEADER_LEN, Vni, encode, parse};
 pub use merge::{Inbound, Merge, MergeOptions, Tail};
 pub use remotes::{Directory, DirectoryError, Remote};
 pub use run::Run;
-pub use socket::{Flushed, SendDrop, Tunnel, TunnelError, TunnelOptions};
+pub use socket::{Failure, SendDrop, Tunnel, TunnelError, TunnelOptions};
 
 #[cfg(test)]
 mod tests;

@@ -69,17 +69,15 @@ vswitch_core::drop_reasons! {
     }
 }
 
-/// What a flush did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flushed {
-    /// Datagrams sent.
-    pub datagrams: usize,
-    /// Bytes of them, without the outer headers.
-    pub bytes: usize,
-    /// Datagrams that did not leave, by [`SendDrop::index`].
-    pub dropped: [usize; SendDrop::ALL.len()],
-    /// The underlay device cannot checksum, so it refused trains. From now on datagrams leave one by one. Said once.
-    pub trains_refused: bool,
+/// A frame of which a part did not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its place in the batch.
+    pub frame: usize,
+    /// Where it was to go.
+    pub to: SocketAddr,
+    /// Why it did not.
+    pub why: SendDrop,
 }
 
 /// A VTEP's sockets.
@@ -140,35 +138,38 @@ impl Tunnel {
         self.receive.recv(inbox)
     }
 
-    /// Sends `trains`, whose payload lies in `frames`, and clears them. `failed` hears of every frame of which a part
-    /// did not leave, so that its sender can be told.
-    pub fn flush(&mut self, trains: &mut Trains, frames: &[Frame], mut failed: impl FnMut(SendDrop, usize)) -> Flushed {
-        let mut flushed = Flushed::default();
+    /// Sends `trains`, whose payload lies in `frames`, and clears them. `failures` gets every frame of which a part did
+    /// not leave, once for each remote.
+    ///
+    /// Returns whether the underlay's device has just refused trains, since it cannot checksum: datagrams leave one by
+    /// one from now on. Said once.
+    pub fn flush(&mut self, trains: &mut Trains, frames: &[Frame], failures: &mut Vec<Failure>) -> bool {
+        let mut trains_refused = false;
         for (lane, endpoint) in self.lanes.iter_mut().enumerate() {
             let mut waiting = trains.lane(lane);
             while !waiting.is_empty() {
                 let buffers = (&mut self.slices, &mut self.ends, &mut self.batch);
                 let left = if self.trains {
                     let whole = waiting.iter().map(|train| (train, trains.pieces(lane, train), train.count));
-                    send(endpoint, buffers, trains, frames, whole, &mut flushed, &mut failed)
+                    send(endpoint, buffers, trains, frames, whole, failures)
                 } else {
                     let single = waiting.iter().flat_map(|train| {
                         let pieces = trains.pieces(lane, train);
                         // Every datagram begins with the one head it has.
                         pieces.chunk_by(|_, next| !matches!(next, Piece::Head { .. })).map(move |one| (train, one, 1))
                     });
-                    send(endpoint, buffers, trains, frames, single, &mut flushed, &mut failed)
+                    send(endpoint, buffers, trains, frames, single, failures)
                 };
                 // Trains are refused for good: what is left goes one by one.
                 if left > 0 {
                     self.trains = false;
-                    flushed.trains_refused = true;
+                    trains_refused = true;
                 }
                 waiting = &waiting[waiting.len() - left..];
             }
         }
         trains.clear();
-        flushed
+        trains_refused
     }
 }
 
@@ -179,8 +180,7 @@ fn send<'a>(
     trains: &'a Trains,
     frames: &'a [Frame],
     list: impl Iterator<Item = (&'a Train, &'a [Piece], usize)> + Clone,
-    flushed: &mut Flushed,
-    failed: &mut impl FnMut(SendDrop, usize),
+    failures: &mut Vec<Failure>,
 ) -> usize {
     let mut bytes = recycle(std::mem::take(slices));
     ends.clear();
@@ -201,22 +201,19 @@ fn send<'a>(
     let mut left = 0;
     while next < messages.len() {
         let udp::Sent { sent, error } = endpoint.send(&messages[next..]);
-        for (_, pieces, count) in rest.by_ref().take(sent) {
-            flushed.datagrams += count;
-            flushed.bytes += pieces.iter().map(Piece::len).sum::<usize>();
-        }
+        rest.by_ref().take(sent).for_each(drop);
         next += sent;
         let Some(error) = error else { break };
-        if udp::is_gso_refused(&error) && messages.get(next).is_some_and(|message| message.segment.is_some()) {
+        let is_train = messages.get(next).is_some_and(|message| message.segment.is_some());
+        if udp::is_gso_refused(&error) && is_train {
             left = messages.len() - next;
             break;
         }
-        let reason = reason(&error);
+        let why = reason(&error, is_train);
         // A full queue is full for what follows too.
-        let lost = if reason == SendDrop::QueueFull { messages.len() - next } else { 1 };
-        for (_, pieces, count) in rest.by_ref().take(lost) {
-            flushed.dropped[reason.index()] += count;
-            report(pieces, |frame| failed(reason, frame));
+        let lost = if why == SendDrop::QueueFull { messages.len() - next } else { 1 };
+        for (train, pieces, _) in rest.by_ref().take(lost) {
+            report(train.to, why, pieces, failures);
         }
         next += lost;
     }
@@ -226,22 +223,21 @@ fn send<'a>(
 }
 
 /// Names every frame of a train once.
-fn report(pieces: &[Piece], mut each: impl FnMut(usize)) {
-    let mut last = None;
+fn report(to: SocketAddr, why: SendDrop, pieces: &[Piece], failures: &mut Vec<Failure>) {
     for piece in pieces {
-        if let &Piece::Payload { frame, .. } = piece
-            && last != Some(frame)
+        if let &Piece::Head { frame, .. } = piece
+            && !failures.iter().rev().any(|known| (known.frame, known.to) == (frame, to))
         {
-            last = Some(frame);
-            each(frame);
+            failures.push(Failure { frame, to, why });
         }
     }
 }
 
-fn reason(error: &io::Error) -> SendDrop {
+fn reason(error: &io::Error, is_train: bool) -> SendDrop {
     match error.raw_os_error() {
-        // EINVAL: a segment size above the path's MTU (udp_send_skb).
-        Some(libc::EMSGSIZE | libc::EINVAL) => SendDrop::PathMtu,
+        Some(libc::EMSGSIZE) => SendDrop::PathMtu,
+        // A segment size above the path's MTU (udp_send_skb).
+        Some(libc::EINVAL) if is_train => SendDrop::PathMtu,
         Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => SendDrop::QueueFull,
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::ECONNREFUSED) => SendDrop::Unreachable,
         _ => SendDrop::Refused,
@@ -340,10 +336,11 @@ mod tests {
             for (index, frame) in frames.iter().enumerate() {
                 trains.push(index, frame, vni, to, 1500).unwrap();
             }
-            let flushed = tunnel.flush(&mut trains, &frames, |reason, frame| panic!("{reason:?}: frame {frame}"));
-            assert_eq!(flushed.datagrams, 11);
-            assert_eq!(flushed.bytes, expected.iter().map(Vec::len).sum::<usize>());
-            assert!(trains.is_empty());
+            assert_eq!(trains.waiting(), 11);
+            let mut failures = Vec::new();
+            assert!(!tunnel.flush(&mut trains, &frames, &mut failures));
+            assert_eq!(failures, []);
+            assert_eq!(trains.waiting(), 0);
             let mut buffer = [0; 2000];
             let mut received: Vec<_> = (0..11)
                 .map(|_| {
@@ -364,29 +361,33 @@ mod tests {
         let small = |port| Frame::from_bytes(&Build::udp4().ports(port, 1).payload(b"small").bytes());
         // A UDP datagram of that size does not exist.
         let frames = [small(1), Frame::from_bytes(&vec![0; 65_520]), small(2)];
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let (mut tunnel, mut trains) = (open(1), Trains::new(1, false));
         for (index, frame) in frames.iter().enumerate() {
             trains.push(index, frame, Vni::new(7).unwrap(), to, 1 << 20).unwrap();
         }
         let mut failures = Vec::new();
-        let flushed = tunnel.flush(&mut trains, &frames, |reason, frame| failures.push((reason, frame)));
-        assert_eq!(failures, [(SendDrop::PathMtu, 1)]);
-        assert_eq!((flushed.datagrams, flushed.dropped[SendDrop::PathMtu.index()]), (2, 1));
+        tunnel.flush(&mut trains, &frames, &mut failures);
+        assert_eq!(failures, [Failure { frame: 1, to, why: SendDrop::PathMtu }]);
+        for _ in 0..2 {
+            receiver.recv(&mut [0; 2000]).unwrap();
+        }
     }
 
     #[test]
     fn reasons_of_the_kernel() {
         let table = [
-            (libc::EMSGSIZE, SendDrop::PathMtu),
-            (libc::EINVAL, SendDrop::PathMtu),
-            (libc::EAGAIN, SendDrop::QueueFull),
-            (libc::ENOBUFS, SendDrop::QueueFull),
-            (libc::ENETUNREACH, SendDrop::Unreachable),
-            (libc::EHOSTUNREACH, SendDrop::Unreachable),
-            (libc::EPERM, SendDrop::Refused),
+            (libc::EMSGSIZE, false, SendDrop::PathMtu),
+            (libc::EINVAL, true, SendDrop::PathMtu),
+            (libc::EINVAL, false, SendDrop::Refused), // an address that cannot be sent to
+            (libc::EAGAIN, true, SendDrop::QueueFull),
+            (libc::ENOBUFS, false, SendDrop::QueueFull),
+            (libc::ENETUNREACH, false, SendDrop::Unreachable),
+            (libc::EHOSTUNREACH, false, SendDrop::Unreachable),
+            (libc::EPERM, false, SendDrop::Refused),
         ];
-        for (errno, expected) in table {
-            assert_eq!(reason(&io::Error::from_raw_os_error(errno)), expected);
+        for (errno, is_train, expected) in table {
+            assert_eq!(reason(&io::Error::from_raw_os_error(errno), is_train), expected);
         }
     }
 }

@@ -477,8 +477,9 @@ fn trains_end_where_they_must() {
     assert_eq!(shape, [(3, 150, there()), (1, 100, there()), (1, 110, there()), (1, 110, v6)]);
     assert_eq!(trains.lane(0)[0].segment().map(u16::from), None.or(Some(150)));
     assert_eq!(trains.lane(0)[1].segment(), None);
+    assert_eq!(trains.waiting(), 6);
     trains.clear();
-    assert!(trains.is_empty());
+    assert_eq!(trains.waiting(), 0);
 }
 
 #[test]

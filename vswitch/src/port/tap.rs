@@ -72,7 +72,8 @@ impl TapPort {
     pub(crate) fn read(&mut self, frame: &mut Frame) -> Read {
         if let Err(error) = frame.fill_with(VNET_HDR_LEN, |room| self.queue.read(room)) {
             return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Read::Empty,
+                io::ErrorKind::Interrupted => self.read(frame),
+                io::ErrorKind::WouldBlock => Read::Empty,
                 // EBADFD: its namespace was deleted. An interface that is merely down reads EAGAIN.
                 _ => {
                     self.lost = true;

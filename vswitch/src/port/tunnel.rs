@@ -7,12 +7,12 @@ use std::sync::Arc;
 use vswitch_core::{Frame, Instant, VlanId};
 use vswitch_sys::{Inbox, Netlink, NetlinkError};
 use vtep::{
-    DatagramTrain, DecapDrop, Directory, Inbound, Merge, MergeOptions, SendDrop, Trains, Tunnel, TunnelError,
+    DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, MergeOptions, Trains, Tunnel, TunnelError,
     TunnelOptions, largest_inner_frame,
 };
 
 use crate::counters::Counters;
-use crate::drops::Drop;
+use crate::drops::{Drop, PortDrop};
 use crate::underlay::Underlay;
 
 /// Source ports that flows are spread over: as many paths as most underlays have, and few descriptors.
@@ -22,6 +22,8 @@ const SLOTS: usize = 16;
 const SLOT: usize = 65_536;
 /// Socket queues in bytes: the kernel counts twice what a frame has, and a container may send megabytes in one burst.
 const QUEUE: usize = 8 << 20;
+/// Datagrams that wait at most before they are sent: bounds what one turn holds, however many remotes a flood has.
+const WAITING: usize = 4096;
 /// How long a path's MTU is believed, as long as the kernel does (`mtu_expires`, RFC 1191 6.3).
 const PATH_MTU_LIFETIME: core::time::Duration = core::time::Duration::from_secs(600);
 
@@ -85,8 +87,13 @@ impl TunnelPort {
         self.directory = directory;
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
+    pub(crate) fn counters(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        match self.tunnel.endpoint().dropped() {
+            Ok(dropped) => counters.dropped_many(PortDrop::ReceiveQueueFull, dropped.into()),
+            Err(error) => tracing::debug!(%error, "the VXLAN socket does not tell what it dropped"),
+        }
+        counters
     }
 
     pub(crate) fn counters_mut(&mut self) -> &mut Counters {
@@ -147,20 +154,14 @@ impl TunnelPort {
         }
     }
 
-    /// Sends what was pushed. `too_big` hears of every frame that the kernel found too long for its path.
-    pub(crate) fn flush(&mut self, frames: &[Frame], mut too_big: impl FnMut(usize)) {
-        if self.trains.is_empty() {
-            return;
-        }
-        let flushed = self.tunnel.flush(&mut self.trains, frames, |why, frame| {
-            if why == SendDrop::PathMtu {
-                too_big(frame);
-            }
-        });
-        for (&why, &datagrams) in SendDrop::ALL.iter().zip(&flushed.dropped) {
-            self.counters.dropped_many(why, datagrams as u64);
-        }
-        if flushed.trains_refused {
+    /// Whether so much waits that it should leave before more is pushed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.trains.waiting() >= WAITING
+    }
+
+    /// Sends what was pushed; `failures` gets what did not leave.
+    pub(crate) fn flush(&mut self, frames: &[Frame], failures: &mut Vec<Failure>) {
+        if self.trains.waiting() > 0 && self.tunnel.flush(&mut self.trains, frames, failures) {
             tracing::warn!("the underlay's device cannot checksum trains of datagrams (EIO); they leave one by one");
         }
     }
@@ -168,11 +169,11 @@ impl TunnelPort {
     /// Asks the kernel what the path to `remote` carries, and believes it for a while.
     pub(crate) fn learn_path_mtu(&self, now: Instant, remote: &mut Remote) {
         match kernel_path_mtu(remote.to.ip()) {
-            Ok(Some(mtu)) => {
+            Ok(Some(mtu)) if mtu < self.underlay.mtu => {
                 tracing::info!(remote = %remote.to.ip(), mtu, "the path to a remote carries less than the underlay");
                 remote.path_mtu = Some((mtu, now + PATH_MTU_LIFETIME));
             }
-            Ok(None) => {}
+            Ok(_) => {}
             Err(error) => tracing::warn!(remote = %remote.to.ip(), %error, "the path MTU cannot be read"),
         }
     }

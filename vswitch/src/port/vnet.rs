@@ -29,12 +29,13 @@ pub(super) fn offload(header: &VnetHdr, frame: &Frame) -> Option<Offload> {
     if header.gso_size == 0 {
         return None;
     }
-    let gso = Gso {
-        kind,
-        segment: header.gso_size,
-        header: vtep::header_len(frame.bytes(), kind, start)?,
-        ecn: header.gso_type & vnet::GSO_ECN != 0,
-    };
+    let headers = vtep::header_len(frame.bytes(), kind, start)?;
+    // Whoever gets it whole must be able to cut it without turning it into thousands.
+    let payload = frame.len().saturating_sub(usize::from(headers));
+    if payload.div_ceil(usize::from(header.gso_size)) > vtep::MAX_SEGMENTS {
+        return None;
+    }
+    let gso = Gso { kind, segment: header.gso_size, header: headers, ecn: header.gso_type & vnet::GSO_ECN != 0 };
     Some(Offload { checksum, gso: Some(gso) })
 }
 
@@ -99,6 +100,7 @@ mod tests {
             ("start at the maximum", VnetHdr { csum_start: u16::MAX, csum_offset: u16::MAX, ..good }),
             ("start inside Ethernet", VnetHdr { csum_start: 13, ..good }),
             ("no segment size", VnetHdr { gso_size: 0, ..good }),
+            ("too many segments", VnetHdr { gso_size: 5, ..good }),
             ("segments without checksum", VnetHdr { flags: 0, ..good }),
             ("UFO, which is long gone", VnetHdr { gso_type: 3, ..good }),
             ("unknown type", VnetHdr { gso_type: 0x7f, ..good }),

@@ -6,6 +6,8 @@ use crate::port::tap::FRAME_CAPACITY;
 
 /// Frames read in one turn at most.
 pub(crate) const FRAMES: usize = 64;
+/// Segments after which a turn reads no further frame: what a super-frame is cut into costs as much as frames.
+pub(crate) const SEGMENTS: usize = 512;
 /// Bytes after which a turn reads no further frame: four super-frames fit the cache, forty do not.
 pub(crate) const BYTES: usize = 256 * 1024;
 
@@ -16,27 +18,36 @@ pub(super) struct Batch {
     tags: [Option<Tag>; FRAMES],
     len: usize,
     bytes: usize,
+    segments: usize,
+    /// Frames asked for, those not kept among them.
+    asked: usize,
 }
 
 impl Batch {
     pub(super) fn new() -> Self {
         let frames = (0..FRAMES).map(|_| Frame::with_capacity(FRAME_CAPACITY)).collect();
-        Self { frames, tags: [None; FRAMES], len: 0, bytes: 0 }
+        Self { frames, tags: [None; FRAMES], len: 0, bytes: 0, segments: 0, asked: 0 }
     }
 
     pub(super) fn clear(&mut self) {
-        (self.len, self.bytes) = (0, 0);
+        (self.len, self.bytes, self.segments, self.asked) = (0, 0, 0, 0);
     }
 
     /// A buffer for the next frame; `None` once the batch is full. It joins the batch by [`Self::keep`].
     pub(super) fn next(&mut self) -> Option<&mut Frame> {
-        if self.bytes >= BYTES { None } else { self.frames.get_mut(self.len) }
+        if self.bytes >= BYTES || self.segments >= SEGMENTS || self.asked == FRAMES {
+            return None;
+        }
+        self.asked += 1;
+        self.frames.get_mut(self.len)
     }
 
     /// Makes the frame in the buffer last given part of the batch.
     pub(super) fn keep(&mut self) {
-        self.bytes += self.frames[self.len].len();
-        self.tags[self.len] = self.frames[self.len].tag();
+        let frame = &self.frames[self.len];
+        self.bytes += frame.len();
+        self.segments += frame.offload.gso.map_or(1, |gso| frame.len() / usize::from(gso.segment).max(1));
+        self.tags[self.len] = frame.tag();
         self.len += 1;
     }
 

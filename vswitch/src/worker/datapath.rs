@@ -8,7 +8,7 @@ use std::sync::Arc;
 use vswitch_core::Instant;
 use vswitch_core::switch::{Limits, PortId, PortMode, Switch};
 use vswitch_sys::TapQueue;
-use vtep::{Directory, Run};
+use vtep::{Directory, Failure, Run};
 
 use super::batch::Batch;
 use super::outbox::Outbox;
@@ -29,7 +29,8 @@ pub(crate) struct Datapath {
     pub(super) tunnel: Option<TunnelPort>,
     pub(super) batch: Batch,
     pub(super) outbox: Outbox,
-    pub(super) oversize: Oversize,
+    pub(super) oversize: Vec<Oversize>,
+    pub(super) failures: Vec<Failure>,
     pub(super) scissors: Scissors,
     pub(super) run: Run,
 }
@@ -50,7 +51,8 @@ impl Datapath {
             tunnel,
             batch: Batch::new(),
             outbox: Outbox::default(),
-            oversize: Oversize::default(),
+            oversize: Vec::new(),
+            failures: Vec::new(),
             scissors: Scissors::default(),
             run: Run::default(),
         }
@@ -83,7 +85,7 @@ impl Datapath {
         self.switch.remove_port(id);
         let gone = self.ports.remove(id);
         // What a remote counted stays with the tunnel: its row must never run backwards.
-        if let (Some(Port { device: Device::Remote(_), counters }), Some(tunnel)) = (gone, &mut self.tunnel) {
+        if let (Some(Port { device: Device::Remote(_), counters, .. }), Some(tunnel)) = (gone, &mut self.tunnel) {
             tunnel.counters_mut().add(&counters);
         }
     }
@@ -120,7 +122,7 @@ impl Datapath {
     pub(crate) fn stats(&self) -> PortStats {
         let mut stats = PortStats::default();
         if let Some(tunnel) = &self.tunnel {
-            stats.tunnel.add(tunnel.counters());
+            stats.tunnel.add(&tunnel.counters());
         }
         for (id, port) in self.ports.iter() {
             match port.device {

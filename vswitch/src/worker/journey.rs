@@ -1,14 +1,19 @@
 //! The way of a frame through a worker, in the order it goes: read, decide, gather, write. One turn is one batch.
 
-use vswitch_core::switch::{PortId, Switch, Verdict};
-use vswitch_core::{Frame, Instant};
+use vswitch_core::switch::{Egress, PortId, Switch, Verdict};
+use vswitch_core::{Frame, Instant, VlanId};
+use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop};
 
 use super::datapath::Datapath;
 use super::outbox::{Outbox, Outgoing};
-use super::oversize::Refused;
+use super::oversize::Oversize;
+use super::ports::Ports;
 use crate::drops::{Drop, PortDrop};
 use crate::port::tap::Read;
-use vtep::{EncapDrop, Inbound, Run};
+use crate::too_big;
+
+/// A frame of the switch's own, where it goes.
+type Answer = (PortId, VlanId, Frame);
 
 impl Datapath {
     /// Reads one batch from a TAP port and sends it on its way; false once nothing is left to read.
@@ -21,7 +26,12 @@ impl Datapath {
         self.write_to_taps();
         self.send_to_remotes(now);
         self.outbox.clear();
-        self.answer_oversize(now, ingress);
+        let mut answers = Vec::new();
+        for oversize in self.oversize.drain(..) {
+            let frame = &self.batch.frames()[oversize.frame];
+            answers.extend(refuse(&mut self.ports, now, ingress, &oversize, frame));
+        }
+        self.deliver(now, answers);
         more
     }
 
@@ -53,15 +63,15 @@ impl Datapath {
         for (index, frame) in self.batch.frames().iter().enumerate() {
             match self.switch.ingress(now, ingress, frame.bytes()) {
                 Verdict::Drop(why) => self.ports.dropped(ingress, why),
-                verdict => gather(&self.switch, &mut self.outbox, &verdict, index),
+                verdict => gather(&self.switch, &self.ports, &mut self.outbox, &verdict, index),
             }
         }
     }
 
     fn write_to_taps(&mut self) {
-        for &target in self.outbox.touched() {
+        for &target in self.outbox.taps() {
             let Some((tap, counters)) = self.ports.tap_mut(target) else { continue };
-            let queue = self.outbox.queue(target);
+            let queue = self.outbox.to_tap(target);
             for out in queue {
                 self.batch.frames_mut()[out.frame].retag(out.egress.tag);
             }
@@ -81,8 +91,8 @@ impl Datapath {
                     match sent {
                         Ok(()) => counters.sent(self.batch.frames()[out.frame].len()),
                         Err(PortDrop::TooBig) => {
-                            let (frame, vlan, tag) = (out.frame, out.egress.vlan, self.batch.tag(out.frame));
-                            self.oversize.push(Refused { frame, vlan, tag, mtu: tap.mtu() });
+                            let tag = self.batch.tag(out.frame);
+                            self.oversize.push(out.oversize(tag, tap.mtu()));
                         }
                         Err(why) => counters.dropped(why),
                     }
@@ -98,45 +108,40 @@ impl Datapath {
     }
 
     fn send_to_remotes(&mut self, now: Instant) {
-        let Some(tunnel) = &mut self.tunnel else { return };
-        for &target in self.outbox.touched() {
-            let Some((remote, counters)) = self.ports.remote_mut(target) else { continue };
-            for out in self.outbox.queue(target) {
-                let frame = &self.batch.frames()[out.frame];
-                match tunnel.push(now, out.frame, frame, out.egress.vlan, remote) {
-                    Ok(()) => counters.sent(frame.len()),
-                    Err(Drop::Encap(EncapDrop::TooBig)) => {
-                        let mtu = tunnel.inner_mtu(now, remote);
-                        let (vlan, tag) = (out.egress.vlan, self.batch.tag(out.frame));
-                        self.oversize.push(Refused { frame: out.frame, vlan, tag, mtu });
-                    }
-                    Err(why) => counters.dropped(why),
+        let Some(tunnel) = self.tunnel.as_mut().filter(|_| !self.outbox.to_remotes().is_empty()) else { return };
+        let frames = self.batch.frames();
+        for out in self.outbox.to_remotes() {
+            let Some((remote, counters)) = self.ports.remote_mut(out.egress.port) else { continue };
+            let frame = &frames[out.frame];
+            match tunnel.push(now, out.frame, frame, out.egress.vlan, remote) {
+                Ok(()) => counters.sent(frame.len()),
+                Err(Drop::Encap(EncapDrop::TooBig)) => {
+                    let tag = self.batch.tag(out.frame);
+                    self.oversize.push(out.oversize(tag, tunnel.inner_mtu(now, remote)));
                 }
+                Err(why) => counters.dropped(why),
+            }
+            if tunnel.is_full() {
+                tunnel.flush(frames, &mut self.failures);
             }
         }
-        let mut too_big = Vec::new();
-        tunnel.flush(self.batch.frames(), |frame| too_big.push(frame));
-        if too_big.is_empty() {
-            return;
-        }
-        // The kernel has just learned that a path is narrower than the device. Rare, so looking again costs nothing.
-        for &target in self.outbox.touched() {
-            let Some((remote, _)) = self.ports.remote_mut(target) else { continue };
-            tunnel.learn_path_mtu(now, remote);
-            let mtu = tunnel.inner_mtu(now, remote);
-            for out in self.outbox.queue(target).iter().filter(|out| too_big.contains(&out.frame)) {
-                let tag = self.batch.tag(out.frame);
-                self.oversize.push(Refused { frame: out.frame, vlan: out.egress.vlan, tag, mtu });
+        tunnel.flush(frames, &mut self.failures);
+        let mut asked = None;
+        for Failure { frame, to, why } in self.failures.drain(..) {
+            let Some(id) = self.ports.remote_at(to) else { continue };
+            let Some((remote, counters)) = self.ports.remote_mut(id) else { continue };
+            counters.not_sent(frames[frame].len());
+            if why != SendDrop::PathMtu {
+                counters.dropped(why);
+                continue;
             }
-        }
-    }
-
-    fn answer_oversize(&mut self, now: Instant, ingress: PortId) {
-        while let Some(refused) = self.oversize.pop() {
-            let frame = &self.batch.frames()[refused.frame];
-            self.ports.dropped(ingress, PortDrop::TooBig);
-            if let Some(answer) = self.oversize.answer(now, &refused, frame) {
-                self.deliver(now, ingress, refused.vlan, answer);
+            // The kernel has just learned that the path there is narrower than the device.
+            if asked.replace(to) != Some(to) {
+                tunnel.learn_path_mtu(now, remote);
+            }
+            let sent = self.outbox.to_remotes().iter().find(|out| out.frame == frame && out.egress.port == id);
+            if let Some(out) = sent {
+                self.oversize.push(out.oversize(self.batch.tag(frame), tunnel.inner_mtu(now, remote)));
             }
         }
     }
@@ -145,30 +150,29 @@ impl Datapath {
     pub(crate) fn serve_tunnel(&mut self, now: Instant) -> bool {
         let Some(tunnel) = &mut self.tunnel else { return false };
         let more = tunnel.receive();
+        let mut unknown = 0;
         let (inbound, inbox) = tunnel.inbound();
         for (index, frame) in inbound.iter().enumerate() {
-            let Some((_, counters)) = self.ports.remote_mut(frame.remote) else { continue };
+            let Some((_, counters)) = self.ports.remote_mut(frame.remote) else {
+                unknown += 1;
+                continue;
+            };
             counters.received(frame.len());
             match self.switch.ingress_remote(now, frame.remote, frame.vlan, frame.head.bytes()) {
                 Verdict::Drop(why) => counters.dropped(why),
-                verdict => gather(&self.switch, &mut self.outbox, &verdict, index),
+                verdict => gather(&self.switch, &self.ports, &mut self.outbox, &verdict, index),
             }
         }
-        for &target in self.outbox.touched() {
+        for &target in self.outbox.taps() {
             let Some((tap, counters)) = self.ports.tap_mut(target) else { continue };
-            for out in self.outbox.queue(target) {
-                let frame = &mut inbound[out.frame];
-                let len = frame.len();
-                let (head, tail) = frame.parts();
-                let tail =
-                    tail.iter().map(|piece| inbox.bytes(piece.buffer).get(piece.range.clone()).unwrap_or_default());
+            for out in self.outbox.to_tap(target) {
+                let len = inbound[out.frame].len();
+                let (head, tail) = inbound[out.frame].parts();
+                let payload = tail.iter().map(|piece| &inbox.bytes(piece.buffer)[piece.range.clone()]);
                 head.retag(out.egress.tag);
-                match tap.write(head, tail, &mut self.scissors) {
+                match tap.write(head, payload, &mut self.scissors) {
                     Ok(()) => counters.sent(len),
-                    Err(PortDrop::TooBig) => {
-                        let vlan = out.egress.vlan;
-                        self.oversize.push(Refused { frame: out.frame, vlan, tag: None, mtu: tap.mtu() });
-                    }
+                    Err(PortDrop::TooBig) => self.oversize.push(out.oversize(None, tap.mtu())),
                     Err(why) => counters.dropped(why),
                 }
                 head.retag(None);
@@ -176,35 +180,57 @@ impl Datapath {
         }
         self.outbox.clear();
         let mut answers = Vec::new();
-        while let Some(refused) = self.oversize.pop() {
-            let Inbound { remote, head, .. } = &inbound[refused.frame];
-            self.ports.dropped(*remote, PortDrop::TooBig);
-            if let Some(answer) = self.oversize.answer(now, &refused, head) {
-                answers.push((*remote, refused.vlan, answer));
-            }
+        for oversize in self.oversize.drain(..) {
+            let frame = &inbound[oversize.frame];
+            answers.extend(refuse(&mut self.ports, now, frame.remote, &oversize, &frame.head));
         }
-        for (remote, vlan, answer) in answers {
-            self.deliver(now, remote, vlan, answer);
+        if unknown > 0 {
+            tunnel.counters_mut().dropped_many(DecapDrop::UnknownVtep, unknown);
         }
+        self.deliver(now, answers);
         more
     }
 
-    /// Sends a frame of the switch's own to `port`.
-    fn deliver(&mut self, now: Instant, port: PortId, vlan: vswitch_core::VlanId, mut frame: Frame) {
-        let len = frame.len();
-        if let Some((tap, counters)) = self.ports.tap_mut(port) {
-            match tap.write(&mut frame, std::iter::empty(), &mut self.scissors) {
-                Ok(()) => counters.sent(len),
-                Err(why) => counters.dropped(why),
+    /// Sends frames of the switch's own.
+    fn deliver(&mut self, now: Instant, answers: Vec<Answer>) {
+        for (port, vlan, mut frame) in answers {
+            let len = frame.len();
+            if let Some((tap, counters)) = self.ports.tap_mut(port) {
+                match tap.write(&mut frame, std::iter::empty(), &mut self.scissors) {
+                    Ok(()) => counters.sent(len),
+                    Err(why) => counters.dropped(why),
+                }
+            } else if let (Some((remote, counters)), Some(tunnel)) = (self.ports.remote_mut(port), &mut self.tunnel) {
+                match tunnel.push(now, 0, &frame, vlan, remote) {
+                    Ok(()) => counters.sent(len),
+                    Err(why) => counters.dropped(why),
+                }
+                tunnel.flush(core::slice::from_ref(&frame), &mut self.failures);
+                for failure in self.failures.drain(..) {
+                    counters.not_sent(len);
+                    counters.dropped(failure.why);
+                }
             }
-        } else if let (Some((remote, counters)), Some(tunnel)) = (self.ports.remote_mut(port), &mut self.tunnel) {
-            match tunnel.push(now, 0, &frame, vlan, remote) {
-                Ok(()) => counters.sent(len),
-                Err(why) => counters.dropped(why),
-            }
-            tunnel.flush(core::slice::from_ref(&frame), |_| {});
         }
     }
+}
+
+impl Outgoing {
+    /// This frame as one that did not fit: its sender is told, unless other copies of it went elsewhere.
+    fn oversize(&self, tag: Option<vswitch_core::Tag>, mtu: u16) -> Oversize {
+        let mtu = (!self.is_flooded).then_some(mtu);
+        Oversize { frame: self.frame, vlan: self.egress.vlan, tag, mtu }
+    }
+}
+
+/// Counts a frame from `ingress` that did not fit, and answers its sender where that may be.
+fn refuse(ports: &mut Ports, now: Instant, ingress: PortId, oversize: &Oversize, frame: &Frame) -> Option<Answer> {
+    let port = ports.get_mut(ingress)?;
+    port.counters.dropped(PortDrop::TooBig);
+    let mtu = oversize.mtu.filter(|_| port.answers.allows(now))?;
+    let mut answer = too_big::answer(frame, mtu)?;
+    answer.retag(oversize.tag);
+    Some((ingress, oversize.vlan, answer))
 }
 
 /// Begins a run with `first`; returns how many of the `others` leave in one super-frame with it.
@@ -216,11 +242,15 @@ fn join(run: &mut Run, first: &Outgoing, others: &[Outgoing], frames: &[Frame]) 
     others.iter().take_while(|out| run.takes(out.frame, &frames[out.frame])).count()
 }
 
-/// Step 8: what leaves, by the port it leaves on.
-fn gather(switch: &Switch, outbox: &mut Outbox, verdict: &Verdict, frame: usize) {
+/// Step 8: what leaves, by where it leaves.
+fn gather(switch: &Switch, ports: &Ports, outbox: &mut Outbox, verdict: &Verdict, frame: usize) {
+    let mut push = |egress: Egress, is_flooded| {
+        let out = Outgoing { frame, egress, is_flooded };
+        if ports.is_remote(egress.port) { outbox.push_to_remote(out) } else { outbox.push_to_tap(out) }
+    };
     match verdict {
-        Verdict::Unicast(egress) => outbox.push(frame, *egress),
-        Verdict::Flood(flood) => switch.flood_targets(flood).for_each(|egress| outbox.push(frame, egress)),
+        Verdict::Unicast(egress) => push(*egress, false),
+        Verdict::Flood(flood) => switch.flood_targets(flood).for_each(|egress| push(egress, true)),
         Verdict::Drop(_) => {}
     }
 }

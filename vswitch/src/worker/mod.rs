@@ -163,8 +163,8 @@ impl Worker {
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                tracing::error!(%error, "the poll failed; this worker ends");
-                return;
+                tracing::error!(%error, "the poll failed; vswitchd ends");
+                std::process::abort();
             }
             let mut woken = false;
             for event in &events {

@@ -1,4 +1,4 @@
-//! Step 8 of a frame's journey: verdicts of one batch, gathered by the port they leave on.
+//! Step 8 of a frame's journey: verdicts of one batch, gathered by where the frames leave.
 
 use vswitch_core::switch::{Egress, PortId};
 
@@ -8,41 +8,56 @@ pub(super) struct Outgoing {
     /// Its place in the batch.
     pub(super) frame: usize,
     pub(super) egress: Egress,
+    /// One of many copies: a port that it does not fit says nothing about the way to its destination.
+    pub(super) is_flooded: bool,
 }
 
-/// For each port what leaves on it, in order of arrival. Empty between batches; the storage is kept.
+/// What leaves in this turn, in order of arrival. Empty between batches; the storage is kept.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    queues: Vec<Vec<Outgoing>>,
+    /// For each TAP port, by number: a device takes its frames one after the other.
+    to_taps: Vec<Vec<Outgoing>>,
     touched: Vec<PortId>,
+    /// For all remotes, frame by frame: a frame is cut once for all it goes to.
+    to_remotes: Vec<Outgoing>,
 }
 
 impl Outbox {
-    pub(super) fn push(&mut self, frame: usize, egress: Egress) {
-        let port = egress.port.index();
-        if self.queues.len() <= port {
-            self.queues.resize_with(port + 1, Vec::new);
+    pub(super) fn push_to_tap(&mut self, out: Outgoing) {
+        let port = out.egress.port;
+        if self.to_taps.len() <= port.index() {
+            self.to_taps.resize_with(port.index() + 1, Vec::new);
         }
-        let queue = &mut self.queues[port];
+        let queue = &mut self.to_taps[port.index()];
         if queue.is_empty() {
-            self.touched.push(egress.port);
+            self.touched.push(port);
         }
-        queue.push(Outgoing { frame, egress });
+        queue.push(out);
     }
 
-    /// The ports that something leaves on, in the order they were first named.
-    pub(super) fn touched(&self) -> &[PortId] {
+    pub(super) fn push_to_remote(&mut self, out: Outgoing) {
+        self.to_remotes.push(out);
+    }
+
+    /// The TAP ports that something leaves on, in the order they were first named.
+    pub(super) fn taps(&self) -> &[PortId] {
         &self.touched
     }
 
-    /// What leaves on `port`.
-    pub(super) fn queue(&self, port: PortId) -> &[Outgoing] {
-        self.queues.get(port.index()).map_or(&[], Vec::as_slice)
+    /// What leaves on TAP port `port`.
+    pub(super) fn to_tap(&self, port: PortId) -> &[Outgoing] {
+        self.to_taps.get(port.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// What leaves through the tunnel.
+    pub(super) fn to_remotes(&self) -> &[Outgoing] {
+        &self.to_remotes
     }
 
     pub(super) fn clear(&mut self) {
         for port in self.touched.drain(..) {
-            self.queues[port.index()].clear();
+            self.to_taps[port.index()].clear();
         }
+        self.to_remotes.clear();
     }
 }

@@ -1,68 +1,49 @@
-//! Frames that did not fit where they were to leave, and the answers their senders get.
+//! Frames that did not fit where they were to leave, and how often their senders are told.
 
 use std::time::Duration;
 
-use vswitch_core::{Frame, Instant, Tag, VlanId};
-
-use crate::too_big;
-
-/// Answers a second, and how many at once: one is enough for a flow, and a flood of oversize frames earns no flood back.
-const ANSWERS_PER_SECOND: u32 = 1000;
-const BURST: u32 = 100;
+use vswitch_core::{Instant, Tag, VlanId};
 
 /// A frame that did not fit.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refused {
+pub(super) struct Oversize {
     /// Its place in the batch.
     pub(super) frame: usize,
     pub(super) vlan: VlanId,
     /// The tag it came with, which the answer carries.
     pub(super) tag: Option<Tag>,
-    /// The largest packet that would have fitted.
-    pub(super) mtu: u16,
+    /// The largest packet that would have fitted; `None` where its sender is not to be told.
+    pub(super) mtu: Option<u16>,
 }
 
-/// What did not fit in this turn. Empty between turns.
+/// How often the senders behind one port are told: one answer is enough for a flow, and a flood of oversize frames earns
+/// no flood back. Each port has its own, so that none can use up another's.
 #[derive(Debug)]
-pub(super) struct Oversize {
-    refused: Vec<Refused>,
+pub(super) struct AnswerRate {
     tokens: u32,
     refilled: Instant,
 }
 
-impl Default for Oversize {
-    fn default() -> Self {
-        Self { refused: Vec::new(), tokens: BURST, refilled: Instant::default() }
-    }
-}
+impl AnswerRate {
+    const PER_SECOND: u32 = 1000;
+    const BURST: u32 = 100;
 
-impl Oversize {
-    pub(super) fn push(&mut self, refused: Refused) {
-        self.refused.push(refused);
-    }
-
-    /// The next frame that did not fit.
-    pub(super) fn pop(&mut self) -> Option<Refused> {
-        self.refused.pop()
-    }
-
-    /// What to tell the sender of `frame`, unless it may not be answered or too many were.
-    pub(super) fn answer(&mut self, now: Instant, refused: &Refused, frame: &Frame) -> Option<Frame> {
-        let mut answer = too_big::answer(frame, refused.mtu)?;
-        answer.retag(refused.tag);
-        self.allows(now).then_some(answer)
-    }
-
-    fn allows(&mut self, now: Instant) -> bool {
-        let every = Duration::from_secs(1) / ANSWERS_PER_SECOND;
+    pub(super) fn allows(&mut self, now: Instant) -> bool {
+        let every = Duration::from_secs(1) / Self::PER_SECOND;
         let due = now.since(self.refilled).as_nanos() / every.as_nanos();
         if due > 0 {
-            self.tokens = u32::try_from(due).unwrap_or(BURST).saturating_add(self.tokens).min(BURST);
+            self.tokens = u32::try_from(due).unwrap_or(Self::BURST).saturating_add(self.tokens).min(Self::BURST);
             self.refilled = now;
         }
         let allowed = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
         allowed
+    }
+}
+
+impl Default for AnswerRate {
+    fn default() -> Self {
+        Self { tokens: Self::BURST, refilled: Instant::default() }
     }
 }
 
@@ -72,10 +53,10 @@ mod tests {
 
     #[test]
     fn answers_come_in_bursts_and_then_at_a_rate() {
-        let mut oversize = Oversize::default();
+        let mut rate = AnswerRate::default();
         let mut allowed = |millis: u64| {
             let now = Instant::from_nanos(millis * 1_000_000);
-            (0..1000).filter(|_| oversize.allows(now)).count()
+            (0..1000).filter(|_| rate.allows(now)).count()
         };
         assert_eq!(allowed(0), 100);
         assert_eq!(allowed(0), 0);

@@ -1,7 +1,10 @@
 //! The ports of a worker, by number.
 
+use std::net::SocketAddr;
+
 use vswitch_core::switch::PortId;
 
+use super::oversize::AnswerRate;
 use crate::counters::Counters;
 use crate::drops::Drop;
 use crate::port::tap::TapPort;
@@ -18,6 +21,8 @@ pub(super) enum Device {
 pub(super) struct Port {
     pub(super) device: Device,
     pub(super) counters: Counters,
+    /// How many of its senders may be told that a frame was too big.
+    pub(super) answers: AnswerRate,
 }
 
 /// The ports by number.
@@ -35,16 +40,26 @@ impl Ports {
 
     pub(super) fn tap_mut(&mut self, id: PortId) -> Option<(&mut TapPort, &mut Counters)> {
         match self.get_mut(id)? {
-            Port { device: Device::Tap(tap), counters } => Some((tap, counters)),
+            Port { device: Device::Tap(tap), counters, .. } => Some((tap, counters)),
             Port { device: Device::Remote(_), .. } => None,
         }
     }
 
     pub(super) fn remote_mut(&mut self, id: PortId) -> Option<(&mut Remote, &mut Counters)> {
         match self.get_mut(id)? {
-            Port { device: Device::Remote(remote), counters } => Some((remote, counters)),
+            Port { device: Device::Remote(remote), counters, .. } => Some((remote, counters)),
             Port { device: Device::Tap(_), .. } => None,
         }
+    }
+
+    pub(super) fn is_remote(&self, id: PortId) -> bool {
+        matches!(self.get(id), Some(Port { device: Device::Remote(_), .. }))
+    }
+
+    /// The number of the remote at `address`.
+    pub(super) fn remote_at(&self, address: SocketAddr) -> Option<PortId> {
+        let is_it = |port: &Port| matches!(&port.device, Device::Remote(remote) if remote.to == address);
+        self.iter().find(|(_, port)| is_it(port)).map(|(id, _)| id)
     }
 
     /// Puts `device` at `id`; what was counted there stays.
@@ -54,7 +69,7 @@ impl Ports {
         }
         let slot = &mut self.0[id.index()];
         let counters = slot.take().map(|port| port.counters).unwrap_or_default();
-        *slot = Some(Port { device, counters });
+        *slot = Some(Port { device, counters, answers: AnswerRate::default() });
     }
 
     pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {

@@ -64,10 +64,13 @@ impl Members {
         }
     }
 
-    /// The ways out of `flood`: every member but the ingress port and, where that is a remote, all remotes.
+    /// The ways out of `flood`: every member but the ingress port, all remotes where that is one, and those
+    /// that would bare a second tag.
     pub(crate) fn targets(&self, flood: Flood) -> impl Iterator<Item = Egress> + '_ {
-        let Flood { ingress, from_remote, frame: Classified { vlan, tag } } = flood;
-        let wanted = move |member: &&Member| member.port != ingress && !(member.remote && from_remote);
+        let Flood { ingress, from_remote, frame: Classified { vlan, tag, is_double } } = flood;
+        let wanted = move |member: &&Member| {
+            member.port != ingress && !(member.remote && from_remote) && (!is_double || member.tagged)
+        };
         self.0[usize::from(vlan.get())].iter().filter(wanted).map(move |member| Egress {
             port: member.port,
             vlan,

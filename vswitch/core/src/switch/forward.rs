@@ -17,6 +17,9 @@ crate::drop_reasons! {
         SamePort => "same_port",
         /// The frame came from a remote VTEP and its destination is behind another one, which the sender reaches itself.
         SplitHorizon => "split_horizon",
+        /// The frame has two 802.1Q tags and would leave without the first, so that the second would put it in another
+        /// VLAN behind the switch.
+        DoubleTag => "double_tag",
         /// The frame is for many, or for an unknown station, and nobody else is in its VLAN.
         NoMember => "no_member",
     }

@@ -193,7 +193,7 @@ impl Switch {
     fn local(&mut self, now: Instant, port: PortId, frame: &[u8]) -> Result<Verdict, Reason> {
         let mode = self.port_mode(port).filter(|mode| !mode.is_remote()).ok_or(PortDrop::UnknownPort)?;
         let header = Ethernet::parse(frame)?;
-        let classified = mode.classify(header.tag)?;
+        let classified = Classified { is_double: header.is_double, ..mode.classify(header.tag)? };
         check_source(&header)?;
         self.fdb.learn(now, classified.vlan, header.source, port);
         self.forward(port, false, &header, classified)
@@ -230,6 +230,9 @@ impl Switch {
                 return Err(ForwardDrop::SplitHorizon.into());
             }
             let tag = mode.is_tagged(frame.vlan).then_some(frame.tag);
+            if frame.is_double && tag.is_none() {
+                return Err(ForwardDrop::DoubleTag.into());
+            }
             return Ok(Verdict::Unicast(Egress { port, vlan: frame.vlan, tag }));
         }
         if header.destination.is_bridge_reserved() {

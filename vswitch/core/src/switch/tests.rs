@@ -49,6 +49,13 @@ fn frame(to: MacAddr, from: MacAddr, tag: Option<u16>) -> Vec<u8> {
     bytes
 }
 
+/// A frame with a second tag, of VLAN 20, behind its first.
+fn double(to: MacAddr, from: MacAddr, first: u16) -> Vec<u8> {
+    let mut bytes = frame(to, from, Some(first));
+    bytes.splice(16.., [0x81, 0x00, 0x00, 0x14, 0x08, 0x00]);
+    bytes
+}
+
 /// Ports and tags a verdict means, or the name of the reason for none.
 fn ways(switch: &Switch, verdict: Verdict) -> Result<Vec<(u16, Option<u16>)>, &'static str> {
     let way = |egress: Egress| (egress.port.get(), egress.tag.map(Tag::bits));
@@ -65,10 +72,12 @@ fn floods_reach_the_vlan_and_no_second_remote() {
     let local = |port, tag| (port, None, frame(everyone, mac(1), tag));
     let remote = |port, vid| (port, Some(vid), frame(everyone, mac(1), None));
     type Ways = &'static [(u16, Option<u16>)];
-    let table: [(_, Ways); 6] = [
+    let table: [(_, Ways); 7] = [
         (local(0, None), &[(1, None), (2, Some(10)), (3, None), (4, None), (5, None)]),
         (local(0, Some(0xb000)), &[(1, None), (2, Some(0xb00a)), (3, None), (4, None), (5, None)]),
         (local(2, Some(0x6014)), &[(3, Some(0x6014))]),
+        // A second tag must not be bared: not to an access port, not to a native VLAN, not to a remote.
+        ((0, None, double(everyone, mac(1), 0xa000)), &[(2, Some(0xa00a))]),
         (local(3, None), &[(0, None), (1, None), (2, Some(10)), (4, None), (5, None)]),
         (remote(4, 10), &[(0, None), (1, None), (2, Some(10)), (3, None)]),
         (remote(5, 10), &[(0, None), (1, None), (2, Some(10)), (3, None)]),
@@ -118,7 +127,7 @@ fn every_reason_has_a_frame() {
     let one = mac(1);
     let bad_source = |source| frame(mac(9), source, None);
     type Case = (u16, Option<u16>, Vec<u8>, &'static str, u64);
-    let table: [Case; 20] = [
+    let table: [Case; 21] = [
         (7, None, frame(mac(9), one, None), "unknown_port", 0),
         (700, None, frame(mac(9), one, None), "unknown_port", 0),
         (4, None, frame(mac(9), one, None), "unknown_port", 0),
@@ -138,6 +147,7 @@ fn every_reason_has_a_frame() {
         (0, None, frame(MacAddr([1, 0x80, 0xc2, 0, 0, 0]), one, None), "reserved_address", 1),
         (0, None, frame(one, one, None), "same_port", 1),
         (4, Some(10), frame(mac(50), one, None), "split_horizon", 1),
+        (0, None, double(mac(50), one, 0), "double_tag", 1),
         (6, None, frame(mac(9), one, None), "no_member", 1),
     ];
     for (port, vid, bytes, reason, learned) in &table {

@@ -67,7 +67,7 @@ impl PortMode {
             }
             Self::Access(_) | Self::Remote { .. } => return Err(VlanDrop::VlanNotAllowed),
         };
-        Ok(Classified { vlan, tag: tag.unwrap_or(Tag::from_bits(0)).in_vlan(vlan) })
+        Ok(Classified { vlan, tag: tag.unwrap_or(Tag::from_bits(0)).in_vlan(vlan), is_double: false })
     }
 
     /// The VLAN of a frame that this remote sent in the VNI of `vlan`. The frame must be untagged (RFC 7348 6.1).
@@ -75,7 +75,7 @@ impl PortMode {
     pub(crate) fn classify_remote(&self, vlan: VlanId, tag: Option<Tag>) -> Result<Classified, VlanDrop> {
         match self {
             Self::Remote { vlans } if tag.is_none() && vlans.contains(vlan) => {
-                Ok(Classified { vlan, tag: Tag::from_bits(0).in_vlan(vlan) })
+                Ok(Classified { vlan, tag: Tag::from_bits(0).in_vlan(vlan), is_double: false })
             }
             _ => Err(VlanDrop::VlanNotAllowed),
         }
@@ -94,6 +94,8 @@ pub(crate) struct Classified {
     pub(crate) vlan: VlanId,
     /// The frame's tag where it leaves tagged, with the priority bits it came with.
     pub(crate) tag: Tag,
+    /// A second tag stands behind it: the frame may leave only where the first stays on.
+    pub(crate) is_double: bool,
 }
 
 /// A set of VLANs.
@@ -254,7 +256,7 @@ mod tests {
         for (mode, vid, bits, allowed) in table {
             let found = mode.classify_remote(vlan(vid), bits.map(Tag::from_bits));
             let expected = if allowed {
-                Ok(Classified { vlan: vlan(vid), tag: Tag::from_bits(vid) })
+                Ok(Classified { vlan: vlan(vid), tag: Tag::from_bits(vid), is_double: false })
             } else {
                 Err(VlanDrop::VlanNotAllowed)
             };

@@ -23,6 +23,8 @@ pub struct Ethernet {
     pub source: MacAddr,
     /// The outer 802.1Q tag. An 802.1ad tag (0x88A8) is payload.
     pub tag: Option<Tag>,
+    /// Whether a second 802.1Q tag stands behind the outer one.
+    pub is_double: bool,
 }
 
 impl Ethernet {
@@ -34,13 +36,14 @@ impl Ethernet {
     pub fn parse(frame: &[u8]) -> Result<Self, EthernetDrop> {
         let (&header, behind) = frame.split_first_chunk::<HEADER_LEN>().ok_or(EthernetDrop::Truncated)?;
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, type_hi, type_lo] = header;
-        let tag = if [type_hi, type_lo] == ETHERTYPE {
-            let &[hi, lo, ..] = behind.first_chunk::<4>().ok_or(EthernetDrop::Truncated)?;
-            Some(Tag::from_bits(u16::from_be_bytes([hi, lo])))
+        let (tag, is_double) = if [type_hi, type_lo] == ETHERTYPE {
+            let &[hi, lo, inner_hi, inner_lo] = behind.first_chunk::<4>().ok_or(EthernetDrop::Truncated)?;
+            (Some(Tag::from_bits(u16::from_be_bytes([hi, lo]))), [inner_hi, inner_lo] == ETHERTYPE)
         } else {
-            None
+            (None, false)
         };
-        Ok(Self { destination: MacAddr([d0, d1, d2, d3, d4, d5]), source: MacAddr([s0, s1, s2, s3, s4, s5]), tag })
+        let (destination, source) = (MacAddr([d0, d1, d2, d3, d4, d5]), MacAddr([s0, s1, s2, s3, s4, s5]));
+        Ok(Self { destination, source, tag, is_double })
     }
 }
 

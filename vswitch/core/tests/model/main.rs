@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_nanos(1 << 17);
 const PORTS: u16 = 6;
 const VLANS: u16 = 3;
 
-type Header = (MacAddr, MacAddr, Option<u16>);
+type Header = (MacAddr, MacAddr, Option<u16>, bool);
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -71,11 +71,11 @@ fn mac() -> impl Strategy<Value = MacAddr> {
 fn header() -> impl Strategy<Value = Header> {
     let vid = prop_oneof![8 => 0..=VLANS + 1, 1 => Just(4095_u16)];
     let tag = proptest::option::of((vid, 0..16_u16).prop_map(|(vid, priority)| priority << 12 | vid));
-    (mac(), mac(), tag)
+    (mac(), mac(), tag, proptest::bool::weighted(0.1))
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let untagged = (mac(), mac(), proptest::option::weighted(0.1, 0..5_u16));
+    let untagged = (mac(), mac(), proptest::option::weighted(0.1, 0..5_u16), Just(false));
     prop_oneof![
         30 => (port(), header()).prop_map(|(port, header)| Op::Local(port, header)),
         15 => (port(), vlan(), untagged).prop_map(|(port, vlan, header)| Op::Remote(port, vlan, header)),
@@ -91,11 +91,14 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn bytes((to, from, tag): Header) -> Vec<u8> {
+fn bytes((to, from, tag, is_double): Header) -> Vec<u8> {
     let mut bytes = [to.0, from.0].concat();
     if let Some(bits) = tag {
         bytes.extend([0x81, 0x00]);
         bytes.extend(bits.to_be_bytes());
+        if is_double {
+            bytes.extend([0x81, 0x00, 0x00, 0x02]);
+        }
     }
     bytes.extend([0x08, 0x00]);
     bytes
@@ -122,7 +125,7 @@ fn step(real: &mut Switch, naive: &mut Naive, now: &mut Instant, op: Op) -> Resu
             prop_assert_eq!(outcome(real, verdict), naive.ingress(*now, port, Some(vlan), header));
         }
         Op::Cut(port, len) => {
-            let whole = bytes((MacAddr::BROADCAST, MacAddr::from_u64(0x0200_0000_0001), Some(1)));
+            let whole = bytes((MacAddr::BROADCAST, MacAddr::from_u64(0x0200_0000_0001), Some(1), false));
             let verdict = real.ingress(*now, PortId::new(port), &whole[..len.min(17)]);
             let local = naive.ports.get(&port).is_some_and(|mode| !matches!(mode, PortMode::Remote { .. }));
             prop_assert_eq!(outcome(real, verdict), Err(if local { "truncated" } else { "unknown_port" }));

@@ -29,13 +29,14 @@ pub struct Naive {
 }
 
 impl Naive {
-    /// `remote`: the VLAN of the VNI where the frame came out of the tunnel. `tag`: `None` where it has none.
+    /// `remote`: the VLAN of the VNI where the frame came out of the tunnel. `tag`: `None` where it has none; with one,
+    /// `is_double` says that a second stands behind it.
     pub fn ingress(
         &mut self,
         now: Instant,
         port: u16,
         remote: Option<VlanId>,
-        (to, from, tag): (MacAddr, MacAddr, Option<u16>),
+        (to, from, tag, is_double): (MacAddr, MacAddr, Option<u16>, bool),
     ) -> Outcome {
         let vid = tag.map_or(0, |bits| bits & 0xfff);
         let vlan = match (self.ports.get(&port).ok_or("unknown_port")?, remote) {
@@ -60,17 +61,19 @@ impl Naive {
         }
         let is_remote = |port: &u16| matches!(self.ports[port], PortMode::Remote { .. });
         let known = self.fdb.iter().find(|known| known.vlan == vlan && known.mac == to).map(|known| known.port);
+        let bares = |port: &u16| is_double && tag.is_some() && tagless(&self.ports[port], vlan);
         let targets: Vec<u16> = match known {
             Some(target) if target == port => return Err("same_port"),
             Some(target) if remote.is_some() && is_remote(&target) => return Err("split_horizon"),
+            Some(target) if bares(&target) => return Err("double_tag"),
             Some(target) => vec![target],
             None => (self.ports.iter().filter(|(_, mode)| mode.is_member(vlan)).map(|(target, _)| *target))
-                .filter(|target| *target != port && !(remote.is_some() && is_remote(target)))
+                .filter(|target| *target != port && !(remote.is_some() && is_remote(target)) && !bares(target))
                 .collect(),
         };
-        let tag = |target: &u16| match &self.ports[target] {
-            PortMode::Trunk { native, .. } if *native != Some(vlan) => Some(tag.unwrap_or(0) & 0xf000 | vlan.get()),
-            _ => None,
+        let tag = |target: &u16| match tagless(&self.ports[target], vlan) {
+            false => Some(tag.unwrap_or(0) & 0xf000 | vlan.get()),
+            true => None,
         };
         if targets.is_empty() { Err("no_member") } else { Ok(targets.iter().map(|to| (*to, tag(to))).collect()) }
     }
@@ -173,4 +176,9 @@ impl Naive {
         let ageing = self.ageing?;
         self.fdb.iter().filter_map(|known| known.seen).map(|seen| seen + ageing).min()
     }
+}
+
+/// Whether frames of `vlan` leave without a tag.
+fn tagless(mode: &PortMode, vlan: VlanId) -> bool {
+    !matches!(mode, PortMode::Trunk { native, .. } if *native != Some(vlan))
 }

@@ -285,6 +285,8 @@ fn set_up(socket: &Socket, local: SocketAddr, options: &UdpOptions) -> io::Resul
             socket.set_only_v6(true)?;
             socket.set_unicast_hops_v6(HOPS)?;
             socket.set_recv_tclass_v6(!options.send_only)?;
+            // RFC 7348 5: a VXLAN datagram may come with a zero checksum; without this the kernel drops it (RFC 6936).
+            set_option(socket, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, ON)?;
         }
     }
     if options.reuse_port {
