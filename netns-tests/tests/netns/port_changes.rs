@@ -14,6 +14,7 @@ pub(crate) const TESTS: Tests = &[
     ("a_refused_change_is_taken_back", a_refused_change_is_taken_back),
     ("a_dead_container_stands_in_nobodys_way", a_dead_container_stands_in_nobodys_way),
     ("a_name_that_leads_elsewhere", a_name_that_leads_elsewhere),
+    ("a_lost_port_added_again", a_lost_port_added_again),
 ];
 
 /// A host without VXLAN.
@@ -141,4 +142,31 @@ fn a_name_that_leads_elsewhere(lab: &Lab) -> Result {
     ensure_eq!((addresses(&c1)?, c1.link("eth0")?.mtu), (vec!["10.0.0.3/24".to_owned()], 1400), "the port's interface");
     ensure_eq!((addresses(&other)?, other.link("eth0")?.mtu), (vec!["10.0.0.2/24".to_owned()], 1500), "the other one");
     Ok(())
+}
+
+fn a_lost_port_added_again(lab: &Lab) -> Result {
+    let node = node(lab)?;
+    let (c1, c2) = (lab.quiet_host("c1")?, node.attach_quiet(lab, "c2", "--address 10.0.0.2/24")?);
+    let name = lab.folder("names")?.join("c1");
+    symlink(c1.path(), &name)?;
+    let add = format!("port add c1 --netns {} --address 10.0.0.1/24", name.display());
+    node.ok(&add)?;
+    node.ok("fdb add 02:00:00:00:00:99 --vlan 1 --port c1")?;
+    let before = node.vsctl().everything()?;
+    fs::remove_file(&name)?;
+    drop(c1);
+    eventually(SOON, "the port is lost", || {
+        ensure_eq!(node.ok("port show c1")?["state"], "lost", "state");
+        Ok(())
+    })?;
+    let said = node.vsctl().refused(1, &add)?;
+    ensure!(said.contains("no network namespace"), "adding it again without a namespace: {said}");
+    ensure_eq!(node.ok("port show c1")?["state"], "lost", "state");
+    let again = lab.quiet_host("again")?;
+    symlink(again.path(), &name)?;
+    ensure_eq!(node.ok(&add)?["changed"], true, "adding it again");
+    ensure_eq!(node.vsctl().everything()?, before, "everything, static address and all");
+    ensure_eq!(node.ok(&add)?["changed"], false, "adding it once more");
+    ping(&again, "10.0.0.2".parse()?, 56)?;
+    ping(&c2, "10.0.0.1".parse()?, 56)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
-use vswitch_api::{Change as Wish, Code, Desired, Outcome, PortName, Refusal, RpcError};
+use vswitch_api::{Change as Wish, Code, Desired, FdbTarget, Outcome, PortName, Refusal, RpcError};
 use vswitch_core::switch::{FdbError, PortId};
 use vtep::DirectoryError;
 
@@ -116,7 +116,10 @@ impl Control {
             applied => applied?,
         };
         if !outcome.changed {
-            return Ok(outcome);
+            return match wish {
+                Wish::PortAdd(spec) if !self.live.contains_key(&spec.name) => self.bring_back(&spec.name),
+                _ => Ok(outcome),
+            };
         }
         let network = Network::derive(&desired, &self.site);
         // Apart from `self`, so that the pending state may borrow it while the change is made.
@@ -132,6 +135,16 @@ impl Control {
         }
         self.desired = desired;
         Ok(outcome)
+    }
+
+    /// `port add` of a port that is lost: it is made again, and what points to it.
+    fn bring_back(&mut self, name: &PortName) -> Result<Outcome, ControlError> {
+        let wanted = self.network.clone();
+        self.network.ports.remove(name);
+        self.network.statics.retain(|_, target| *target != FdbTarget::Port(name.clone()));
+        let outcome = self.migrate(wanted.clone());
+        self.network = wanted;
+        outcome.map(|()| Outcome { changed: true, notes: vec![format!("port {name} was lost and is back")] })
     }
 
     /// `fdb del` of an address that is not static: a learned one is forgotten.
