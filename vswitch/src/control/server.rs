@@ -1,15 +1,18 @@
 //! The control socket: many clients, one request a line, each answered in turn.
 //!
-//! Everything a client may do is bounded: how many there are, how long a line is, how much of an unread answer is kept.
-//! None of it touches a worker's thread.
+//! Everything a client may do is bounded: how many there are, how long a line is, and an unread answer is the last one
+//! until it is read. Nothing more is read from that client either, so that it waits by itself. None of it touches a
+//! worker's thread.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mio::net::UnixStream;
 use mio::unix::SourceFd;
@@ -22,7 +25,7 @@ const SIGNAL: Token = Token(1);
 const FIRST_CLIENT: usize = 2;
 /// Clients at one time; for one more, the one that has been silent longest is let go.
 const CLIENTS: usize = 256;
-/// Answers that a client has not read; past this it is let go.
+/// Bytes of answers that clients have not read, all together; past this the one that has been deaf longest is let go.
 const UNREAD: usize = 64 << 20;
 /// Bytes read at once.
 const CHUNK: usize = 16 * 1024;
@@ -59,7 +62,11 @@ struct Client {
     peer: Peer,
     /// The turn of the loop in which it last said something.
     heard: u64,
+    /// What has come and is not answered.
     input: Vec<u8>,
+    /// How many bytes of `input` from its start are known to hold no line's end.
+    searched: usize,
+    /// The last answer, as far as it is not written.
     output: Vec<u8>,
 }
 
@@ -90,9 +97,12 @@ impl Server {
     pub(crate) fn run(&mut self, mut answer: impl FnMut(Peer, &[u8]) -> Vec<u8>) -> Result<(), ServerError> {
         let mut events = Events::with_capacity(64);
         let mut clients: HashMap<Token, Client> = HashMap::new();
+        // Clients who may go on at once: the poll is edge-triggered and will not name them again.
+        let mut ready: Vec<Token> = Vec::new();
         let mut next = FIRST_CLIENT;
         for turn in 0_u64.. {
-            if let Err(error) = self.poll.poll(&mut events, None) {
+            let timeout = (!ready.is_empty()).then_some(Duration::ZERO);
+            if let Err(error) = self.poll.poll(&mut events, timeout) {
                 if error.kind() == ErrorKind::Interrupted {
                     continue;
                 }
@@ -102,13 +112,25 @@ impl Server {
                 match event.token() {
                     SIGNAL => return Ok(()),
                     LISTENER => self.accept(&mut clients, &mut next, turn)?,
-                    token => {
-                        let Some(client) = clients.get_mut(&token) else { continue };
-                        client.heard = turn;
-                        if client.serve(&mut answer).is_err() {
-                            clients.remove(&token);
-                        }
-                    }
+                    token if !ready.contains(&token) => ready.push(token),
+                    _ => {}
+                }
+            }
+            // One step of each: none keeps the others, or the signal, waiting.
+            for token in mem::take(&mut ready) {
+                let Some(client) = clients.get_mut(&token) else { continue };
+                client.heard = turn;
+                match client.step(&mut answer) {
+                    Ok(true) => ready.push(token),
+                    Ok(false) => {}
+                    Err(_) => drop(clients.remove(&token)),
+                }
+                while clients.values().map(|client| client.output.len()).sum::<usize>() > UNREAD {
+                    tracing::warn!(
+                        limit = UNREAD,
+                        "too many bytes of answers unread; the client deaf longest is let go"
+                    );
+                    let_go(&mut clients, |client| !client.output.is_empty());
                 }
             }
         }
@@ -125,11 +147,9 @@ impl Server {
                     return Ok(());
                 }
             };
-            if clients.len() >= CLIENTS
-                && let Some(silent) = clients.iter().min_by_key(|(_, client)| client.heard).map(|(&token, _)| token)
-            {
+            if clients.len() >= CLIENTS {
                 tracing::warn!(limit = CLIENTS, "too many clients at once; the one silent longest is let go");
-                clients.remove(&silent);
+                let_go(clients, |_| true);
             }
             let Ok(credentials) = vswitch_sys::fdpass::peer_credentials(&stream) else { continue };
             if stream.set_nonblocking(true).is_err() {
@@ -141,8 +161,17 @@ impl Server {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut stream, token, interest).map_err(ServerError::Poll)?;
             let peer = Peer { uid: credentials.uid };
-            clients.insert(token, Client { stream, peer, heard: turn, input: Vec::new(), output: Vec::new() });
+            let (input, output) = (Vec::new(), Vec::new());
+            clients.insert(token, Client { stream, peer, heard: turn, input, searched: 0, output });
         }
+    }
+}
+
+/// Drops the client that has been silent longest among those like `which`.
+fn let_go(clients: &mut HashMap<Token, Client>, which: impl Fn(&Client) -> bool) {
+    let silent = clients.iter().filter(|(_, client)| which(client)).min_by_key(|(_, client)| client.heard);
+    if let Some((&token, _)) = silent {
+        clients.remove(&token);
     }
 }
 
@@ -153,61 +182,54 @@ impl Drop for Server {
 }
 
 impl Client {
-    /// Reads what has come, answers whole lines, writes what fits. An error ends the client.
-    fn serve(&mut self, answer: &mut impl FnMut(Peer, &[u8]) -> Vec<u8>) -> io::Result<()> {
-        self.flush()?;
-        let mut chunk = [0; CHUNK];
-        loop {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => {
-                    let searched = self.input.len();
-                    self.input.extend_from_slice(&chunk[..read]);
-                    self.answer_lines(searched, answer)?;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    /// Writes what is left of an answer, else answers a line, else reads on. False where the poll must say when to go
+    /// on; an error ends the client.
+    fn step(&mut self, answer: &mut impl FnMut(Peer, &[u8]) -> Vec<u8>) -> io::Result<bool> {
+        if !self.output.is_empty() {
+            return self.flush();
         }
-    }
-
-    /// Answers the lines complete in `input`, of which the first `searched` bytes hold no line's end.
-    fn answer_lines(&mut self, mut searched: usize, answer: &mut impl FnMut(Peer, &[u8]) -> Vec<u8>) -> io::Result<()> {
-        let mut start = 0;
-        while let Some(end) = self.input[searched..].iter().position(|&byte| byte == b'\n') {
-            let end = searched + end;
-            let line = &self.input[start..end];
+        if let Some(end) = self.input[self.searched..].iter().position(|&byte| byte == b'\n') {
+            let line: Vec<_> = self.input.drain(..=self.searched + end).collect();
+            self.searched = 0;
             if !line.trim_ascii().is_empty() {
-                self.output.extend(answer(self.peer, line));
+                self.output = answer(self.peer, &line[..line.len() - 1]);
             }
-            start = end + 1;
-            searched = start;
+            return Ok(true);
         }
-        self.input.drain(..start);
-        self.flush()?;
-        if self.input.len() > MAX_REQUEST || self.output.len() > UNREAD {
+        self.searched = self.input.len();
+        if self.searched > MAX_REQUEST {
             return Err(ErrorKind::InvalidData.into());
         }
-        Ok(())
+        let mut chunk = [0; CHUNK];
+        match self.stream.read(&mut chunk) {
+            // All that it asked is answered and written by now.
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                self.input.extend_from_slice(&chunk[..read]);
+                Ok(true)
+            }
+            Err(error) => try_again(error),
+        }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        let mut written = 0;
-        let result = loop {
-            if written == self.output.len() {
-                break Ok(());
+    fn flush(&mut self) -> io::Result<bool> {
+        match self.stream.write(&self.output) {
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                self.output.drain(..written);
+                Ok(true)
             }
-            match self.stream.write(&self.output[written..]) {
-                Ok(0) => break Err(ErrorKind::WriteZero.into()),
-                Ok(more) => written += more,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-        };
-        self.output.drain(..written);
-        result
+            Err(error) => try_again(error),
+        }
+    }
+}
+
+/// Whether to go on at once after `error`, if at all.
+fn try_again(error: io::Error) -> io::Result<bool> {
+    match error.kind() {
+        ErrorKind::WouldBlock => Ok(false),
+        ErrorKind::Interrupted => Ok(true),
+        _ => Err(error),
     }
 }
 
@@ -216,16 +238,24 @@ mod tests {
     use super::*;
     use std::io::{BufRead as _, BufReader};
     use std::os::unix::net::UnixStream as Stream;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
+    use std::time::Instant;
+
+    const MIB: usize = 1 << 20;
 
     /// Runs a server that answers each line with itself, doubled; hands its path to `test`, then ends it.
     fn with_server(test: impl FnOnce(&Path)) {
+        with_answers(|line| [line, line, b"\n"].concat(), test);
+    }
+
+    fn with_answers(mut answer: impl FnMut(&[u8]) -> Vec<u8> + Send, test: impl FnOnce(&Path)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/socket");
         let (ours, signal) = Stream::pair().unwrap();
         let mut server = Server::bind(&path, signal.into()).unwrap();
         thread::scope(|scope| {
-            let served = scope.spawn(move || server.run(|_, line| [line, line, b"\n"].concat()));
+            let served = scope.spawn(move || server.run(|_, line| answer(line)));
             test(&path);
             drop(ours); // readable: end of file
             served.join().unwrap().unwrap();
@@ -249,6 +279,80 @@ mod tests {
             assert_eq!(ask(&stream, "d\n\n \n"), "cdcd\n");
             assert_eq!(ask(&stream, "e\nf\n"), "ee\n");
         });
+    }
+
+    /// A line of `len` bytes.
+    fn long(len: usize) -> Vec<u8> {
+        [vec![b'x'; len - 1], b"\n".to_vec()].concat()
+    }
+
+    #[test]
+    fn a_client_that_never_stops_keeps_nobody_waiting() {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let (mut writer, mut reader) = (None, None);
+        with_server(|path| {
+            let stream = Stream::connect(path).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let requests = b"x\n".repeat(CHUNK);
+            let (mut input, mut output) = (stream.try_clone().unwrap(), stream);
+            writer =
+                Some(thread::spawn(move || while Instant::now() < deadline && input.write_all(&requests).is_ok() {}));
+            reader = Some(thread::spawn(move || while output.read(&mut [0; CHUNK]).is_ok_and(|read| read > 0) {}));
+            let other = Stream::connect(path).unwrap();
+            assert_eq!(ask(&other, "ab\n"), "abab\n");
+        });
+        assert!(Instant::now() < deadline, "it was served until it stopped by itself");
+        writer.unwrap().join().unwrap();
+        reader.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn an_answer_waits_for_the_one_before_to_be_read() {
+        let answered = AtomicUsize::new(0);
+        let answer = |line: &[u8]| {
+            if line == b"status" {
+                return b"fine\n".to_vec();
+            }
+            answered.fetch_add(1, Ordering::Relaxed);
+            long(MIB)
+        };
+        with_answers(answer, |path| {
+            let (deaf, other) = (Stream::connect(path).unwrap(), Stream::connect(path).unwrap());
+            (&deaf).write_all(&b"big\n".repeat(50)).unwrap();
+            deaf.shutdown(std::net::Shutdown::Write).unwrap();
+            for _ in 0..100 {
+                assert_eq!(ask(&other, "status\n"), "fine\n");
+            }
+            assert_eq!(answered.load(Ordering::Relaxed), 1);
+            // Nothing is lost, although it said long ago that it has no more to ask.
+            let mut rest = Vec::new();
+            (&deaf).read_to_end(&mut rest).unwrap();
+            assert_eq!(rest.len(), 50 * MIB);
+        });
+    }
+
+    #[test]
+    fn unread_answers_are_bounded_over_all_clients() {
+        with_answers(
+            |_| long(20 * MIB),
+            |path| {
+                let deaf: Vec<_> = (0..4).map(|_| Stream::connect(path).unwrap()).collect();
+                let read = |mut stream: &Stream| {
+                    let mut first = [0];
+                    stream.read_exact(&mut first).unwrap(); // it is answered
+                };
+                for stream in &deaf {
+                    (&mut &*stream).write_all(b"big\n").unwrap();
+                    read(stream);
+                }
+                for (stream, whole) in deaf.iter().zip([false, true, true, true]) {
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    let mut rest = Vec::new();
+                    let _ = (&mut &*stream).read_to_end(&mut rest);
+                    assert_eq!(rest.len() + 1 == 20 * MIB, whole);
+                }
+            },
+        );
     }
 
     #[test]
