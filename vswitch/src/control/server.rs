@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,6 +35,8 @@ const CHUNK: usize = 16 * 1024;
 pub(crate) enum ServerError {
     #[error("another vswitchd already listens on {}; stop it first, or choose another socket with --socket", .0.display())]
     Taken(PathBuf),
+    #[error("{} is a file, not a socket; choose another path with --socket", .0.display())]
+    NotSocket(PathBuf),
     #[error("cannot listen on {}: {error}; choose a socket in a directory you may write to with --socket", .path.display())]
     Listen { path: PathBuf, error: io::Error },
     #[error("the control socket's poll failed: {0}")]
@@ -79,8 +81,13 @@ impl Server {
         }
         match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => return Err(ServerError::Taken(path.to_owned())),
-            // Left behind by a daemon that was killed.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                // A file of another kind refuses as well, and is not ours to remove.
+                if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_socket() {
+                    return Err(ServerError::NotSocket(path.to_owned()));
+                }
+                fs::remove_file(path).map_err(failed)?; // left behind by a daemon that was killed
+            }
             Err(_) => {}
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -391,6 +398,17 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let (_ours, signal) = Stream::pair().unwrap();
         Server::bind(&path, signal.into()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        let (_ours, signal) = Stream::pair().unwrap();
+        let message = Server::bind(&path, signal.into()).unwrap_err().to_string();
+        assert!(message.contains("precious") && message.contains("--socket"), "{message}");
+        assert_eq!(fs::read(&path).unwrap(), b"data");
     }
 
     #[test]
