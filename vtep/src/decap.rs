@@ -8,7 +8,7 @@ use vswitch_core::{PortId, VlanId};
 
 use crate::ecn;
 use crate::header::{HEADER_LEN, Vni, parse};
-use crate::inner::{ETHERNET_LEN, MACS_LEN};
+use crate::inner::{ETHERNET_LEN, Ip, MACS_LEN, UDP};
 use crate::remotes::Directory;
 
 vswitch_core::drop_reasons! {
@@ -26,7 +26,7 @@ vswitch_core::drop_reasons! {
         InnerTag => "inner_tag",
         /// The underlay marked congestion on a packet whose ends do not understand the mark (RFC 6040 4.2).
         EcnCe => "ecn_ce",
-        /// A UDP super-frame that nobody cut: where its datagrams end is lost.
+        /// A UDP super-frame that nobody cut, and where its datagrams end is lost.
         Uncut => "uncut_super_frame",
     }
 }
@@ -53,6 +53,21 @@ pub struct Inner {
     pub vlan: VlanId,
     /// The switch's port that stands for its sender.
     pub remote: PortId,
+    /// Bytes of payload of each datagram in it, where it is a UDP super-frame that nobody cut.
+    pub segment: Option<u16>,
+}
+
+/// Whether the train is in truth one datagram, with a UDP super-frame inside that a kernel on this machine left uncut.
+///
+/// `UDP_GRO` then names the *inner* segment size (Linux 6.18: whatever has `SKB_GSO_UDP_L4`). To cut there would let the
+/// payload pose as VXLAN headers. In a real train the first packet inside ends within the first datagram; in a
+/// super-frame the lengths are those of the whole.
+fn is_uncut(bytes: &[u8], stride: usize) -> bool {
+    if stride >= bytes.len() {
+        return false;
+    }
+    let inner = bytes.get(HEADER_LEN..).and_then(Ip::find);
+    inner.is_some_and(|ip| ip.protocol == UDP && HEADER_LEN + ip.end == bytes.len())
 }
 
 /// Takes the frames out of a train, in order; `each` gets the train's bytes with every frame, or the reason why a
@@ -62,7 +77,9 @@ pub fn decap(
     directory: &Directory,
     mut each: impl FnMut(&[u8], Result<Inner, DecapDrop>),
 ) {
-    let stride = if train.stride == 0 { train.bytes.len() } else { train.stride };
+    let uncut = is_uncut(train.bytes, train.stride);
+    let stride = if train.stride == 0 || uncut { train.bytes.len() } else { train.stride };
+    let segment = uncut.then(|| u16::try_from(train.stride).unwrap_or(u16::MAX));
     // Datagrams of a train mostly belong to one network: it is looked up once.
     let mut last: Option<(Vni, (VlanId, PortId))> = None;
     let mut at = 0_usize;
@@ -84,7 +101,7 @@ pub fn decap(
                 return Err(DecapDrop::InnerTag);
             }
             ecn::decapsulate(bytes, train.tos).map_err(|ecn::Congested| DecapDrop::EcnCe)?;
-            Ok(Inner { range: frame, vlan, remote })
+            Ok(Inner { range: frame, vlan, remote, segment })
         });
         each(train.bytes, inner);
         at = end;

@@ -98,9 +98,12 @@ impl Transport {
         match checksum {
             Checksum::Complete => {
                 let pseudo = Sum::pseudo_header(ip.addresses(frame), ip.protocol, len);
+                // Asked first: one owed frame in 65,536 happens to sum up as if it were complete.
+                if frame[at + field..at + field + 2] == pseudo.partial() {
+                    return Self::Owed { headers, field };
+                }
                 if !pseudo.plus(Sum::of(&frame[at..])).is_valid() {
-                    let is_owed = frame[at + field..at + field + 2] == pseudo.partial();
-                    return if is_owed { Self::Owed { headers, field } } else { Self::Opaque };
+                    return Self::Opaque;
                 }
             }
             Checksum::Partial { start, offset } => {

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use vswitch_core::{Checksum, Frame, Gso, Offload, PortId, VlanId};
 
+use crate::cut::MAX_SEGMENTS;
 use crate::decap::{DatagramTrain, DecapDrop, Inner, decap};
 use crate::entropy;
 use crate::growth::{Growth, Transport, kind, same_flow, short};
@@ -134,6 +135,9 @@ impl Merge {
             }
         };
         if !ip.is_plain() || frame.len() < ip.transport + 8 {
+            if inner.segment.is_some() {
+                return Err(DecapDrop::Uncut);
+            }
             // A fragment, options, extensions: it may belong to any open flow, and none may overtake it.
             self.close_all();
             self.add(buffer, frame, inner);
@@ -145,13 +149,16 @@ impl Merge {
         let segment = match Transport::inspect(frame, &ip, Checksum::Complete) {
             Transport::Segment(segment) => Some(segment).filter(|_| self.options.takes(&ip)),
             Transport::Owed { headers, field } => {
-                let offload = self.options.owed(frame, &ip, headers, field)?;
+                let offload = self.options.owed(frame, &ip, headers, field, inner.segment)?;
                 self.flows[place] = self.add(buffer, frame, inner);
                 self.inbound[self.flows[place]].head.offload = offload;
                 return Ok(());
             }
             Transport::Opaque => None,
         };
+        if inner.segment.is_some() {
+            return Err(DecapDrop::Uncut);
+        }
         if is_known
             && let Some(segment) = &segment
             && let Inbound { head, tail, growth: Some(growth), .. } = &mut self.inbound[self.flows[place]]
@@ -184,7 +191,7 @@ impl Merge {
 
     /// Adds a frame of its own and returns its number.
     fn add(&mut self, buffer: usize, frame: &[u8], inner: &Inner) -> usize {
-        let &Inner { ref range, vlan, remote } = inner;
+        let &Inner { ref range, vlan, remote, segment: _ } = inner;
         let index = self.used;
         if index == self.inbound.len() {
             let head = Frame::with_capacity(HEAD);
@@ -208,18 +215,27 @@ impl MergeOptions {
         if ip.protocol == TCP { self.tcp } else { self.udp }
     }
 
-    /// The debts of a frame whose checksum is owed.
-    fn owed(self, frame: &[u8], ip: &Ip, headers: usize, field: usize) -> Result<Offload, DecapDrop> {
+    /// The debts of a frame whose checksum is owed. `segment`: the payload of each datagram in a UDP super-frame.
+    fn owed(
+        self,
+        frame: &[u8],
+        ip: &Ip,
+        headers: usize,
+        field: usize,
+        segment: Option<u16>,
+    ) -> Result<Offload, DecapDrop> {
         let start = short(ip.transport);
         let checksum = Checksum::Partial { start, offset: short(field) };
-        if frame.len() <= self.longest_frame {
-            return Ok(Offload { checksum, gso: None });
-        }
-        if ip.protocol != TCP {
+        let segment = match (segment, ip.protocol) {
+            (Some(segment), UDP) => segment,
+            (None, _) if frame.len() <= self.longest_frame => return Ok(Offload { checksum, gso: None }),
+            // The sender's segment size is lost; what fits its underlay is what it must have been, or less.
+            (None, TCP) => short(self.longest_frame.saturating_sub(headers).max(1)),
+            _ => return Err(DecapDrop::Uncut),
+        };
+        if (frame.len() - headers).div_ceil(usize::from(segment).max(1)) > MAX_SEGMENTS {
             return Err(DecapDrop::Uncut);
         }
-        // The sender's segment size is lost; what fits its underlay is what it must have been, or less.
-        let segment = short(self.longest_frame.saturating_sub(headers).max(1));
         Ok(Offload { checksum, gso: Some(Gso { kind: kind(ip), segment, header: short(headers), ecn: false }) })
     }
 }

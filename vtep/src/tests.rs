@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use vswitch_core::{Frame, PortId, Tag, VlanId};
 
 use super::*;
+use crate::checksum::Sum;
 use crate::inner::testing::{Build, check, tagged};
 
 const MTU: usize = 1500;
@@ -403,6 +404,48 @@ fn a_kernel_next_door_owes_the_checksum() {
             assert_eq!((received.len(), drops), (0, vec![DecapDrop::Uncut]));
         }
     }
+}
+
+#[test]
+fn an_uncut_udp_super_frame_keeps_its_segments() {
+    for build in [Build::udp4(), Build::udp6()] {
+        // Payload that would be a VXLAN header and a frame, were it cut where the inner segments end.
+        let build = build.payload(&[&[8, 0, 0, 0, 0, 0, 7, 0][..]; 2500].concat());
+        let frame = build.frame(Some(1000));
+        let wire = [&encode(vni())[..], frame.bytes()].concat();
+        let (frames, drops) = receive(&mut merge(), &mut [(wire.clone(), 1000, 0)]);
+        assert_eq!(drops, []);
+        assert_eq!(cut(&frames), build.cut(1000));
+        // Were its checksum not owed, nobody could say where it ends.
+        let complete = [&encode(vni())[..], &build.bytes()].concat();
+        let (frames, drops) = receive(&mut merge(), &mut [(complete, 1000, 0)]);
+        assert_eq!((frames.len(), drops), (0, vec![DecapDrop::Uncut]));
+        // Segments of one byte are an attack.
+        let (frames, drops) = receive(&mut merge(), &mut [(wire, 1, 0)]);
+        assert_eq!((frames.len(), drops), (0, vec![DecapDrop::Uncut]));
+    }
+}
+
+#[test]
+fn an_owed_checksum_is_owed_even_where_it_seems_complete() {
+    let mut build = Build::tcp4().payload(&[7; 9000]);
+    let at = build.header() - 32;
+    let mut frame = build.frame(Some(1398));
+    // The last two bytes make the whole sum verify with the pseudo-header's sum in the field.
+    let len = build.payload.len();
+    let missing = (0..=u16::MAX).find(|guess| {
+        build.payload[len - 2..].copy_from_slice(&guess.to_be_bytes());
+        frame = build.frame(Some(1398));
+        let bytes = frame.bytes();
+        let pseudo = Sum::pseudo_header(&bytes[26..34], 6, u16::try_from(bytes.len() - at).unwrap());
+        pseudo.plus(Sum::of(&bytes[at..])).is_valid()
+    });
+    assert!(missing.is_some());
+    let wire = [&encode(vni())[..], frame.bytes()].concat();
+    let stride = wire.len();
+    let (frames, drops) = receive(&mut merge(), &mut [(wire, stride, 0)]);
+    assert_eq!(drops, []);
+    assert!(frames[0].offload.gso.is_some());
 }
 
 #[test]
