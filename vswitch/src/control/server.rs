@@ -27,6 +27,8 @@ const FIRST_CLIENT: usize = 2;
 const CLIENTS: usize = 256;
 /// Bytes of answers that clients have not read, all together; past this the one that has been deaf longest is let go.
 const UNREAD: usize = 64 << 20;
+/// Until a client that could not connect is tried again, as for want of descriptors: the poll names it once only.
+const RETRY: Duration = Duration::from_secs(1);
 /// Bytes read at once.
 const CHUNK: usize = 16 * 1024;
 
@@ -107,21 +109,30 @@ impl Server {
         // Clients who may go on at once: the poll is edge-triggered and will not name them again.
         let mut ready: Vec<Token> = Vec::new();
         let mut next = FIRST_CLIENT;
+        let mut waiting = false; // at the door
         for turn in 0_u64.. {
-            let timeout = (!ready.is_empty()).then_some(Duration::ZERO);
+            let timeout = if ready.is_empty() { waiting.then_some(RETRY) } else { Some(Duration::ZERO) };
             if let Err(error) = self.poll.poll(&mut events, timeout) {
                 if error.kind() == ErrorKind::Interrupted {
                     continue;
                 }
                 return Err(ServerError::Poll(error));
             }
+            let mut knocked = waiting;
             for event in &events {
                 match event.token() {
                     SIGNAL => return Ok(()),
-                    LISTENER => self.accept(&mut clients, &mut next, turn)?,
+                    LISTENER => knocked = true,
                     token if !ready.contains(&token) => ready.push(token),
                     _ => {}
                 }
+            }
+            if knocked {
+                let taken = self.accept(&mut clients, &mut next, turn);
+                if let (Err(error), false) = (&taken, waiting) {
+                    tracing::warn!(%error, "a client could not connect; it is tried again");
+                }
+                waiting = taken.is_err();
             }
             // One step of each: none keeps the others, or the signal, waiting.
             for token in mem::take(&mut ready) {
@@ -144,33 +155,33 @@ impl Server {
         Ok(())
     }
 
-    fn accept(&self, clients: &mut HashMap<Token, Client>, next: &mut usize, turn: u64) -> Result<(), ServerError> {
+    /// Takes in all who wait at the door. After an error somebody may wait still.
+    fn accept(&self, clients: &mut HashMap<Token, Client>, next: &mut usize, turn: u64) -> io::Result<()> {
         loop {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => {
-                    tracing::warn!(%error, "a client could not connect");
-                    return Ok(());
-                }
+                Err(error) => return Err(error),
             };
             if clients.len() >= CLIENTS {
                 tracing::warn!(limit = CLIENTS, "too many clients at once; the one silent longest is let go");
                 let_go(clients, |_| true);
             }
-            let Ok(credentials) = vswitch_sys::fdpass::peer_credentials(&stream) else { continue };
-            if stream.set_nonblocking(true).is_err() {
-                continue;
-            }
-            let mut stream = UnixStream::from_std(stream);
             let token = Token(*next);
             *next += 1;
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut stream, token, interest).map_err(ServerError::Poll)?;
-            let peer = Peer { uid: credentials.uid };
-            let (input, output) = (Vec::new(), Vec::new());
-            clients.insert(token, Client { stream, peer, heard: turn, input, searched: 0, output });
+            match self.welcome(stream, token, turn) {
+                Ok(client) => drop(clients.insert(token, client)),
+                Err(error) => tracing::warn!(%error, "a client could not be served"),
+            }
         }
+    }
+
+    fn welcome(&self, stream: std::os::unix::net::UnixStream, token: Token, turn: u64) -> io::Result<Client> {
+        let peer = Peer { uid: vswitch_sys::fdpass::peer_credentials(&stream)?.uid };
+        stream.set_nonblocking(true)?;
+        let mut stream = UnixStream::from_std(stream);
+        self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Client { stream, peer, heard: turn, input: Vec::new(), searched: 0, output: Vec::new() })
     }
 }
 
