@@ -21,6 +21,8 @@ pub(crate) enum HostError {
     Tap(#[from] TapError),
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    #[error("process {0} is one of this host's own, not of a container: its number may have been used again since")]
+    PidReused(u32),
     #[error("interface {0} vanished while it was set up; try again")]
     Vanished(String),
 }
@@ -32,6 +34,17 @@ fn open_netns(reference: &NetnsRef) -> Result<Netns, HostError> {
         NetnsRef::Path(path) => Netns::open_path(Path::new(path))?,
         NetnsRef::Pid(pid) => Netns::open_pid(*pid)?,
     })
+}
+
+/// Whether `reference`, given to a daemon before this one, may still mean the same. A process number that leads into the
+/// daemon's own namespace would let the port change the host's interfaces.
+pub(crate) fn still_meant(reference: &NetnsRef) -> Result<(), HostError> {
+    match reference {
+        NetnsRef::Pid(pid) if Netns::open_pid(*pid)?.identity()? == Netns::current()?.identity()? => {
+            Err(HostError::PidReused(*pid))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes the interface of a port in its namespace: MAC, MTU, addresses, up, default route, in that order.

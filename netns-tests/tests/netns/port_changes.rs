@@ -1,8 +1,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 
 use netns_tests::traffic::ping::ping;
-use netns_tests::{Context, Host, Lab, Node, Result, SOON, Underlay, ensure, ensure_eq, eventually};
+use netns_tests::{
+    Context, Daemon, DaemonSpec, Failure, Host, Lab, Node, Result, SOON, Underlay, ensure, ensure_eq, eventually,
+};
+use nix::sys::signal::Signal;
 
 use crate::Tests;
 
@@ -15,12 +19,13 @@ pub(crate) const TESTS: Tests = &[
     ("a_dead_container_stands_in_nobodys_way", a_dead_container_stands_in_nobodys_way),
     ("a_name_that_leads_elsewhere", a_name_that_leads_elsewhere),
     ("a_lost_port_added_again", a_lost_port_added_again),
+    ("a_process_number_used_again", a_process_number_used_again),
 ];
 
 /// A host without VXLAN.
 fn node(lab: &Lab) -> Result<Node> {
     let host = lab.host("h1")?;
-    let daemon = netns_tests::Daemon::start(lab, &host, &netns_tests::DaemonSpec::default())?;
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
     Ok(Node { daemon, host, ip: [127, 0, 0, 1].into() })
 }
 
@@ -169,4 +174,33 @@ fn a_lost_port_added_again(lab: &Lab) -> Result {
     ensure_eq!(node.ok(&add)?["changed"], false, "adding it once more");
     ping(&again, "10.0.0.2".parse()?, 56)?;
     ping(&c2, "10.0.0.1".parse()?, 56)
+}
+
+/// After a restart the process that a port names may be another one, and must not be taken for a container.
+fn a_process_number_used_again(lab: &Lab) -> Result {
+    let Node { daemon, host, ip } = node(lab)?;
+    let (container, names) = (lab.quiet_host("c1")?, ["c1", "own"]);
+    let idle = || {
+        let mut command = Command::new("cat");
+        command.stdin(Stdio::piped());
+        command
+    };
+    let (mut inside, mut outside) = (container.spawn(idle())?, host.spawn(idle())?);
+    for (name, process) in names.into_iter().zip([&inside, &outside]) {
+        daemon.vsctl().ok(&format!("port add {name} --netns pid:{} --ifname {name}", process.id()))?;
+    }
+    daemon.end(Signal::SIGTERM)?;
+    let node = Node { daemon: Daemon::start(lab, &host, &DaemonSpec::default())?, host, ip };
+    let state = |name| Ok::<_, Failure>(node.ok(&format!("port show {name}"))?["state"].clone());
+    ensure_eq!(
+        (state("c1")?, state("own")?),
+        ("up".into(), "lost".into()),
+        "states of the container's port and of the host's"
+    );
+    ensure!(node.host.netlink().link("own")?.is_none(), "the host's own namespace was touched");
+    for process in [&mut inside, &mut outside] {
+        process.kill()?;
+        process.wait()?;
+    }
+    Ok(())
 }

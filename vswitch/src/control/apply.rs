@@ -35,7 +35,11 @@ impl Control {
     /// Makes `target` from nothing. What the host refuses is logged and left out: the port is lost.
     pub(super) fn restore(&mut self, target: Network) -> Result<(), ControlError> {
         for change in plan(&Network::default(), &target) {
-            match (self.take(&change), &change) {
+            let meant = match &change {
+                Change::Port(diff) => diff.after.iter().try_for_each(|setup| host::still_meant(&setup.netns)),
+                _ => Ok(()),
+            };
+            match (meant.map_err(ControlError::from).and_then(|()| self.take(&change)), &change) {
                 (Err(error @ ControlError::Host(_)), Change::Port(diff)) => {
                     tracing::warn!(port = %diff.key, %error, "the port is lost");
                 }
