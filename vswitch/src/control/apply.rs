@@ -111,7 +111,7 @@ impl Control {
             for queue in tap.into_queues() {
                 worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode.clone());
             }
-            worker.watch_tap(id)
+            worker.watch_tap(id).inspect_err(|_| worker.datapath.remove(id))
         })??;
         tracing::info!(port = %name, ?offloads, mtu, "port added");
         self.live.insert(name.clone(), LivePort { id, offloads });
