@@ -3,7 +3,7 @@
 //! A change is written and synced beside the old file first, then made, then renamed into place. A crash before the
 //! rename leaves the old state, and nobody was told otherwise; after it, the new one.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -14,34 +14,44 @@ use thiserror::Error;
 const FILE: &str = "state.json";
 const PENDING: &str = "state.json.new";
 const IDENTITY: &str = "identity";
+const NEW_IDENTITY: &str = "identity.new";
 
 /// Why the state could not be kept.
 #[derive(Debug, Error)]
 pub(crate) enum StoreError {
     #[error("cannot {doing} {}: {error}; check that the directory is writable and the disk has room, or choose another with --state-dir", .path.display())]
     Io { doing: &'static str, path: PathBuf, error: io::Error },
+    #[error("another vswitchd already keeps its state in {}; stop it first, or choose another directory with --state-dir", .0.display())]
+    Taken(PathBuf),
     #[error("{} is not a state this version understands: {error}; mend it, or move it away to start empty", .path.display())]
     Unreadable { path: PathBuf, error: serde_json::Error },
 }
 
 /// The state directory.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
+    /// Locked: two daemons would overwrite each other's state.
+    _lock: File,
 }
 
 /// A state that is safe on disk and not yet the one a restart finds.
 #[must_use = "a pending state takes effect by `commit`"]
 #[derive(Debug)]
-pub(crate) struct Pending<'a> {
-    store: &'a Store,
+pub(crate) struct Pending {
+    dir: PathBuf,
 }
 
 impl Store {
-    /// Opens `dir`, and makes it where it is missing.
+    /// Opens `dir`, which nobody else may have open, and makes it where it is missing.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(|error| io_error("create", dir, error))?;
-        Ok(Self { dir: dir.to_owned() })
+        let lock = File::open(dir).map_err(|error| io_error("open", dir, error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Taken(dir.to_owned())),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", dir, error)),
+        }
     }
 
     /// The state last committed; `None` where there was never one.
@@ -60,9 +70,9 @@ impl Store {
     /// A number that is this host's own and stays so: drawn from `draw` once, then kept.
     pub(crate) fn identity(&self, draw: impl FnOnce() -> u64) -> Result<u64, StoreError> {
         let path = self.dir.join(IDENTITY);
-        match fs::read_to_string(&path) {
+        match fs::read(&path) {
             Ok(text) => {
-                if let Ok(identity) = u64::from_str_radix(text.trim(), 16) {
+                if let Ok(identity) = u64::from_str_radix(String::from_utf8_lossy(&text).trim(), 16) {
                     return Ok(identity);
                 }
             }
@@ -70,30 +80,40 @@ impl Store {
             Err(error) => return Err(io_error("read", &path, error)),
         }
         let identity = draw();
-        write_synced(&path, format!("{identity:016x}\n").as_bytes())
+        let pending = self.dir.join(NEW_IDENTITY);
+        write_synced(&pending, format!("{identity:016x}\n").as_bytes())
+            .and_then(|()| replace(&self.dir, &pending, &path))
             .map_err(|error| io_error("write", &path, error))?;
         Ok(identity)
     }
 
     /// Writes `state` to disk without making it the one a restart finds.
-    pub(crate) fn prepare<T: Serialize>(&self, state: &T) -> Result<Pending<'_>, StoreError> {
+    pub(crate) fn prepare<T: Serialize>(&self, state: &T) -> Result<Pending, StoreError> {
         let path = self.dir.join(PENDING);
         let write = || write_synced(&path, &serde_json::to_vec_pretty(state)?);
         write().map_err(|error| io_error("write", &path, error))?;
-        Ok(Pending { store: self })
+        Ok(Pending { dir: self.dir.clone() })
     }
 }
 
-impl Pending<'_> {
+impl Pending {
     /// Makes it the state a restart finds. On return that survives a power cut.
     pub(crate) fn commit(self) -> Result<(), StoreError> {
-        let (from, to) = (self.store.dir.join(PENDING), self.store.dir.join(FILE));
-        let replace = || {
-            fs::rename(&from, &to)?;
-            File::open(&self.store.dir)?.sync_all() // the rename itself lives in the directory
-        };
-        replace().map_err(|error| io_error("replace", &to, error))
+        let (from, to) = (self.dir.join(PENDING), self.dir.join(FILE));
+        replace(&self.dir, &from, &to).map_err(|error| io_error("replace", &to, error))
     }
+}
+
+/// Puts `from` in the place of `to`, both in `dir`.
+fn replace(dir: &Path, from: &Path, to: &Path) -> io::Result<()> {
+    let dir = File::open(dir)?;
+    fs::rename(from, to)?;
+    // The rename lives in the directory. It is done and found by a restart: failing now would tell of a change that
+    // was not made.
+    if let Err(error) = dir.sync_all() {
+        tracing::error!(%error, file = %to.display(), "the directory could not be synced; a power cut may undo this");
+    }
+    Ok(())
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -126,10 +146,23 @@ mod tests {
     fn an_identity_is_drawn_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
+        fs::write(dir.path().join(NEW_IDENTITY), "f").unwrap(); // left behind by a crash
         assert_eq!(store.identity(|| 0xabc).unwrap(), 0xabc);
         assert_eq!(store.identity(|| panic!("drawn twice")).unwrap(), 0xabc);
-        fs::write(dir.path().join(IDENTITY), "").unwrap(); // cut short by a crash
-        assert_eq!(store.identity(|| 7).unwrap(), 7);
+        for damaged in [&b""[..], b"\xff\xfe", b"host"] {
+            fs::write(dir.path().join(IDENTITY), damaged).unwrap();
+            assert_eq!(store.identity(|| 7).unwrap(), 7);
+        }
+    }
+
+    #[test]
+    fn a_directory_is_one_daemons() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let message = Store::open(dir.path()).unwrap_err().to_string();
+        assert!(message.contains(dir.path().to_str().unwrap()) && message.contains("--state-dir"), "{message}");
+        drop(store);
+        Store::open(dir.path()).unwrap();
     }
 
     #[test]

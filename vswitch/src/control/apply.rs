@@ -20,16 +20,21 @@ impl Control {
             done.push(change); // a port that was changed half-way is changed back as well
             outcome
         });
+        let outcome = outcome.and_then(|()| self.publish(&target));
         if outcome.is_err() {
             for step in done.into_iter().rev().map(Change::inverse) {
                 if let Err(back) = self.take(&step) {
                     tracing::error!(%back, ?step, "a step of a refused change could not be taken back");
                 }
             }
+            // A remote that came back may have another number.
+            if let Err(back) = self.publish(&self.network) {
+                tracing::error!(%back, "the directory of a refused change could not be taken back");
+            }
             return outcome;
         }
         self.network = target;
-        self.publish()
+        Ok(())
     }
 
     /// Makes `target` from nothing. What the host refuses is logged and left out: the port is lost.
@@ -46,12 +51,13 @@ impl Control {
                 (result, _) => result?,
             }
         }
+        self.publish(&target)?;
         self.network = target;
-        self.publish()
+        Ok(())
     }
 
-    fn publish(&self) -> Result<(), ControlError> {
-        let directory = self.directory()?;
+    fn publish(&self, network: &Network) -> Result<(), ControlError> {
+        let directory = self.directory(network)?;
         self.worker.call(move |worker| worker.datapath.set_directory(directory))?;
         Ok(())
     }

@@ -122,9 +122,7 @@ impl Control {
             };
         }
         let network = Network::derive(&desired, &self.site);
-        // Apart from `self`, so that the pending state may borrow it while the change is made.
-        let store = self.store.clone();
-        let pending = store.prepare(&desired)?;
+        let pending = self.store.prepare(&desired)?;
         let before = self.network.clone();
         self.migrate(network)?;
         if let Err(error) = pending.commit() {
@@ -157,15 +155,15 @@ impl Control {
         }
     }
 
-    /// The directory of the underlay, as the tunnel needs it.
-    fn directory(&self) -> Result<Arc<vtep::Directory>, ControlError> {
+    /// The directory of `network`'s underlay, as the tunnel needs it.
+    fn directory(&self, network: &Network) -> Result<Arc<vtep::Directory>, ControlError> {
         let mut directory = vtep::Directory::new();
-        for (&vlan, setup) in &self.network.vlans {
+        for (&vlan, setup) in &network.vlans {
             if let Some(vni) = setup.vni.and_then(|vni| vtep::Vni::new(vni.get())) {
                 directory.add_network(crate::network::vlan_id(vlan), vni)?;
             }
         }
-        for (address, setup) in &self.network.remotes {
+        for (address, setup) in &network.remotes {
             if let Some(&id) = self.remotes.get(address) {
                 directory.add_remote(*address, id, setup.vlans.clone())?;
             }
