@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use thiserror::Error;
 use vswitch_api::{Cidr, Desired, FdbTarget, IfName, Mac, NetnsRef, PortName, PortSpec, Vid, Vni};
 use vswitch_core::switch::{PortMode, VlanSet};
 use vswitch_core::{MacAddr, VlanId};
@@ -15,6 +16,21 @@ use crate::underlay::Underlay;
 
 /// MTU of a port whose VLANs are all local: Ethernet's own.
 const LOCAL_MTU: u16 = 1500;
+
+/// The least MTU of a link that carries IPv6 (RFC 8200 5); below it the kernel takes all IPv6 from an interface.
+const IPV6_MTU: u16 = 1280;
+
+/// Why a port cannot be as it would come out.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error(
+    "port {port} would get MTU {mtu} beside VXLAN, and its IPv6 address {address} needs {IPV6_MTU}: raise the underlay's \
+     MTU by {} and restart vswitchd, or take the address from the port with `vsctl port set`", IPV6_MTU - .mtu
+)]
+pub(crate) struct TooNarrowForIpv6 {
+    port: PortName,
+    address: Cidr,
+    mtu: u16,
+}
 
 /// What is this host's own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,6 +108,18 @@ impl Network {
             statics: desired.statics().map(|entry| ((entry.vlan, entry.mac), entry.target.clone())).collect(),
             ageing: desired.ageing().duration(),
         }
+    }
+
+    /// Refuses IPv6 on ports that what fits the underlay makes too narrow. Those that were so in `before` stay: an
+    /// underlay may have changed over a restart.
+    pub(crate) fn carries_ipv6(&self, before: &Self) -> Result<(), TooNarrowForIpv6> {
+        let changed = self.ports.iter().filter(|(name, setup)| before.ports.get(*name) != Some(setup));
+        for (port, setup) in changed.filter(|(_, setup)| setup.mtu < IPV6_MTU) {
+            if let Some(address) = setup.addresses.iter().find(|address| address.ip().is_ipv6()) {
+                return Err(TooNarrowForIpv6 { port: port.clone(), address: *address, mtu: setup.mtu });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -232,6 +260,23 @@ mod tests {
         assert_eq!(mtus, [1450, 1500, 9000]);
         let v6 = Underlay { address: "fd00::1".parse().unwrap(), mtu: 9000 };
         assert_eq!(v6.inner_mtu(), 8930);
+    }
+
+    #[test]
+    fn an_underlay_too_narrow_for_ipv6() {
+        let underlay = |mtu| Site { underlay: Some(Underlay { mtu, ..site().underlay.unwrap() }), identity: 7 };
+        let mut state = two_ports();
+        state["port"][0]["address"] = json!(["10.0.0.2/24", "fd00::2/64"]);
+        let network = |mtu| Network::derive(&desired(state.clone()), &underlay(mtu));
+        let (nothing, narrow) = (Network::default(), network(1329));
+        assert_eq!(network(1330).carries_ipv6(&nothing), Ok(()));
+        let message = narrow.carries_ipv6(&nothing).unwrap_err().to_string();
+        for part in ["port a ", "1279", "fd00::2/64", "1280", "by 1 "] {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+        }
+        assert_eq!(narrow.carries_ipv6(&narrow), Ok(()), "it was so before");
+        let v4_only = Network::derive(&desired(two_ports()), &underlay(1329));
+        assert_eq!(v4_only.carries_ipv6(&nothing), Ok(()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use vtep::DirectoryError;
 pub(crate) use server::Server;
 
 use crate::host::HostError;
-use crate::network::{Network, Site};
+use crate::network::{Network, Site, TooNarrowForIpv6};
 use crate::store::{Store, StoreError};
 use crate::worker::{WorkerError, WorkerHandle};
 
@@ -26,6 +26,8 @@ use crate::worker::{WorkerError, WorkerHandle};
 pub(crate) enum ControlError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error(transparent)]
+    TooNarrow(#[from] TooNarrowForIpv6),
     #[error(transparent)]
     Host(#[from] HostError),
     #[error(transparent)]
@@ -45,7 +47,7 @@ impl From<ControlError> for RpcError {
         let code = match &error {
             ControlError::Refused(refusal) => refusal.code(),
             ControlError::Host(_) | ControlError::Store(_) => Code::Host,
-            ControlError::Fdb(_) | ControlError::NoPortId => Code::Conflict,
+            ControlError::TooNarrow(_) | ControlError::Fdb(_) | ControlError::NoPortId => Code::Conflict,
             ControlError::Worker(_) | ControlError::Directory(_) => Code::Internal,
         };
         Self::new(code, error.to_string())
@@ -122,6 +124,7 @@ impl Control {
             };
         }
         let network = Network::derive(&desired, &self.site);
+        network.carries_ipv6(&self.network)?;
         let pending = self.store.prepare(&desired)?;
         let before = self.network.clone();
         self.migrate(network)?;
