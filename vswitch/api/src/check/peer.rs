@@ -15,6 +15,12 @@ pub(super) fn reachable(ip: IpAddr, own: Option<IpAddr>) -> Result<(), Refusal> 
     if ip.is_ipv4() != own.is_ipv4() {
         return Err(Refusal::PeerFamily { ip, own });
     }
+    if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+        return Err(Refusal::PeerLinkLocal { ip });
+    }
+    if ip.is_loopback() && !own.is_loopback() {
+        return Err(Refusal::PeerLoopback { ip });
+    }
     Ok(())
 }
 

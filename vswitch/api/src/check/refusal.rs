@@ -72,6 +72,10 @@ pub enum Refusal {
     PeerFamily { ip: IpAddr, own: IpAddr },
     #[error("peer {ip} is {what}: give the unicast address of one host")]
     PeerNotUnicast { ip: IpAddr, what: &'static str },
+    #[error("peer {ip} is link-local and means another host on each link: give its global or unique local address")]
+    PeerLinkLocal { ip: IpAddr },
+    #[error("peer {ip} is a loopback address, which means this host: give the address of another host")]
+    PeerLoopback { ip: IpAddr },
     #[error("peer {ip} needs its VLANs: give either vlan or all-vlans")]
     PeerVlansUnclear { ip: IpAddr },
     #[error(

@@ -87,6 +87,7 @@ fn refusals_name_the_value_and_the_way_out() {
         // Peers.
         ("peer.add", json!({"ip": OWN, "vlan": 10}), Conflict, &[OWN, "own"]),
         ("peer.add", json!({"ip": "2001:db8::2", "vlan": 10}), Conflict, &["2001:db8::2", OWN, "both"]),
+        ("peer.add", json!({"ip": "127.0.0.2", "vlan": 10}), Conflict, &["127.0.0.2", "loopback", "another host"]),
         ("peer.add", json!({"ip": "239.1.1.1", "vlan": 10}), Conflict, &["239.1.1.1", "multicast"]),
         ("peer.add", json!({"ip": "255.255.255.255", "vlan": 10}), Conflict, &["broadcast"]),
         ("peer.add", json!({"ip": "0.0.0.0", "all-vlans": true}), Conflict, &["unspecified"]),
@@ -172,4 +173,12 @@ fn a_state_must_suit_the_vtep() {
     assert!(suits(Some("192.0.2.2")).unwrap_err().contains("own"));
     assert!(suits(Some("2001:db8::1")).unwrap_err().contains("both"));
     assert_eq!(Desired::default().suits(None), Ok(()));
+
+    let reachable = |ip: &str, own: &str| super::peer::reachable(ip.parse().unwrap(), Some(own.parse().unwrap()));
+    let refused = |ip, own| reachable(ip, own).unwrap_err().to_string();
+    assert!(refused("fe80::2", "2001:db8::1").contains("fe80::2 is link-local"));
+    assert!(refused("febf::2", "fe80::1").contains("global"));
+    assert!(refused("::1", "2001:db8::1").contains("loopback"));
+    assert_eq!(reachable("127.0.0.2", "127.0.0.1"), Ok(()), "two on one host, as for a test");
+    assert_eq!(reachable("fd00::2", "2001:db8::1"), Ok(()));
 }
