@@ -20,6 +20,7 @@ pub(crate) const TESTS: Tests = &[
     ("a_name_that_leads_elsewhere", a_name_that_leads_elsewhere),
     ("a_lost_port_added_again", a_lost_port_added_again),
     ("a_process_number_used_again", a_process_number_used_again),
+    ("a_change_that_cannot_be_saved", a_change_that_cannot_be_saved),
 ];
 
 /// A host without VXLAN.
@@ -203,4 +204,33 @@ fn a_process_number_used_again(lab: &Lab) -> Result {
         process.wait()?;
     }
     Ok(())
+}
+
+/// The last step of a change is to save it: all is taken back where that fails.
+fn a_change_that_cannot_be_saved(lab: &Lab) -> Result {
+    let node = node(lab)?;
+    let c1 = node.attach_quiet(lab, "c1", "--address 10.0.0.2/24 --gateway 10.0.0.1")?;
+    let dead = node.attach_quiet(lab, "dead", "")?;
+    node.ok("fdb add 02:00:00:00:00:99 --vlan 1 --port c1")?;
+    drop(dead);
+    eventually(SOON, "the port is lost", || {
+        ensure_eq!(node.ok("port show dead")?["state"], "lost", "state");
+        Ok(())
+    })?;
+    let before = node.vsctl().everything()?;
+    // A folder in the state's place cannot be replaced by a file.
+    let state = lab.folder("h1")?.join("state/state.json");
+    fs::remove_file(&state)?;
+    fs::create_dir(&state)?;
+    for words in ["port set c1 --address 10.9.9.9/24 --gateway 10.9.9.1", "port del c1", "port del dead", "vlan add 20"]
+    {
+        let said = node.vsctl().refused(1, words)?;
+        ensure!(said.contains("state.json") && said.contains("--state-dir"), "{words}: {said}");
+        ensure_eq!(node.vsctl().everything()?, before, "everything after {words}");
+        ensure_eq!(addresses(&c1)?, ["10.0.0.2/24"], "addresses after {words}");
+        ensure_eq!(gateway(&c1)?, "10.0.0.1", "gateway after {words}");
+    }
+    fs::remove_dir(&state)?;
+    node.ok("port set dead --mtu 1400")?;
+    node.ok("port del dead").map(drop)
 }

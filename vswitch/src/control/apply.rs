@@ -21,20 +21,24 @@ impl Control {
             outcome
         });
         let outcome = outcome.and_then(|()| self.publish(&target));
-        if outcome.is_err() {
-            for step in done.into_iter().rev().map(Change::inverse) {
-                if let Err(back) = self.take(&step) {
-                    tracing::error!(%back, ?step, "a step of a refused change could not be taken back");
-                }
-            }
-            // A remote that came back may have another number.
-            if let Err(back) = self.publish(&self.network) {
-                tracing::error!(%back, "the directory of a refused change could not be taken back");
-            }
-            return outcome;
+        match outcome {
+            Ok(()) => self.network = target,
+            Err(_) => self.take_back(done.into_iter().rev().map(Change::inverse)),
         }
-        self.network = target;
-        Ok(())
+        outcome
+    }
+
+    /// Takes those of `steps` that can be taken, back to the network there was. A port that cannot be made again is lost.
+    pub(super) fn take_back(&mut self, steps: impl IntoIterator<Item = Change>) {
+        for step in steps {
+            if let Err(error) = self.take(&step) {
+                tracing::error!(%error, ?step, "a step of a refused change could not be taken back");
+            }
+        }
+        // A remote that came back may have another number.
+        if let Err(error) = self.publish(&self.network) {
+            tracing::error!(%error, "the directory of a refused change could not be taken back");
+        }
     }
 
     /// Makes `target` from nothing. What the host refuses is logged and left out: the port is lost.

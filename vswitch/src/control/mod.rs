@@ -17,7 +17,7 @@ use vtep::DirectoryError;
 pub(crate) use server::Server;
 
 use crate::host::HostError;
-use crate::network::{Network, Site, TooNarrowForIpv6};
+use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::store::{Store, StoreError};
 use crate::worker::{WorkerError, WorkerHandle};
 
@@ -129,9 +129,9 @@ impl Control {
         let before = self.network.clone();
         self.migrate(network)?;
         if let Err(error) = pending.commit() {
-            if let Err(back) = self.migrate(before) {
-                tracing::error!(%back, "a change that could not be saved could not be taken back either");
-            }
+            let steps = plan(&self.network, &before);
+            self.network = before;
+            self.take_back(steps);
             return Err(error.into());
         }
         self.desired = desired;
