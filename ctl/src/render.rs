@@ -160,14 +160,20 @@ fn counters(name: &str, [rx_frames, rx_bytes, tx_frames, tx_bytes, dropped]: [u6
 }
 
 pub(crate) fn status(status: &Status, out: &mut String) {
-    let Status { version, pid, uptime_s, workers, ports, ports_lost, fdb_used, fdb_limit, vtep } = status;
+    let Status { version, pid, uptime_s, workers, ports, ports_lost, fdb_used, fdb_limit, vtep, .. } = status;
+    let Status { fdb_learned, fdb_moved, fdb_aged, fdb_evicted, fdb_limited, .. } = status;
+    let history = format!("{fdb_learned} learned, {fdb_moved} moved, {fdb_aged} aged, {fdb_evicted} evicted");
+    let history = match fdb_limited {
+        0 => history,
+        frames => format!("{history}; no room for the senders of {frames} frames"),
+    };
     let lost = if *ports_lost > 0 { format!(", {ports_lost} lost (`vsctl port list`)") } else { String::new() };
     let mut rows = vec![
         ("vswitchd", format!("{version}, process {pid}")),
         ("uptime", duration(*uptime_s)),
         ("workers", workers.to_string()),
         ("ports", format!("{ports}{lost}")),
-        ("addresses", format!("{fdb_used} of {fdb_limit}")),
+        ("addresses", format!("{fdb_used} of {fdb_limit}; {history}")),
     ];
     rows.extend(vtep_fields(vtep));
     fields(&rows, out);
@@ -381,6 +387,7 @@ no frame was dropped
         let answer = json!({
             "version": "0.1.0", "pid": 42, "uptime_s": 3700, "workers": 1, "ports": 3, "ports_lost": 1,
             "fdb_used": 12, "fdb_limit": 131072,
+            "fdb_learned": 20, "fdb_moved": 3, "fdb_aged": 8, "fdb_evicted": 0, "fdb_limited": 0,
             "vtep": {"ip": "192.0.2.1", "port": 4789, "underlay_mtu": 1500, "overlay_mtu": 1450, "peers": 2},
         });
         let expected = "\
@@ -388,7 +395,7 @@ vswitchd       0.1.0, process 42
 uptime         1 h 1 min
 workers        1
 ports          3, 1 lost (`vsctl port list`)
-addresses      12 of 131072
+addresses      12 of 131072; 20 learned, 3 moved, 8 aged, 0 evicted
 vtep           192.0.2.1, UDP port 4789
 underlay mtu   1500
 container mtu  1450

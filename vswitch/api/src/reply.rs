@@ -232,6 +232,16 @@ pub struct Status {
     pub fdb_used: u64,
     /// Addresses it may hold.
     pub fdb_limit: u64,
+    /// Addresses learned since the start.
+    pub fdb_learned: u64,
+    /// Times an address showed up elsewhere than before.
+    pub fdb_moved: u64,
+    /// Addresses forgotten for their silence.
+    pub fdb_aged: u64,
+    /// Addresses that made room for others.
+    pub fdb_evicted: u64,
+    /// Frames whose source could not be learned, for want of room.
+    pub fdb_limited: u64,
     /// The own VTEP.
     pub vtep: VtepInfo,
 }

@@ -212,7 +212,7 @@ impl Control {
     }
 
     fn status(&self) -> Result<Status, RpcError> {
-        let (used, limit) = self.ask(|worker| worker.datapath.fdb_usage())?;
+        let fdb = self.ask(|worker| worker.datapath.fdb_usage())?;
         let ports = self.desired.ports().count();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -221,8 +221,13 @@ impl Control {
             workers: 1,
             ports,
             ports_lost: ports - self.live.len(),
-            fdb_used: used,
-            fdb_limit: limit,
+            fdb_used: fdb.used,
+            fdb_limit: fdb.limit,
+            fdb_learned: fdb.counters.learned,
+            fdb_moved: fdb.counters.moved,
+            fdb_aged: fdb.counters.aged,
+            fdb_evicted: fdb.counters.evicted,
+            fdb_limited: fdb.counters.limited,
             vtep: self.vtep_info(),
         })
     }

@@ -42,6 +42,14 @@ pub(crate) struct PortStats {
     pub(crate) tunnel: Counters,
 }
 
+/// The FDB: how many addresses there are and may be, and what happened to them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FdbUsage {
+    pub(crate) used: u64,
+    pub(crate) limit: u64,
+    pub(crate) counters: vswitch_core::switch::Counters,
+}
+
 impl Datapath {
     /// A switch without ports; `seed` makes its hashing unforeseeable.
     pub(crate) fn new(tunnel: Option<TunnelPort>, seed: u64) -> Self {
@@ -114,9 +122,9 @@ impl Datapath {
         lost.map(|(id, _)| id).collect()
     }
 
-    /// How many addresses there are, and how many there may be.
-    pub(crate) fn fdb_usage(&self) -> (u64, u64) {
-        (self.switch.fdb_len() as u64, FDB_LIMITS.entries.into())
+    pub(crate) fn fdb_usage(&self) -> FdbUsage {
+        let (used, limit) = (self.switch.fdb_len() as u64, FDB_LIMITS.entries.into());
+        FdbUsage { used, limit, counters: *self.switch.counters() }
     }
 
     pub(crate) fn stats(&self) -> PortStats {
