@@ -165,6 +165,7 @@ pub(crate) mod testing {
     use vswitch_core::{Checksum, Frame, Gso, GsoKind};
 
     use super::*;
+    use crate::Segments;
     use crate::checksum::Sum;
 
     /// A TCP or UDP frame, built field by field, judged by [`check`].
@@ -404,5 +405,19 @@ pub(crate) mod testing {
             }
             (other, _) => panic!("{other:?}"),
         }
+    }
+
+    /// The segments of super-frames, as another device would cut them.
+    pub(crate) fn cut(frames: &[Frame]) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        for frame in frames {
+            let mut segments = Segments::new(frame).unwrap();
+            let mut head = Vec::new();
+            while let Some(payload) = segments.write_next(&mut head) {
+                all.push([&head, &frame.bytes()[payload]].concat());
+                head.clear();
+            }
+        }
+        all
     }
 }

@@ -90,8 +90,7 @@ fn segment(frame: &Frame) -> Option<(Ip, Segment)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Segments;
-    use crate::inner::testing::{Build, check, tagged};
+    use crate::inner::testing::{Build, check, cut, tagged};
 
     /// The frames that leave, whole, and what became of the ones that came.
     fn joined(frames: &[Frame]) -> Vec<Frame> {
@@ -124,19 +123,6 @@ mod tests {
         out
     }
 
-    fn segments(frames: &[Frame]) -> Vec<Vec<u8>> {
-        let mut all = Vec::new();
-        for frame in frames {
-            let mut segments = Segments::new(frame).unwrap();
-            let mut head = Vec::new();
-            while let Some(payload) = segments.write_next(&mut head) {
-                all.push([&head, &frame.bytes()[payload]].concat());
-                head.clear();
-            }
-        }
-        all
-    }
-
     #[test]
     fn neighbours_become_one_and_cut_apart_again() {
         for build in [Build::udp4(), Build::udp6(), Build::tcp4(), Build::tcp6()] {
@@ -149,7 +135,7 @@ mod tests {
             for frames in [is_owed(true), is_owed(false)] {
                 let out = joined(&frames);
                 assert_eq!(out.len(), 1, "{build:?}");
-                assert_eq!(segments(&out), wanted, "{build:?}");
+                assert_eq!(cut(&out), wanted, "{build:?}");
             }
         }
     }

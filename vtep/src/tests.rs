@@ -7,7 +7,7 @@ use vswitch_core::{Frame, PortId, Tag, VlanId};
 
 use super::*;
 use crate::checksum::Sum;
-use crate::inner::testing::{Build, check, tagged};
+use crate::inner::testing::{Build, check, cut, tagged};
 
 const MTU: usize = 1500;
 const LONGEST: usize = MTU - 36;
@@ -87,20 +87,6 @@ fn receive(merge: &mut Merge, wires: &mut [Wire]) -> (Vec<Frame>, Vec<DecapDrop>
     let frames = frames.collect();
     merge.clear();
     (frames, drops)
-}
-
-/// The segments of super-frames, as another device would cut them.
-fn cut(frames: &[Frame]) -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
-    for frame in frames {
-        let mut segments = Segments::new(frame).unwrap();
-        let mut head = Vec::new();
-        while let Some(payload) = segments.write_next(&mut head) {
-            all.push([&head, &frame.bytes()[payload]].concat());
-            head.clear();
-        }
-    }
-    all
 }
 
 /// What one sender hands over: a frame, complete or with debts, and the segments it stands for.
