@@ -28,7 +28,7 @@ pub use encap::{EncapDrop, MAX_TRAIN_BYTES, MAX_TRAIN_DATAGRAMS, Piece, Train, T
 pub use entropy::{flow_hash, lane};
 pub use growth::MAX_MERGED_SEGMENTS;
 pub use header::{HEADER_LEN, Vni, encode, parse};
-pub use merge::{Inbound, Merge, MergeOptions, Tail};
+pub use merge::{Inbound, Merge, Tail};
 pub use remotes::{Directory, DirectoryError, Remote};
 pub use run::Run;
 pub use socket::{Failure, SendDrop, Tunnel, TunnelError, TunnelOptions};

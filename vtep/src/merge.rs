@@ -27,18 +27,6 @@ const FLOWS: usize = 256;
 /// No frame's number.
 const NONE: usize = usize::MAX;
 
-/// What to merge; a transport whose super-frames the ports cannot take is left alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MergeOptions {
-    /// TCP over IPv4 and IPv6.
-    pub tcp: bool,
-    /// UDP over both.
-    pub udp: bool,
-    /// Bytes of the longest frame the underlay carries ([`crate::largest_inner_frame`]). What is longer and owes its
-    /// checksum is a super-frame that nobody cut.
-    pub longest_frame: usize,
-}
-
 /// A piece of payload in a receive buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
@@ -65,7 +53,9 @@ pub struct Inbound {
 /// Merges the segments of a batch of received trains.
 #[derive(Debug)]
 pub struct Merge {
-    options: MergeOptions,
+    /// Bytes of the longest frame the underlay carries. What is longer and owes its checksum is a super-frame that
+    /// nobody cut.
+    longest_frame: usize,
     /// Grows to the largest batch seen; the first `used` belong to this one.
     inbound: Vec<Inbound>,
     used: usize,
@@ -78,10 +68,11 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// An empty batch.
+    /// An empty batch, from an underlay that carries frames of at most `longest_frame` bytes
+    /// ([`crate::largest_inner_frame`]).
     #[must_use]
-    pub fn new(options: MergeOptions) -> Self {
-        Self { options, inbound: Vec::new(), used: 0, closed: 0, flows: Box::new([NONE; FLOWS]), latest: 0 }
+    pub fn new(longest_frame: usize) -> Self {
+        Self { longest_frame, inbound: Vec::new(), used: 0, closed: 0, flows: Box::new([NONE; FLOWS]), latest: 0 }
     }
 
     /// Takes the frames of a train, which lies in receive buffer number `buffer`; `dropped` hears of every datagram
@@ -147,9 +138,9 @@ impl Merge {
         let (place, is_known) = self.place(frame, &ip, inner);
         self.latest = place;
         let segment = match Transport::inspect(frame, &ip, Checksum::Complete) {
-            Transport::Segment(segment) => Some(segment).filter(|_| self.options.takes(&ip)),
+            Transport::Segment(segment) => Some(segment),
             Transport::Owed { headers, field } => {
-                let offload = self.options.owed(frame, &ip, headers, field, inner.segment)?;
+                let offload = self.owed(frame, &ip, headers, field, inner.segment)?;
                 self.flows[place] = self.add(buffer, frame, inner);
                 self.inbound[self.flows[place]].head.offload = offload;
                 return Ok(());
@@ -208,16 +199,10 @@ impl Merge {
         self.used += 1;
         index
     }
-}
-
-impl MergeOptions {
-    fn takes(self, ip: &Ip) -> bool {
-        if ip.protocol == TCP { self.tcp } else { self.udp }
-    }
 
     /// The debts of a frame whose checksum is owed. `segment`: the payload of each datagram in a UDP super-frame.
     fn owed(
-        self,
+        &self,
         frame: &[u8],
         ip: &Ip,
         headers: usize,

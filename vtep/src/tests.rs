@@ -33,7 +33,7 @@ fn directory() -> Directory {
 }
 
 fn merge() -> Merge {
-    Merge::new(MergeOptions { tcp: true, udp: true, longest_frame: LONGEST })
+    Merge::new(LONGEST)
 }
 
 /// A train as the receiver sees it: bytes, stride, TOS.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use benches::{TCP_HEADERS, super_frame};
 use criterion::{Criterion, Throughput};
 use vswitch_core::{Frame, PortId, VlanId};
-use vtep::{DatagramTrain, Directory, Merge, MergeOptions, Trains, Vni, largest_inner_frame};
+use vtep::{DatagramTrain, Directory, Merge, Trains, Vni, largest_inner_frame};
 
 const UNDERLAY_MTU: usize = 1500;
 
@@ -38,7 +38,7 @@ pub(crate) fn benches(c: &mut Criterion) {
     trains.push(0, &frames[0], vni, to, UNDERLAY_MTU).unwrap();
     let (mut bytes, stride) = on_the_wire(&trains, &frames);
     let longest_frame = largest_inner_frame(remote, UNDERLAY_MTU);
-    let mut merge = Merge::new(MergeOptions { tcp: true, udp: true, longest_frame });
+    let mut merge = Merge::new(longest_frame);
     group.bench_function("merge", |b| {
         b.iter(|| {
             merge.clear();

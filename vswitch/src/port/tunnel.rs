@@ -7,8 +7,8 @@ use std::sync::Arc;
 use vswitch_core::{Frame, Instant, VlanId};
 use vswitch_sys::{Inbox, Netlink, NetlinkError};
 use vtep::{
-    DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, MergeOptions, Trains, Tunnel, TunnelError,
-    TunnelOptions, largest_inner_frame,
+    DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, Trains, Tunnel, TunnelError, TunnelOptions,
+    largest_inner_frame,
 };
 
 use crate::counters::Counters;
@@ -74,7 +74,7 @@ impl TunnelPort {
             directory: Arc::default(),
             trains,
             inbox: Inbox::new(SLOTS, SLOT),
-            merge: Merge::new(MergeOptions { tcp: true, udp: true, longest_frame }),
+            merge: Merge::new(longest_frame),
             counters: Counters::default(),
         })
     }
