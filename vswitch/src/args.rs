@@ -9,6 +9,7 @@ use clap::{Parser, ValueEnum as _};
 use thiserror::Error;
 use vswitch_api::{Config, socket};
 
+use crate::port::carrier::UnderlayMode;
 use crate::worker::PollMode;
 
 /// VXLAN's port (RFC 7348 8).
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     /// Threads that move frames; this version runs 1 [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1))]
     workers: Option<u16>,
+    /// How VXLAN goes: super-frames uncut by an uplink (uplink), by sockets (udp), or as host and kernel allow [default: auto]
+    #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true)]
+    underlay: Option<UnderlayMode>,
     /// What to do when no frame waits: look again (busy), for 50 us after traffic (adaptive), or sleep [default: adaptive]
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true)]
     poll: Option<PollMode>,
@@ -51,6 +55,7 @@ pub(crate) struct Run {
     pub(crate) state_dir: PathBuf,
     pub(crate) vtep_ip: Option<IpAddr>,
     pub(crate) vtep_port: u16,
+    pub(crate) underlay: UnderlayMode,
     pub(crate) poll: PollMode,
     pub(crate) log: String,
     pub(crate) config: Option<Config>,
@@ -67,6 +72,8 @@ pub(crate) enum ArgsError {
     Workers(usize),
     #[error("poll = {0:?} in the config file: say busy, adaptive or sleep")]
     Poll(String),
+    #[error("underlay = {0:?} in the config file: say auto, udp or uplink")]
+    Underlay(String),
 }
 
 impl Args {
@@ -79,11 +86,15 @@ impl Args {
         }
         let poll = file.poll.map(|word| PollMode::from_str(&word, false).map_err(|_| ArgsError::Poll(word)));
         let poll = poll.transpose()?;
+        let underlay =
+            file.underlay.map(|word| UnderlayMode::from_str(&word, false).map_err(|_| ArgsError::Underlay(word)));
+        let underlay = underlay.transpose()?;
         Ok(Run {
             socket: socket::path(self.socket.or(file.socket)),
             state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(default_state_dir),
             vtep_ip: self.vtep_ip.or(file.vtep_ip),
             vtep_port: self.vtep_port.or(file.vtep_port.map(Into::into)).unwrap_or(VXLAN_PORT),
+            underlay: self.underlay.or(underlay).unwrap_or_default(),
             poll: self.poll.or(poll).unwrap_or_default(),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             config,
@@ -137,6 +148,7 @@ mod tests {
             ("[[port]]\nname = \"a\"\nnetns = \"a\"\ncolour = 1\n", "colour"),
             ("workers = 3\n", "workers = 3"),
             ("poll = \"eager\"\n", "adaptive"),
+            ("underlay = \"tcp\"\n", "uplink"),
         ] {
             fs::write(&path, text).unwrap();
             let message = resolve(&["--config", path.to_str().unwrap()]).unwrap_err();
@@ -148,7 +160,13 @@ mod tests {
 
     #[test]
     fn wrong_options_are_refused() {
-        for args in [["--vtep-port", "0"], ["--vtep-ip", "nine"], ["--workers", "2"], ["--poll", "eager"]] {
+        for args in [
+            ["--vtep-port", "0"],
+            ["--vtep-ip", "nine"],
+            ["--workers", "2"],
+            ["--poll", "eager"],
+            ["--underlay", "tcp"],
+        ] {
             assert!(resolve(&args).is_err(), "{args:?}");
         }
     }

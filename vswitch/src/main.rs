@@ -56,7 +56,7 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(&run.state_dir)?;
     let desired = desired(&run, &store)?;
     let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
-    let tunnel = underlay.map(|underlay| TunnelPort::open(underlay, run.vtep_port)).transpose()?;
+    let tunnel = underlay.map(|underlay| TunnelPort::open(underlay, run.vtep_port, run.underlay)).transpose()?;
     let worker = WorkerHandle::start(Datapath::new(tunnel, seed()), run.poll)?;
     let site = Site { underlay, identity: store.identity(seed)? };
     let mut control = Control::start(desired, site, run.vtep_port, store, worker)?;

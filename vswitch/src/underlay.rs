@@ -24,6 +24,8 @@ fn list(addresses: &[IpAddr]) -> String {
 pub(crate) struct Underlay {
     /// The VTEP's address.
     pub(crate) address: IpAddr,
+    /// The number of the interface that holds it.
+    pub(crate) index: u32,
     /// MTU of the interface that holds it, in bytes.
     pub(crate) mtu: u16,
 }
@@ -51,6 +53,6 @@ impl Underlay {
             return Err(UnderlayError::NotHere { address, present });
         };
         let mtu = netlink.link_by_index(*index)?.map_or(1500, |link| link.mtu);
-        Ok(Self { address, mtu: u16::try_from(mtu).unwrap_or(u16::MAX) })
+        Ok(Self { address, index: *index, mtu: u16::try_from(mtu).unwrap_or(u16::MAX) })
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use vswitch_core::wire::vlan::ETHERTYPE;
-use vswitch_core::{PortId, VlanId};
+use vswitch_core::{Offload, PortId, VlanId};
 
 use crate::ecn;
 use crate::header::{HEADER_LEN, Vni, parse};
@@ -42,6 +42,8 @@ pub struct DatagramTrain<'a> {
     pub from: IpAddr,
     /// The outer TOS octet or traffic class.
     pub tos: u8,
+    /// What the frame inside still owes, where there is one datagram and whoever received it knows.
+    pub debts: Offload,
 }
 
 /// A frame taken out of its datagram.
@@ -55,6 +57,8 @@ pub struct Inner {
     pub remote: PortId,
     /// Bytes of payload of each datagram in it, where it is a UDP super-frame that nobody cut.
     pub segment: Option<u16>,
+    /// What it still owes, as far as is known.
+    pub debts: Offload,
 }
 
 /// Whether the train is in truth one datagram, with a UDP super-frame inside that a kernel on this machine left uncut.
@@ -79,6 +83,7 @@ pub fn decap(
 ) {
     let uncut = is_uncut(train.bytes, train.stride);
     let stride = if train.stride == 0 || uncut { train.bytes.len() } else { train.stride };
+    let debts = train.debts;
     let segment = uncut.then(|| u16::try_from(train.stride).unwrap_or(u16::MAX));
     // Datagrams of a train mostly belong to one network: it is looked up once.
     let mut last: Option<(Vni, (VlanId, PortId))> = None;
@@ -101,7 +106,7 @@ pub fn decap(
                 return Err(DecapDrop::InnerTag);
             }
             ecn::decapsulate(bytes, train.tos).map_err(|ecn::Congested| DecapDrop::EcnCe)?;
-            Ok(Inner { range: frame, vlan, remote, segment })
+            Ok(Inner { range: frame, vlan, remote, segment, debts })
         });
         each(train.bytes, inner);
         at = end;

@@ -17,8 +17,9 @@ pub(crate) struct Congested;
 
 /// The outer TOS octet of a frame: the inner ECN codepoint as it is, and the inner DSCP where it is inherited. Zero for
 /// what is not IP.
+#[must_use]
 #[inline]
-pub(crate) fn outer(frame: &[u8], inherit_dscp: bool) -> u8 {
+pub fn outer(frame: &[u8], inherit_dscp: bool) -> u8 {
     let class = Ip::find(frame).map_or(0, |ip| ip.traffic_class(frame));
     if inherit_dscp { class } else { class & MASK }
 }

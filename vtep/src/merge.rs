@@ -137,7 +137,11 @@ impl Merge {
 
         let (place, is_known) = self.place(frame, &ip, inner);
         self.latest = place;
-        let segment = match Transport::inspect(frame, &ip, Checksum::Complete) {
+        if inner.debts.gso.is_some() {
+            self.flows[place] = self.add(buffer, frame, inner);
+            return Ok(());
+        }
+        let segment = match Transport::inspect(frame, &ip, inner.debts.checksum) {
             Transport::Segment(segment) => Some(segment),
             Transport::Owed { headers, field } => {
                 let offload = self.owed(frame, &ip, headers, field, inner.segment)?;
@@ -182,7 +186,7 @@ impl Merge {
 
     /// Adds a frame of its own and returns its number.
     fn add(&mut self, buffer: usize, frame: &[u8], inner: &Inner) -> usize {
-        let &Inner { ref range, vlan, remote, segment: _ } = inner;
+        let &Inner { ref range, vlan, remote, segment: _, debts } = inner;
         let index = self.used;
         if index == self.inbound.len() {
             let head = Frame::with_capacity(HEAD);
@@ -193,6 +197,7 @@ impl Merge {
         inbound.tail.clear();
         let (head, tail) = frame.split_at(frame.len().min(HEAD));
         inbound.head.assign(head);
+        inbound.head.offload = debts;
         if !tail.is_empty() {
             inbound.tail.push(Tail { buffer, range: range.start + HEAD..range.end });
         }

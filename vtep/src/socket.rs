@@ -130,6 +130,11 @@ impl Tunnel {
         self.lanes.len()
     }
 
+    /// The source port of each lane.
+    pub fn lane_ports(&self) -> impl Iterator<Item = u16> {
+        self.lanes.iter().map(|lane| lane.local_addr().port())
+    }
+
     /// Receives what is there; returns how many slots of `inbox` were filled.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
-use vswitch_core::{Frame, PortId, Tag, VlanId};
+use vswitch_core::{Frame, Offload, PortId, Tag, VlanId};
 
 use super::*;
 use crate::checksum::Sum;
@@ -68,7 +68,7 @@ fn receive(merge: &mut Merge, wires: &mut [Wire]) -> (Vec<Frame>, Vec<DecapDrop>
     let directory = directory();
     let mut drops = Vec::new();
     for (buffer, (bytes, stride, tos)) in wires.iter_mut().enumerate() {
-        let mut train = DatagramTrain { bytes, stride: *stride, from: here(), tos: *tos };
+        let mut train = DatagramTrain { bytes, stride: *stride, from: here(), tos: *tos, debts: Offload::default() };
         merge.receive(buffer, &mut train, &directory, |reason| drops.push(reason));
     }
     let frames = merge.finish().iter_mut().map(|inbound| {
@@ -465,7 +465,13 @@ fn malformed_datagrams() {
             assert_eq!(frame.bytes(), &bytes[8..], "{what}");
         }
     }
-    let mut train = DatagramTrain { bytes: &mut with(good, &frame), stride: 0, from: there().ip(), tos: 0 };
+    let mut train = DatagramTrain {
+        bytes: &mut with(good, &frame),
+        stride: 0,
+        from: there().ip(),
+        tos: 0,
+        debts: Offload::default(),
+    };
     let mut drops = Vec::new();
     merge().receive(0, &mut train, &directory(), |reason| drops.push(reason));
     assert_eq!(drops, [DecapDrop::UnknownVtep]);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use benches::{TCP_HEADERS, super_frame};
 use criterion::{Criterion, Throughput};
-use vswitch_core::{Frame, PortId, VlanId};
+use vswitch_core::{Frame, Offload, PortId, VlanId};
 use vtep::{DatagramTrain, Directory, Merge, Trains, Vni, largest_inner_frame};
 
 const UNDERLAY_MTU: usize = 1500;
@@ -42,7 +42,8 @@ pub(crate) fn benches(c: &mut Criterion) {
     group.bench_function("merge", |b| {
         b.iter(|| {
             merge.clear();
-            let mut train = DatagramTrain { bytes: &mut bytes, stride, from: remote, tos: 0 };
+            let mut train =
+                DatagramTrain { bytes: &mut bytes, stride, from: remote, tos: 0, debts: Offload::default() };
             merge.receive(0, &mut train, &directory, |reason| unreachable!("{reason:?}"));
             let merged = merge.finish();
             assert_eq!(merged.len(), 1);

@@ -1,5 +1,8 @@
 //! Where frames enter and leave: TAP devices and the tunnel.
 
+pub(crate) mod carrier;
+mod sockets;
 pub(crate) mod tap;
 pub(crate) mod tunnel;
+mod uplink;
 mod vnet;

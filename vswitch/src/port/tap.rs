@@ -82,7 +82,7 @@ impl TapPort {
             };
         }
         let header = VnetHdr::decode(frame.before(VNET_HDR_LEN));
-        match header.and_then(|header| vnet::offload(&header, frame)) {
+        match header.and_then(|header| vnet::offload(&header, frame.bytes())) {
             Some(offload) => {
                 frame.offload = offload;
                 Read::Frame

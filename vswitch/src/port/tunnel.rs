@@ -1,40 +1,41 @@
 //! The tunnel port: frames to remote VTEPs and from them.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use vswitch_core::{Frame, Instant, VlanId};
-use vswitch_sys::{Inbox, Netlink, NetlinkError};
-use vtep::{
-    DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, Trains, Tunnel, TunnelError, TunnelOptions,
-    largest_inner_frame,
-};
+use thiserror::Error;
+use vswitch_core::{Frame, Instant, Offload, VlanId};
+use vswitch_sys::{Inbox, Netlink, NetlinkError, Uplink, UplinkError};
+use vtep::{DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, TunnelError, largest_inner_frame};
+
+use super::carrier::{Carrier, Entrance, Parcel, UnderlayMode};
+use super::sockets::Sockets;
+use super::uplink::UplinkCarrier;
 
 use crate::counters::Counters;
 use crate::drops::{Drop, PortDrop};
 use crate::underlay::Underlay;
 
-/// Source ports that flows are spread over: as many paths as most underlays have, and few descriptors.
-const LANES: usize = 16;
 /// Trains received at once; a slot holds the largest.
 const SLOTS: usize = 16;
 const SLOT: usize = 65_536;
-/// Socket queues in bytes: the kernel counts twice what a frame has, and a container may send megabytes in one burst.
-const QUEUE: usize = 8 << 20;
 /// Datagrams that wait at most before they are sent: bounds what one turn holds, however many remotes a flood has.
 const WAITING: usize = 4096;
+/// How long the way to a remote is believed where no error would tell of a change.
+const WAY_LIFETIME: core::time::Duration = core::time::Duration::from_secs(1);
 /// How long a path's MTU is believed, as long as the kernel does (`mtu_expires`, RFC 1191 6.3).
 const PATH_MTU_LIFETIME: core::time::Duration = core::time::Duration::from_secs(600);
 
 /// The tunnel as one worker sees it.
 #[derive(Debug)]
 pub(crate) struct TunnelPort {
-    tunnel: Tunnel,
+    carrier: Box<dyn Carrier>,
     underlay: Underlay,
     directory: Arc<Directory>,
-    trains: Trains,
     inbox: Inbox,
+    /// What the frames in the inbox owe, slot by slot; empty where nobody knows.
+    debts: Vec<Offload>,
     merge: Merge,
     /// What concerns no remote in particular.
     counters: Counters,
@@ -46,41 +47,48 @@ pub(crate) struct Remote {
     pub(crate) to: SocketAddr,
     /// What the path there was found to carry, where that is less than the underlay's MTU, and until when.
     path_mtu: Option<(u16, Instant)>,
+    /// Whether the way there leaves by the underlay's interface, and until when that is believed.
+    on_underlay: Option<(bool, Instant)>,
 }
 
 impl Remote {
     pub(crate) fn new(to: SocketAddr) -> Self {
-        Self { to, path_mtu: None }
+        Self { to, path_mtu: None, on_underlay: None }
     }
 }
 
+/// Why there is no tunnel.
+#[derive(Debug, Error)]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Sockets(#[from] TunnelError),
+    #[error("--underlay uplink: {0}; --underlay udp works without")]
+    Uplink(#[from] UplinkError),
+}
+
 impl TunnelPort {
-    /// Opens the sockets of the VTEP on `underlay`.
-    pub(crate) fn open(underlay: Underlay, port: u16) -> Result<Self, TunnelError> {
-        let options = TunnelOptions {
-            local: underlay.address,
-            port,
-            lanes: LANES,
-            reuse_port: false,
-            receive_buffer: Some(QUEUE),
-            send_buffer: Some(QUEUE),
-        };
-        let tunnel = Tunnel::open(&options)?;
-        let trains = Trains::new(tunnel.lanes(), false);
+    /// Opens the VTEP on `underlay`.
+    pub(crate) fn open(underlay: Underlay, port: u16, mode: UnderlayMode) -> Result<Self, OpenError> {
         let longest_frame = largest_inner_frame(underlay.address, underlay.mtu.into());
         Ok(Self {
-            tunnel,
+            carrier: carrier(underlay, port, mode)?,
             underlay,
             directory: Arc::default(),
-            trains,
             inbox: Inbox::new(SLOTS, SLOT),
+            debts: Vec::new(),
             merge: Merge::new(longest_frame),
             counters: Counters::default(),
         })
     }
 
-    pub(crate) fn fd(&self) -> RawFd {
-        self.tunnel.endpoint().as_raw_fd()
+    /// The way VXLAN takes, for people.
+    pub(crate) fn carried_by(&self) -> &'static str {
+        self.carrier.name()
+    }
+
+    /// Where datagrams come in, each to be waited on.
+    pub(crate) fn entrances(&self) -> Vec<(Entrance, RawFd)> {
+        self.carrier.entrances()
     }
 
     pub(crate) fn set_directory(&mut self, directory: Arc<Directory>) {
@@ -89,10 +97,7 @@ impl TunnelPort {
 
     pub(crate) fn counters(&self) -> Counters {
         let mut counters = self.counters.clone();
-        match self.tunnel.endpoint().dropped() {
-            Ok(dropped) => counters.dropped_many(PortDrop::ReceiveQueueFull, dropped.into()),
-            Err(error) => tracing::debug!(%error, "the VXLAN socket does not tell what it dropped"),
-        }
+        counters.dropped_many(PortDrop::ReceiveQueueFull, self.carrier.dropped());
         counters
     }
 
@@ -101,26 +106,29 @@ impl TunnelPort {
     }
 
     /// Receives one batch, takes the frames out and merges them; false once nothing is left to receive.
-    pub(crate) fn receive(&mut self) -> bool {
+    pub(crate) fn receive(&mut self, entrance: Entrance) -> bool {
         self.merge.clear();
-        let filled = match self.tunnel.recv(&mut self.inbox) {
-            Ok(filled) => filled,
+        let receipt = match self.carrier.receive(entrance, &mut self.inbox, &mut self.debts) {
+            Ok(receipt) => receipt,
             Err(error) => {
                 tracing::warn!(%error, "receiving VXLAN failed");
                 return false;
             }
         };
-        for slot in 0..filled {
+        self.counters.rx_frames += receipt.malformed;
+        self.counters.dropped_many(PortDrop::BadOffload, receipt.malformed);
+        for slot in 0..self.inbox.len() {
             let Some(received) = self.inbox.get(slot) else { continue };
             let from = received.from.ip().to_canonical();
+            let debts = self.debts.get(slot).copied().unwrap_or_default();
             let bytes = self.inbox.bytes_mut(slot);
-            let mut train = DatagramTrain { bytes, stride: received.stride, from, tos: received.tos };
+            let mut train = DatagramTrain { bytes, stride: received.stride, from, tos: received.tos, debts };
             self.merge.receive(slot, &mut train, &self.directory, |why| {
                 self.counters.rx_frames += 1;
                 self.counters.dropped(why);
             });
         }
-        filled == self.inbox.slots()
+        receipt.more
     }
 
     /// The frames of the batch, and the buffers in which their payload lies.
@@ -135,11 +143,26 @@ impl TunnelPort {
         index: usize,
         frame: &Frame,
         vlan: VlanId,
-        remote: &Remote,
+        remote: &mut Remote,
     ) -> Result<(), Drop> {
         let vni = self.directory.vni(vlan).ok_or(DecapDrop::UnknownVni)?;
-        let mtu = usize::from(self.path_mtu(now, remote));
-        self.trains.push(index, frame, vni, remote.to, mtu).map_err(Drop::Encap)
+        let on_underlay = !self.carrier.is_silent() || self.is_on_underlay(now, remote);
+        let mtu = self.path_mtu(now, remote);
+        let parcel = Parcel { index, frame, vni, to: remote.to, mtu, on_underlay };
+        self.carrier.push(&parcel).map_err(Drop::Encap)
+    }
+
+    /// Whether the way to `remote` leaves by the underlay's interface; asks the kernel where that was long ago.
+    fn is_on_underlay(&self, now: Instant, remote: &mut Remote) -> bool {
+        if let Some((known, until)) = remote.on_underlay
+            && now < until
+        {
+            return known;
+        }
+        let index = self.learn_way(now, remote);
+        let is_it = index == Some(self.underlay.index);
+        remote.on_underlay = Some((is_it, now + WAY_LIFETIME));
+        is_it
     }
 
     /// The largest packet inside that reaches `remote`.
@@ -156,36 +179,66 @@ impl TunnelPort {
 
     /// Whether so much waits that it should leave before more is pushed.
     pub(crate) fn is_full(&self) -> bool {
-        self.trains.waiting() >= WAITING
+        self.carrier.waiting() >= WAITING
     }
 
     /// Sends what was pushed; `failures` gets what did not leave.
     pub(crate) fn flush(&mut self, frames: &[Frame], failures: &mut Vec<Failure>) {
-        if self.trains.waiting() > 0 && self.tunnel.flush(&mut self.trains, frames, failures) {
-            tracing::warn!("the underlay's device cannot checksum trains of datagrams (EIO); they leave one by one");
+        if self.carrier.waiting() > 0 {
+            self.carrier.flush(frames, failures);
         }
     }
 
-    /// Asks the kernel what the path to `remote` carries, and believes it for a while.
-    pub(crate) fn learn_path_mtu(&self, now: Instant, remote: &mut Remote) {
-        match kernel_path_mtu(remote.to.ip()) {
-            Ok(Some(mtu)) if mtu < self.underlay.mtu => {
-                tracing::info!(remote = %remote.to.ip(), mtu, "the path to a remote carries less than the underlay");
-                remote.path_mtu = Some((mtu, now + PATH_MTU_LIFETIME));
+    /// Asks the kernel which interface the way to `remote` leaves by and what the path carries, and believes that for a
+    /// while.
+    pub(crate) fn learn_way(&self, now: Instant, remote: &mut Remote) -> Option<u32> {
+        match kernel_way(remote.to.ip()) {
+            Ok((index, mtu)) => {
+                let narrow = mtu.filter(|&mtu| mtu < self.underlay.mtu);
+                if let Some(mtu) = narrow.filter(|&mtu| remote.path_mtu.is_none_or(|(known, _)| known != mtu)) {
+                    let remote = remote.to.ip();
+                    tracing::info!(%remote, mtu, "the path to a remote carries less than the underlay");
+                }
+                remote.path_mtu = narrow.map(|mtu| (mtu, now + PATH_MTU_LIFETIME));
+                Some(index)
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(remote = %remote.to.ip(), %error, "the path MTU cannot be read"),
+            Err(error) => {
+                tracing::debug!(remote = %remote.to.ip(), %error, "the way to a remote cannot be told");
+                None
+            }
         }
     }
 }
 
-/// What the kernel's routing knows: a path MTU learned from ICMP, else the MTU of the device.
-fn kernel_path_mtu(to: IpAddr) -> Result<Option<u16>, NetlinkError> {
+/// Opens what carries VXLAN.
+fn carrier(underlay: Underlay, port: u16, mode: UnderlayMode) -> Result<Box<dyn Carrier>, OpenError> {
+    let sockets = Sockets::open(underlay.address, port)?;
+    if mode == UnderlayMode::Udp {
+        return Ok(Box::new(sockets));
+    }
+    let local = SocketAddr::new(underlay.address, port);
+    let uplink = Uplink::open(underlay.index, local, 1).map(|queues| queues.into_iter().next());
+    match uplink {
+        Ok(Some(uplink)) => {
+            tracing::info!(interface = uplink.name(), "VXLAN super-frames leave and enter uncut");
+            Ok(Box::new(UplinkCarrier::new(sockets, uplink, underlay.address)))
+        }
+        Err(error) if mode == UnderlayMode::Uplink => Err(error.into()),
+        Err(error) => {
+            tracing::info!(%error, "VXLAN goes by UDP sockets: there is no uplink");
+            Ok(Box::new(sockets))
+        }
+        Ok(None) => Ok(Box::new(sockets)),
+    }
+}
+
+/// What the kernel's routing knows: the interface, and a path MTU learned from ICMP, else the MTU of the interface.
+fn kernel_way(to: IpAddr) -> Result<(u32, Option<u16>), NetlinkError> {
     let netlink = Netlink::open()?;
     let route = netlink.route_to(to)?;
     let mtu = match route.mtu {
         Some(mtu) => Some(mtu),
         None => netlink.link_by_index(route.index)?.map(|link| link.mtu),
     };
-    Ok(mtu.map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX)))
+    Ok((route.index, mtu.map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX))))
 }

@@ -1,13 +1,13 @@
 //! Between the kernel's virtio-net header and a frame's offload debts.
 
-use vswitch_core::{Checksum, Frame, Gso, GsoKind, Offload};
+use vswitch_core::{Checksum, Gso, GsoKind, Offload};
 use vswitch_sys::vnet::{self, VnetHdr};
 
 /// The debts that `header` claims for `frame`; `None` where it points outside the frame or says what no kernel says.
 ///
 /// `hdr_len` is only a hint (the kernel puts the length of its linear part there), so the end of the headers is read
 /// from the transport header instead.
-pub(super) fn offload(header: &VnetHdr, frame: &Frame) -> Option<Offload> {
+pub(super) fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
     let kind = match header.gso_type & !vnet::GSO_ECN {
         vnet::GSO_NONE => None,
         vnet::GSO_TCPV4 => Some(GsoKind::TcpV4),
@@ -29,7 +29,7 @@ pub(super) fn offload(header: &VnetHdr, frame: &Frame) -> Option<Offload> {
     if header.gso_size == 0 {
         return None;
     }
-    let headers = vtep::header_len(frame.bytes(), kind, start)?;
+    let headers = vtep::header_len(frame, kind, start)?;
     // Whoever gets it whole must be able to cut it without turning it into thousands.
     let payload = frame.len().saturating_sub(usize::from(headers));
     if payload.div_ceil(usize::from(header.gso_size)) > vtep::MAX_SEGMENTS {
@@ -60,6 +60,7 @@ pub(super) fn header(offload: &Offload) -> VnetHdr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vswitch_core::Frame;
 
     /// Where a TCP header says how long it is.
     const TCP_DATA_OFFSET: usize = 12;
@@ -80,7 +81,7 @@ mod tests {
             csum_start: 34,
             csum_offset: 16,
         };
-        let debts = offload(&said, &tcp_frame()).unwrap();
+        let debts = offload(&said, tcp_frame().bytes()).unwrap();
         assert_eq!(debts.gso, Some(Gso { kind: GsoKind::TcpV4, segment: 1448, header: 66, ecn: true }));
         assert_eq!(header(&debts), VnetHdr { hdr_len: 66, ..said });
     }
@@ -106,11 +107,11 @@ mod tests {
             ("unknown type", VnetHdr { gso_type: 0x7f, ..good }),
         ];
         for (what, hostile) in cases {
-            assert_eq!(offload(&hostile, &tcp_frame()), None, "{what}");
+            assert_eq!(offload(&hostile, tcp_frame().bytes()), None, "{what}");
         }
         let mut lying = tcp_frame();
         lying.bytes_mut()[34 + TCP_DATA_OFFSET] = 0xf0;
         let short = Frame::from_bytes(&lying.bytes()[..80]);
-        assert_eq!(offload(&good, &short), None, "TCP header past the end");
+        assert_eq!(offload(&good, short.bytes()), None, "TCP header past the end");
     }
 }

@@ -15,6 +15,7 @@ use super::outbox::Outbox;
 use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
 use crate::counters::Counters;
+use crate::port::carrier::Entrance;
 use crate::port::tap::{Scissors, TapPort};
 use crate::port::tunnel::{Remote, TunnelPort};
 
@@ -112,8 +113,9 @@ impl Datapath {
         }
     }
 
-    pub(crate) fn tunnel_fd(&self) -> Option<RawFd> {
-        self.tunnel.as_ref().map(TunnelPort::fd)
+    /// Where the tunnel's datagrams come in, each to be waited on.
+    pub(crate) fn entrances(&self) -> Vec<(Entrance, RawFd)> {
+        self.tunnel.as_ref().map(TunnelPort::entrances).unwrap_or_default()
     }
 
     /// The ports whose device is gone.

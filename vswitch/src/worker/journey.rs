@@ -9,6 +9,7 @@ use super::outbox::{Outbox, Outgoing};
 use super::oversize::Oversize;
 use super::ports::Ports;
 use crate::drops::{Drop, PortDrop};
+use crate::port::carrier::Entrance;
 use crate::port::tap::Read;
 use crate::too_big;
 
@@ -137,7 +138,7 @@ impl Datapath {
             }
             // The kernel has just learned that the path there is narrower than the device.
             if asked.replace(to) != Some(to) {
-                tunnel.learn_path_mtu(now, remote);
+                tunnel.learn_way(now, remote);
             }
             let sent = self.outbox.to_remotes().iter().find(|out| out.frame == frame && out.egress.port == id);
             if let Some(out) = sent {
@@ -147,9 +148,9 @@ impl Datapath {
     }
 
     /// Takes one batch from the tunnel and sends it on its way; false once nothing is left to receive.
-    pub(crate) fn serve_tunnel(&mut self, now: Instant) -> bool {
+    pub(crate) fn serve_tunnel(&mut self, now: Instant, entrance: Entrance) -> bool {
         let Some(tunnel) = &mut self.tunnel else { return false };
-        let more = tunnel.receive();
+        let more = tunnel.receive(entrance);
         let mut unknown = 0;
         let (inbound, inbox) = tunnel.inbound();
         for (index, frame) in inbound.iter().enumerate() {

@@ -23,8 +23,11 @@ use vswitch_core::switch::PortId;
 
 pub(crate) use datapath::Datapath;
 
+use crate::port::carrier::Entrance;
+
 const WAKER: Token = Token(usize::MAX);
-const TUNNEL: Token = Token(usize::MAX - 1);
+const SOCKET: Token = Token(usize::MAX - 1);
+const UPLINK: Token = Token(usize::MAX - 2);
 /// Events taken from one poll; what does not fit comes with the next.
 const EVENTS: usize = 256;
 
@@ -135,7 +138,7 @@ impl Drop for WorkerHandle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Tap(PortId),
-    Tunnel,
+    Tunnel(Entrance),
 }
 
 /// One thread's share of the switch.
@@ -170,7 +173,8 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     WAKER => woken = true,
-                    TUNNEL => self.mark_ready(Source::Tunnel),
+                    SOCKET => self.mark_ready(Source::Tunnel(Entrance::Socket)),
+                    UPLINK => self.mark_ready(Source::Tunnel(Entrance::Uplink)),
                     Token(port) => {
                         if let Ok(port) = u16::try_from(port) {
                             self.mark_ready(Source::Tap(PortId::new(port)));
@@ -209,7 +213,7 @@ impl Worker {
         let mut ready = core::mem::take(&mut self.ready);
         ready.retain(|&source| match source {
             Source::Tap(port) => self.datapath.serve_tap(now, port),
-            Source::Tunnel => self.datapath.serve_tunnel(now),
+            Source::Tunnel(entrance) => self.datapath.serve_tunnel(now, entrance),
         });
         self.ready = ready;
     }
@@ -244,12 +248,13 @@ impl Worker {
     }
 
     fn watch_tunnel(&mut self) -> Result<(), WorkerError> {
-        if let Some(fd) = self.datapath.tunnel_fd() {
-            self.poll
-                .registry()
-                .register(&mut SourceFd(&fd), TUNNEL, Interest::READABLE)
-                .map_err(WorkerError::Watch)?;
-            self.mark_ready(Source::Tunnel);
+        for (entrance, fd) in self.datapath.entrances() {
+            let token = match entrance {
+                Entrance::Socket => SOCKET,
+                Entrance::Uplink => UPLINK,
+            };
+            self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE).map_err(WorkerError::Watch)?;
+            self.mark_ready(Source::Tunnel(entrance));
         }
         Ok(())
     }

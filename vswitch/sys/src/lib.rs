@@ -4,6 +4,7 @@
 //! descriptors ([`std::os::fd::OwnedFd`]), and says in its errors which object the kernel refused and why.
 #![allow(unsafe_code, reason = "this is the room for system calls; every block argues its case")]
 
+pub mod bpf;
 pub mod fdpass;
 pub mod netlink;
 pub mod netns;
@@ -12,12 +13,15 @@ pub mod process;
 mod syscall;
 pub mod tap;
 pub mod udp;
+mod uplink;
 pub mod vnet;
 
+pub use bpf::{BpfError, Ingress};
 pub use netlink::{Link, Netlink, NetlinkError, Route, VxlanSpec};
 pub use netns::{Netns, NetnsError, NetnsThread};
 pub use packet::{PacketError, PacketSocket};
 pub use syscall::wait_readable;
 pub use tap::{Offloads, Tap, TapError, TapQueue};
 pub use udp::{Inbox, Received, Sent, Train, UdpEndpoint, UdpError, UdpOptions};
-pub use vnet::{VNET_HDR_LEN, VnetHdr};
+pub use uplink::{Uplink, UplinkError};
+pub use vnet::{TUNNEL_HDR_LEN, TunnelHdr, VNET_HDR_LEN, VnetHdr};

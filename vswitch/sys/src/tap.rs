@@ -85,7 +85,7 @@ pub struct Offloads {
 
 impl Offloads {
     /// What to ask for, most first. The kernel takes all of a request or refuses all of it.
-    const STEPS: [Self; 4] = [
+    pub(crate) const STEPS: [Self; 4] = [
         Self { checksum: true, tso4: true, tso6: true, tso_ecn: true, uso: true },
         Self { checksum: true, tso4: true, tso6: true, tso_ecn: true, uso: false },
         Self { checksum: true, tso4: false, tso6: false, tso_ecn: false, uso: false },
@@ -98,7 +98,7 @@ impl Offloads {
     }
 
     /// As `TUNSETOFFLOAD` wants it.
-    fn bits(self) -> libc::c_uint {
+    pub(crate) fn bits(self) -> libc::c_uint {
         [
             (self.checksum, libc::TUN_F_CSUM),
             (self.tso4, libc::TUN_F_TSO4),
@@ -127,18 +127,10 @@ impl Tap {
     /// A name that is none or is taken, queues out of 1 to 256, `/dev/net/tun` missing, no `CAP_NET_ADMIN` here or there.
     pub fn open(name: &str, queues: u16, netns: Option<&Netns>) -> Result<Self, TapError> {
         check_name(name)?;
-        if !(1..=QUEUES_MAX).contains(&queues) {
-            return Err(TapError::BadQueues(queues));
-        }
         // A descriptor of /dev/net/tun keeps the namespace alive in which it was opened. Opened over there, a container's
         // namespace would never end while we hold its port. So the device is made here, under a name the kernel
         // numbers, and moved once all queues are attached: they look for it here.
-        let first = attach(if netns.is_some() { "vswitch%d" } else { name }, queues > 1, true)?;
-        let (here, _) = first.attached().map_err(|source| system("inspect", name, source))?;
-        let mut all = vec![first];
-        for _ in 1..queues {
-            all.push(attach(&here, true, false)?);
-        }
+        let (here, all) = attach_all(if netns.is_some() { "vswitch%d" } else { name }, queues)?;
         if let Some(netns) = netns {
             Netlink::open()?.hand_over(&here, netns, name).map_err(|error| match error.errno() {
                 Some(libc::EEXIST) => TapError::NameTaken(name.to_owned()),
@@ -176,11 +168,7 @@ impl Tap {
     /// Fixes header size and byte order and asks for offloads; all three belong to the device, not the queue.
     fn set_up(name: String, queues: Vec<TapQueue>) -> Result<Self, TapError> {
         let Some(first) = queues.first() else { return Err(TapError::BadQueues(0)) };
-        let header = libc::c_int::try_from(VNET_HDR_LEN).unwrap_or(libc::c_int::MAX);
-        first
-            .set_int(libc::TUNSETVNETHDRSZ, header)
-            .map_err(|source| system("set the virtio header size of", &name, source))?;
-        first.set_int(libc::TUNSETVNETLE, 1).map_err(|source| system("set the virtio byte order of", &name, source))?;
+        first.set_header(VNET_HDR_LEN).map_err(|source| system("set the virtio header of", &name, source))?;
         let offloads = Offloads::negotiate(|bits| first.set_offload(bits).is_ok());
         Ok(Self { name, offloads, queues })
     }
@@ -280,6 +268,12 @@ impl TapQueue {
         Ok((name, libc::c_int::from(flags.cast_unsigned())))
     }
 
+    /// Fixes size and byte order of the header before every frame.
+    pub(crate) fn set_header(&self, len: usize) -> io::Result<()> {
+        self.set_int(libc::TUNSETVNETHDRSZ, libc::c_int::try_from(len).unwrap_or(libc::c_int::MAX))?;
+        self.set_int(libc::TUNSETVNETLE, 1)
+    }
+
     /// Calls one of the ioctls that read an integer through a pointer.
     fn set_int(&self, operation: libc::Ioctl, value: libc::c_int) -> io::Result<()> {
         // SAFETY: private, called with TUNSETVNETHDRSZ and TUNSETVNETLE only, which read one int through the pointer;
@@ -289,7 +283,7 @@ impl TapQueue {
     }
 
     /// Asks the kernel to leave the work in `bits` to us.
-    fn set_offload(&self, bits: libc::c_uint) -> io::Result<()> {
+    pub(crate) fn set_offload(&self, bits: libc::c_uint) -> io::Result<()> {
         // SAFETY: TUNSETOFFLOAD takes the bits as its argument, not through a pointer, and writes no memory.
         check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(bits)) })?;
         Ok(())
@@ -324,7 +318,7 @@ impl From<TapQueue> for OwnedFd {
 }
 
 /// An error of the kernel's about a device.
-fn system(operation: &'static str, name: &str, source: io::Error) -> TapError {
+pub(crate) fn system(operation: &'static str, name: &str, source: io::Error) -> TapError {
     TapError::System { operation, name: name.to_owned(), source }
 }
 
@@ -333,6 +327,21 @@ fn check_name(name: &str) -> Result<(), TapError> {
     let odd = |byte: u8| matches!(byte, 0 | 0x0b | b'/' | b':' | b'%') || byte.is_ascii_whitespace();
     let usable = (1..=NAME_MAX).contains(&name.len()) && name != "." && name != ".." && !name.bytes().any(odd);
     if usable { Ok(()) } else { Err(TapError::BadName(name.to_owned())) }
+}
+
+/// Makes a device with `queues` queues where the calling thread is; returns the name it got, which the kernel numbers
+/// where `name` has a `%d`.
+pub(crate) fn attach_all(name: &str, queues: u16) -> Result<(String, Vec<TapQueue>), TapError> {
+    if !(1..=QUEUES_MAX).contains(&queues) {
+        return Err(TapError::BadQueues(queues));
+    }
+    let first = attach(name, queues > 1, true)?;
+    let (name, _) = first.attached().map_err(|source| system("inspect", name, source))?;
+    let mut all = vec![first];
+    for _ in 1..queues {
+        all.push(attach(&name, true, false)?);
+    }
+    Ok((name, all))
 }
 
 /// Opens one queue: of a new device, or of the one that an earlier call has made.

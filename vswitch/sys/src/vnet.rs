@@ -23,6 +23,15 @@ pub const GSO_UDP_L4: u8 = 5;
 /// Bit beside the TCP kinds: the first segment carries CWR.
 pub const GSO_ECN: u8 = 0x80;
 
+/// Bytes of the header with tunnel fields: the form of virtio 1 with a hash, and where the headers inside begin.
+pub const TUNNEL_HDR_LEN: usize = 24;
+/// Flag: the outer UDP checksum is to be computed too.
+pub const F_UDP_TUNNEL_CSUM: u8 = 8;
+/// Bit beside the kind: the super-frame stands in a UDP tunnel over IPv4.
+pub const GSO_UDP_TUNNEL_IPV4: u8 = 0x20;
+/// Bit beside the kind: the super-frame stands in a UDP tunnel over IPv6.
+pub const GSO_UDP_TUNNEL_IPV6: u8 = 0x40;
+
 /// What the header says, as it stands there: nothing of it is checked against the frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VnetHdr {
@@ -75,6 +84,40 @@ impl VnetHdr {
     }
 }
 
+/// The header of a frame that may stand in a UDP tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelHdr {
+    /// What is owed. Where the type names a tunnel, kind and sizes are those of the frame inside.
+    pub vnet: VnetHdr,
+    /// Where the outer UDP header begins.
+    pub outer_transport: u16,
+    /// Where the IP header inside begins.
+    pub inner_network: u16,
+}
+
+impl TunnelHdr {
+    /// The header at the start of `bytes`; `None` where they are fewer than [`TUNNEL_HDR_LEN`].
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let &[.., a, b, c, d] = bytes.first_chunk::<TUNNEL_HDR_LEN>()?;
+        Some(Self {
+            vnet: VnetHdr::decode(bytes)?,
+            outer_transport: u16::from_le_bytes([a, b]),
+            inner_network: u16::from_le_bytes([c, d]),
+        })
+    }
+
+    /// The header as it stands before a frame; buffer count and hash are zero.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; TUNNEL_HDR_LEN] {
+        let mut bytes = [0; TUNNEL_HDR_LEN];
+        bytes[..VNET_HDR_LEN].copy_from_slice(&self.vnet.to_bytes());
+        bytes[20..22].copy_from_slice(&self.outer_transport.to_le_bytes());
+        bytes[22..].copy_from_slice(&self.inner_network.to_le_bytes());
+        bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +136,17 @@ mod tests {
         assert!(header.encode(&mut bytes));
         assert_eq!(bytes, [1, 0x81, 66, 0, 0xa8, 0x05, 34, 0, 16, 0, 0xee, 0xee]);
         assert_eq!(VnetHdr::decode(&bytes), Some(header));
+    }
+
+    #[test]
+    fn tunnel_fields_stand_at_the_end() {
+        let vnet = VnetHdr { flags: F_NEEDS_CSUM, gso_type: GSO_TCPV4 | GSO_UDP_TUNNEL_IPV4, ..VnetHdr::default() };
+        let header = TunnelHdr { vnet, outer_transport: 34, inner_network: 0x0140 };
+        let bytes = header.to_bytes();
+        assert_eq!(bytes[..2], [1, 0x21]);
+        assert_eq!(bytes[10..], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 34, 0, 0x40, 1]);
+        assert_eq!(TunnelHdr::decode(&bytes), Some(header));
+        assert_eq!(TunnelHdr::decode(&bytes[..23]), None);
     }
 
     #[test]

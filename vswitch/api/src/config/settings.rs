@@ -23,6 +23,8 @@ pub struct Settings {
     pub vtep_port: Option<NonZeroU16>,
     /// How many threads move frames.
     pub workers: Option<NonZeroUsize>,
+    /// How VXLAN goes: `auto`, `udp` or `uplink`.
+    pub underlay: Option<String>,
     /// What a worker does when no frame waits: `busy`, `adaptive` or `sleep`.
     pub poll: Option<String>,
     /// What is logged: a level, or a filter of the `tracing` kind.
@@ -50,6 +52,7 @@ struct File {
     vtep_ip: Option<IpAddr>,
     vtep_port: Option<NonZeroU16>,
     workers: Option<NonZeroUsize>,
+    underlay: Option<String>,
     poll: Option<String>,
     log: Option<String>,
     ageing: Option<Ageing>,
@@ -66,8 +69,12 @@ struct File {
 impl TryFrom<File> for Config {
     type Error = Refusal;
     fn try_from(file: File) -> Result<Self, Refusal> {
-        let File { socket, state_dir, vtep_ip, vtep_port, workers, poll, log, ageing, vlan, port, peer, fdb } = file;
+        let File { socket, state_dir, vtep_ip, vtep_port, workers, underlay, poll, log, ageing, vlan, port, peer, fdb } =
+            file;
         let desired = Desired::try_from(Tables { ageing: ageing.unwrap_or_default(), vlan, port, peer, fdb })?;
-        Ok(Self { settings: Settings { socket, state_dir, vtep_ip, vtep_port, workers, poll, log, ageing }, desired })
+        Ok(Self {
+            settings: Settings { socket, state_dir, vtep_ip, vtep_port, workers, underlay, poll, log, ageing },
+            desired,
+        })
     }
 }

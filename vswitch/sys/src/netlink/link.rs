@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 
 use super::{Netlink, NetlinkError};
@@ -35,6 +36,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// What it is (`veth`, `bridge`, `tun`, `vxlan`), where the driver says so.
     pub kind: Option<String>,
+    /// Frames on their way out that it has dropped: what a TAP's reader was too slow for.
+    pub tx_dropped: u64,
 }
 
 /// A VXLAN device of the kernel's.
@@ -156,6 +159,19 @@ impl Netlink {
     pub fn set_queue_length(&self, index: u32, frames: u32) -> Result<(), NetlinkError> {
         let operation = format_args!("set the queue length of interface {index} to {frames}");
         self.set(index, LinkAttribute::TxQueueLen(frames), operation)
+    }
+
+    /// Keeps the kernel from giving the link an IPv6 address of its own making once it is up.
+    ///
+    /// # Errors
+    /// What the kernel answers, but for "there is no IPv6 here".
+    pub fn set_no_link_local(&self, index: u32) -> Result<(), NetlinkError> {
+        let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let operation = format_args!("keep IPv6 addresses off interface {index}");
+        match self.set(index, LinkAttribute::AfSpecUnspec(vec![none]), operation) {
+            Err(error) if error.errno() == Some(libc::EAFNOSUPPORT) => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// Renames the link.
@@ -299,12 +315,14 @@ fn read(message: RouteNetlinkMessage) -> Option<Link> {
         mac: None,
         master: None,
         kind: None,
+        tx_dropped: 0,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(address) => link.mac = address.try_into().ok(),
+            LinkAttribute::Stats64(stats) => link.tx_dropped = stats.tx_dropped,
             LinkAttribute::Controller(master) => link.master = Some(master),
             // The queue that throws all away: the kernel has yet to notice the carrier, which it does from a work queue.
             LinkAttribute::Qdisc(qdisc) => link.running &= qdisc != "noop",

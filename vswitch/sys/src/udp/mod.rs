@@ -237,6 +237,7 @@ impl UdpEndpoint {
                 from: name.get(),
                 tos,
                 stride: stride.unwrap_or(len).clamp(1, len.max(1)),
+                at: 0,
                 len,
                 truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             });

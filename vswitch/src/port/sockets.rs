@@ -1,0 +1,84 @@
+//! VXLAN by UDP sockets: works everywhere and needs no privilege.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd as _, RawFd};
+
+use vswitch_core::{Frame, Offload};
+use vswitch_sys::Inbox;
+use vtep::{EncapDrop, Failure, Trains, Tunnel, TunnelError, TunnelOptions};
+
+use super::carrier::{Carrier, Entrance, Parcel, Receipt};
+
+/// Source ports that flows are spread over: as many paths as most underlays have, and few descriptors.
+const LANES: usize = 16;
+/// Socket queues in bytes: the kernel counts twice what a frame has, and a container may send megabytes in one burst.
+const QUEUE: usize = 8 << 20;
+
+/// The sockets of a VTEP, and what waits to be sent by them.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    tunnel: Tunnel,
+    trains: Trains,
+}
+
+impl Sockets {
+    pub(super) fn open(local: IpAddr, port: u16) -> Result<Self, TunnelError> {
+        let tunnel = Tunnel::open(&TunnelOptions {
+            local,
+            port,
+            lanes: LANES,
+            reuse_port: false,
+            receive_buffer: Some(QUEUE),
+            send_buffer: Some(QUEUE),
+        })?;
+        let trains = Trains::new(tunnel.lanes(), false);
+        Ok(Self { tunnel, trains })
+    }
+
+    /// The source port of each lane.
+    pub(super) fn lane_ports(&self) -> Vec<u16> {
+        self.tunnel.lane_ports().collect()
+    }
+}
+
+impl Carrier for Sockets {
+    fn name(&self) -> &'static str {
+        "udp"
+    }
+
+    fn entrances(&self) -> Vec<(Entrance, RawFd)> {
+        vec![(Entrance::Socket, self.tunnel.endpoint().as_raw_fd())]
+    }
+
+    fn receive(&mut self, _: Entrance, inbox: &mut Inbox, debts: &mut Vec<Offload>) -> io::Result<Receipt> {
+        debts.clear();
+        let filled = self.tunnel.recv(inbox)?;
+        Ok(Receipt { more: filled == inbox.slots(), malformed: 0 })
+    }
+
+    fn dropped(&self) -> u64 {
+        self.tunnel.endpoint().dropped().map(u64::from).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the VXLAN socket does not tell what it dropped");
+            0
+        })
+    }
+
+    fn is_silent(&self) -> bool {
+        false
+    }
+
+    fn push(&mut self, &Parcel { index, frame, vni, to, mtu, .. }: &Parcel<'_>) -> Result<(), EncapDrop> {
+        self.trains.push(index, frame, vni, to, mtu.into())
+    }
+
+    fn waiting(&self) -> usize {
+        self.trains.waiting()
+    }
+
+    fn flush(&mut self, frames: &[Frame], failures: &mut Vec<Failure>) {
+        if self.trains.waiting() > 0 && self.tunnel.flush(&mut self.trains, frames, failures) {
+            tracing::warn!("the underlay's device cannot checksum trains of datagrams (EIO); they leave one by one");
+        }
+    }
+}
