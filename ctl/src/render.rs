@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use vswitch_api::{
-    FdbInfo, FdbKind, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats, Stats, Status, Vid,
-    VlanInfo, VlanList, VtepInfo,
+    Carried, FdbInfo, FdbKind, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats, Stats, Status,
+    Vid, VlanInfo, VlanList, VtepInfo,
 };
 
 use crate::table::{Table, fields};
@@ -92,10 +92,18 @@ fn vtep_fields(vtep: &VtepInfo) -> Vec<(&'static str, String)> {
     };
     vec![
         ("vtep", format!("{ip}, UDP port {}", vtep.port)),
+        ("carried by", option(vtep.underlay.map(carried))),
         ("underlay mtu", option(vtep.underlay_mtu)),
         ("container mtu", option(vtep.overlay_mtu)),
         ("peers", vtep.peers.to_string()),
     ]
+}
+
+fn carried(by: Carried) -> &'static str {
+    match by {
+        Carried::Udp => "udp: super-frames are cut here and merged there",
+        Carried::Uplink => "uplink: super-frames leave and enter uncut",
+    }
 }
 
 pub(crate) fn fdb(entries: &Vec<FdbInfo>, out: &mut String) {
@@ -388,7 +396,7 @@ no frame was dropped
             "version": "0.1.0", "pid": 42, "uptime_s": 3700, "workers": 1, "ports": 3, "ports_lost": 1,
             "fdb_used": 12, "fdb_limit": 131072,
             "fdb_learned": 20, "fdb_moved": 3, "fdb_aged": 8, "fdb_evicted": 0, "fdb_limited": 0,
-            "vtep": {"ip": "192.0.2.1", "port": 4789, "underlay_mtu": 1500, "overlay_mtu": 1450, "peers": 2},
+            "vtep": {"ip": "192.0.2.1", "port": 4789, "underlay_mtu": 1500, "overlay_mtu": 1450, "underlay": "uplink", "peers": 2},
         });
         let expected = "\
 vswitchd       0.1.0, process 42
@@ -402,7 +410,8 @@ container mtu  1450
 peers          2
 ";
         assert_eq!(rendered(status, answer), expected);
-        let none = json!({"ip": null, "port": 4789, "underlay_mtu": null, "overlay_mtu": null, "peers": 0});
+        let none =
+            json!({"ip": null, "port": 4789, "underlay_mtu": null, "overlay_mtu": null, "underlay": null, "peers": 0});
         assert!(rendered(vtep, none).contains("none: all VLANs are local"));
     }
 

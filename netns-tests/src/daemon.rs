@@ -17,6 +17,8 @@ use crate::{Context, Failure, Host, Lab, Result, SOON, Vsctl, binaries::binaries
 pub struct DaemonSpec {
     /// `--vtep-ip`.
     pub vtep_ip: Option<IpAddr>,
+    /// `--underlay`, where it is not the lab's.
+    pub underlay: Option<&'static str>,
     /// What the config file says; none is given where this is empty.
     pub config: String,
 }
@@ -47,7 +49,7 @@ impl Daemon {
     pub fn start(lab: &Lab, host: &Host, spec: &DaemonSpec) -> Result<Self> {
         let folder = lab.folder(host.name())?;
         let (socket, log) = (folder.join("socket"), folder.join("log"));
-        let child = host.spawn(command(&folder, &log, spec)?)?;
+        let child = host.spawn(command(lab, &folder, &log, spec)?)?;
         host.journal().note(format!("{}: vswitchd started, process {}", host.name(), child.id()));
         let vsctl = Vsctl::new(socket.clone(), host.name().to_owned(), host.journal().clone());
         let mut daemon = Self { child, socket, log, vsctl };
@@ -62,7 +64,7 @@ impl Daemon {
     pub fn refused(lab: &Lab, host: &Host, spec: &DaemonSpec) -> Result<Ended> {
         let folder = lab.folder(host.name())?;
         let log = folder.join("log");
-        let mut child = host.spawn(command(&folder, &log, spec)?)?;
+        let mut child = host.spawn(command(lab, &folder, &log, spec)?)?;
         let ended = eventually(SOON, "vswitchd ends", || child.try_wait()?.context("it runs"));
         if ended.is_err() {
             let _ = child.kill();
@@ -136,14 +138,17 @@ impl Drop for Daemon {
     }
 }
 
-fn command(folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Command> {
-    let DaemonSpec { vtep_ip, config } = spec;
+fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Command> {
+    let DaemonSpec { vtep_ip, underlay, config } = spec;
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(&binaries()?.vswitchd);
     command.arg("--socket").arg(folder.join("socket")).arg("--state-dir").arg(folder.join("state"));
     command.arg("--log").arg(env::var_os("VSWITCH_TEST_LOG").unwrap_or_else(|| "info".into()));
     if let Some(ip) = vtep_ip {
         command.arg("--vtep-ip").arg(ip.to_string());
+    }
+    if let Some(mode) = underlay.or(lab.underlay()) {
+        command.arg("--underlay").arg(mode);
     }
     if !config.is_empty() {
         let path = folder.join("vswitchd.toml");

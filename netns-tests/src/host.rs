@@ -34,6 +34,16 @@ impl Host {
         Ok(host)
     }
 
+    /// The same host under another name: for a second daemon on it.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn twin(&self, name: &str) -> Result<Self> {
+        let netns = self.netns.try_clone()?;
+        let (netlink, thread) = (Netlink::open_in(&netns)?, NetnsThread::spawn(&netns)?);
+        Ok(Self { name: name.to_owned(), netns, netlink, thread, journal: self.journal.clone() })
+    }
+
     /// Its name in messages.
     #[must_use]
     pub fn name(&self) -> &str {

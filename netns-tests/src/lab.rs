@@ -19,17 +19,18 @@ pub struct Lab {
     dir: TempDir,
     journal: Journal,
     seed: u64,
+    underlay: Option<&'static str>,
 }
 
 impl Lab {
-    /// An empty lab.
+    /// An empty lab, whose daemons carry VXLAN as they find best or by `underlay`.
     ///
     /// # Errors
     /// Where no temporary folder can be made.
-    pub fn new(seed: u64) -> Result<Self> {
+    pub fn new(seed: u64, underlay: Option<&'static str>) -> Result<Self> {
         // A path of a unix socket has at most 107 bytes: a short name leaves room.
         let dir = tempfile::Builder::new().prefix("vsw").tempdir()?;
-        Ok(Self { dir, journal: Journal::new(), seed })
+        Ok(Self { dir, journal: Journal::new(), seed, underlay })
     }
 
     /// A host, connected to nothing. `name` is for messages and files, not for the kernel.
@@ -60,6 +61,12 @@ impl Lab {
         Ok(folder)
     }
 
+    /// How daemons carry VXLAN where their test says nothing else: the argument of `--underlay`.
+    #[must_use]
+    pub const fn underlay(&self) -> Option<&'static str> {
+        self.underlay
+    }
+
     /// Random numbers, the same for the same seed.
     #[must_use]
     pub const fn random(&self) -> Random {
@@ -80,7 +87,7 @@ impl Lab {
     /// Keeps the folder and tells what is known: seed, journal, ends of logs.
     #[must_use]
     pub fn evidence(self) -> String {
-        let Self { dir, journal, seed } = self;
+        let Self { dir, journal, seed, .. } = self;
         let mut text = format!("seed: VSWITCH_TEST_SEED={seed}\njournal:\n{}", journal.text());
         let dir = dir.keep();
         for log in logs(&dir) {

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use netns_tests::{Lab, Result, binaries::binaries};
-use vswitch_sys::{Netns, process};
+use vswitch_sys::{Netns, Uplink, process};
 
 /// What an area's file has: names, and what they test.
 type Tests = &'static [(&'static str, fn(&Lab) -> Result)];
@@ -56,12 +56,24 @@ mod trunk;
 /// Containers on one host and on two: connectivity, ports that come, change, go and are lost.
 #[path = "netns/two_hosts.rs"]
 mod two_hosts;
+/// Both ways to carry VXLAN: with each other, after a crash, where one is impossible.
+#[path = "netns/underlay_modes.rs"]
+mod underlay_modes;
 /// VLANs apart from each other.
 #[path = "netns/vlan.rs"]
 mod vlan;
 
+/// Areas with nothing between hosts, or with what they compare in their tests.
 const AREAS: &[(&str, Tests)] = &[
     ("harness", harness::TESTS),
+    ("bad_input", bad_input::TESTS),
+    ("port_changes", port_changes::TESTS),
+    ("state", state::TESTS),
+    ("underlay_modes", underlay_modes::TESTS),
+];
+
+/// Areas that are the same however VXLAN is carried, and run for each way.
+const ACROSS: &[(&str, Tests)] = &[
     ("two_hosts", two_hosts::TESTS),
     ("kernel_vxlan", kernel_vxlan::TESTS),
     ("vlan", vlan::TESTS),
@@ -71,12 +83,13 @@ const AREAS: &[(&str, Tests)] = &[
     ("mtu", mtu::TESTS),
     ("bytes", bytes::TESTS),
     ("transparency", transparency::TESTS),
-    ("bad_input", bad_input::TESTS),
-    ("port_changes", port_changes::TESTS),
-    ("state", state::TESTS),
     ("idle", idle::TESTS),
     ("malformed", malformed::TESTS),
 ];
+
+/// The ways: what `--underlay` says.
+const UDP: &str = "udp";
+const UPLINK: &str = "uplink";
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -85,17 +98,41 @@ fn main() -> ExitCode {
         eprintln!("skipped: needs root or user namespaces with /dev/net/tun: {why}");
     }
     let seed = seed();
-    let trials = AREAS.iter().flat_map(|(area, tests)| {
-        let hindrance = hindrance.clone();
-        tests.iter().map(move |&(name, test)| {
-            let hindrance = hindrance.clone();
-            Trial::ignorable_test(format!("{area}::{name}"), move || match hindrance {
-                Some(why) => Ok(Completion::ignored_with(why)),
-                None => run(test, seed).map(|()| Completion::Completed),
-            })
+    let no_uplink = if arguments.list { None } else { hindrance.clone().or_else(|| uplink().err()) };
+    if let (None, Some(why)) = (&hindrance, &no_uplink) {
+        eprintln!("skipped: tests by an uplink: {why}");
+    }
+    let trial = |name: String, test: fn(&Lab) -> Result, mode: Option<&'static str>| {
+        let hindrance = if mode == Some(UPLINK) { no_uplink.clone() } else { hindrance.clone() };
+        Trial::ignorable_test(name, move || match hindrance {
+            Some(why) => Ok(Completion::ignored_with(why)),
+            None => run(test, seed, mode).map(|()| Completion::Completed),
         })
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    };
+    let mut trials = Vec::new();
+    for (area, tests) in AREAS {
+        let mode = (*area == "underlay_modes").then_some(UPLINK);
+        trials.extend(tests.iter().map(|&(name, test)| trial(format!("{area}::{name}"), test, mode)));
+    }
+    for (area, tests) in ACROSS {
+        for mode in [UDP, UPLINK] {
+            trials.extend(tests.iter().map(|&(name, test)| trial(format!("{area}::{name}::{mode}"), test, Some(mode))));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether an uplink can be had here.
+fn uplink() -> std::result::Result<(), String> {
+    let probe = || -> Result {
+        let lab = Lab::new(0, None)?;
+        let (here, there) = (lab.quiet_host("here")?, lab.quiet_host("there")?);
+        here.netlink().add_veth("eth0", "eth0", Some(there.netns()))?;
+        let index = here.link("eth0")?.index;
+        here.call(move || Uplink::open(index, ([192, 0, 2, 1], 4789).into(), 1).map(drop))?;
+        Ok(())
+    };
+    probe().map_err(|failure| failure.to_string())
 }
 
 /// Gets what tests need while only one thread runs: the right to make namespaces and TAP devices, and the programs.
@@ -118,8 +155,8 @@ fn seed() -> u64 {
 }
 
 /// Runs one test; a failure comes with all that is known.
-fn run(test: fn(&Lab) -> Result, seed: u64) -> std::result::Result<(), Failed> {
-    let lab = Lab::new(seed).map_err(|failure| failure.to_string())?;
+fn run(test: fn(&Lab) -> Result, seed: u64, mode: Option<&'static str>) -> std::result::Result<(), Failed> {
+    let lab = Lab::new(seed, mode).map_err(|failure| failure.to_string())?;
     let message = match panic::catch_unwind(AssertUnwindSafe(|| test(&lab))) {
         Ok(Ok(())) => {
             if env::var_os("VSWITCH_TEST_KEEP").is_some() {

@@ -57,8 +57,9 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let desired = desired(&run, &store)?;
     let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
     let tunnel = underlay.map(|underlay| TunnelPort::open(underlay, run.vtep_port, run.underlay)).transpose()?;
+    let carried = tunnel.as_ref().map(TunnelPort::carried_by);
     let worker = WorkerHandle::start(Datapath::new(tunnel, seed()), run.poll)?;
-    let site = Site { underlay, identity: store.identity(seed)? };
+    let site = Site { underlay, carried, identity: store.identity(seed)? };
     let mut control = Control::start(desired, site, run.vtep_port, store, worker)?;
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");
     control.serve(&mut server)?;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use thiserror::Error;
-use vswitch_api::{Cidr, Desired, FdbTarget, IfName, Mac, NetnsRef, PortName, PortSpec, Vid, Vni};
+use vswitch_api::{Carried, Cidr, Desired, FdbTarget, IfName, Mac, NetnsRef, PortName, PortSpec, Vid, Vni};
 use vswitch_core::switch::{PortMode, VlanSet};
 use vswitch_core::{MacAddr, VlanId};
 
@@ -36,6 +36,8 @@ pub(crate) struct TooNarrowForIpv6 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Site {
     pub(crate) underlay: Option<Underlay>,
+    /// How VXLAN leaves and enters it.
+    pub(crate) carried: Option<Carried>,
     /// A random number, the same over restarts.
     pub(crate) identity: u64,
 }
@@ -237,7 +239,8 @@ mod tests {
     }
 
     fn site() -> Site {
-        Site { underlay: Some(Underlay { address: "192.0.2.1".parse().unwrap(), mtu: 1500 }), identity: 7 }
+        let address = "192.0.2.1".parse().unwrap();
+        Site { underlay: Some(Underlay { address, index: 2, mtu: 1500 }), carried: None, identity: 7 }
     }
 
     fn two_ports() -> serde_json::Value {
@@ -258,13 +261,13 @@ mod tests {
         let network = Network::derive(&desired(two_ports()), &site());
         let mtus: Vec<_> = network.ports.values().map(|port| port.mtu).collect();
         assert_eq!(mtus, [1450, 1500, 9000]);
-        let v6 = Underlay { address: "fd00::1".parse().unwrap(), mtu: 9000 };
+        let v6 = Underlay { address: "fd00::1".parse().unwrap(), index: 2, mtu: 9000 };
         assert_eq!(v6.inner_mtu(), 8930);
     }
 
     #[test]
     fn an_underlay_too_narrow_for_ipv6() {
-        let underlay = |mtu| Site { underlay: Some(Underlay { mtu, ..site().underlay.unwrap() }), identity: 7 };
+        let underlay = |mtu| Site { underlay: Some(Underlay { mtu, ..site().underlay.unwrap() }), ..site() };
         let mut state = two_ports();
         state["port"][0]["address"] = json!(["10.0.0.2/24", "fd00::2/64"]);
         let network = |mtu| Network::derive(&desired(state.clone()), &underlay(mtu));

@@ -29,7 +29,7 @@ pub(crate) struct Idle {
 
 /// Starts a daemon, gives it ports, and watches it.
 pub(crate) fn run(ports: u16, watch: Duration) -> Result<Idle> {
-    let lab = Lab::new(0)?;
+    let lab = Lab::new(0, None)?;
     let host = lab.quiet_host("host")?;
     let daemon = Daemon::start(&lab, &host, &DaemonSpec::default())?;
     let mut containers = Vec::new();

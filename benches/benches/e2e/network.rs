@@ -89,7 +89,7 @@ impl Network {
     pub(crate) const CLIENT: IpAddr = IpAddr::V4(CLIENT);
 
     pub(crate) fn build(place: Place, peer: Peer) -> Result<Self> {
-        let lab = Lab::new(0)?;
+        let lab = Lab::new(0, None)?;
         let mut daemons = Vec::new();
         let (mut hosts, mut switches) = (Vec::new(), Vec::new());
         let (client, server) = match (place, peer) {

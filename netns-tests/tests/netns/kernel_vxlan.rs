@@ -74,6 +74,8 @@ fn udp_trains_from_the_kernel(lab: &Lab) -> Result {
 
 fn each_sees_the_others_frames_unchanged(lab: &Lab) -> Result {
     let Mixed { c1, c2, _kernel, _underlay, ours: _ours } = mixed(lab, 1500, true)?;
+    // Raw frames are sent once: by now all that lies between is up and knows its neighbours.
+    traffic::ping::ping(&c1, "10.0.0.2".parse()?, 56)?;
     let (s1, s2) = (Station::new(c1)?, Station::new(c2)?);
     let mut random = lab.random();
     // From the least that Ethernet has (the kernel pads nothing) to the largest that fits.

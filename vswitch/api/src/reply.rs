@@ -176,8 +176,20 @@ pub struct VtepInfo {
     pub underlay_mtu: Option<u32>,
     /// The greatest MTU of a container behind it: the underlay's less the overhead.
     pub overlay_mtu: Option<u32>,
+    /// How VXLAN leaves and enters the host.
+    pub underlay: Option<Carried>,
     /// How many remote VTEPs it knows.
     pub peers: usize,
+}
+
+/// How VXLAN leaves and enters a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carried {
+    /// By UDP sockets: super-frames are cut to datagrams, and datagrams merged.
+    Udp,
+    /// By an uplink: super-frames stay uncut.
+    Uplink,
 }
 
 /// Counters.

@@ -111,6 +111,7 @@ impl Control {
             port: self.vtep_port,
             underlay_mtu: self.site.underlay.map(|underlay| underlay.mtu.into()),
             overlay_mtu: self.site.underlay.map(|underlay| underlay.inner_mtu().into()),
+            underlay: self.site.carried,
             peers: self.desired.peers().count(),
         }
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
 use clap::ValueEnum;
+use vswitch_api::Carried;
 use vswitch_core::{Frame, Offload};
 use vswitch_sys::Inbox;
 use vtep::{EncapDrop, Failure, Vni};
@@ -54,8 +55,8 @@ pub(crate) struct Parcel<'a> {
 
 /// One way to carry VXLAN.
 pub(crate) trait Carrier: fmt::Debug + Send {
-    /// Which it is, for people.
-    fn name(&self) -> &'static str;
+    /// Which it is.
+    fn kind(&self) -> Carried;
 
     /// Where datagrams come in, each to be waited on.
     fn entrances(&self) -> Vec<(Entrance, RawFd)>;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, RawFd};
 
+use vswitch_api::Carried;
 use vswitch_core::{Frame, Offload};
 use vswitch_sys::Inbox;
 use vtep::{EncapDrop, Failure, Trains, Tunnel, TunnelError, TunnelOptions};
@@ -43,8 +44,8 @@ impl Sockets {
 }
 
 impl Carrier for Sockets {
-    fn name(&self) -> &'static str {
-        "udp"
+    fn kind(&self) -> Carried {
+        Carried::Udp
     }
 
     fn entrances(&self) -> Vec<(Entrance, RawFd)> {

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use thiserror::Error;
+use vswitch_api::Carried;
 use vswitch_core::{Frame, Instant, Offload, VlanId};
 use vswitch_sys::{Inbox, Netlink, NetlinkError, Uplink, UplinkError};
 use vtep::{DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, TunnelError, largest_inner_frame};
@@ -81,9 +82,9 @@ impl TunnelPort {
         })
     }
 
-    /// The way VXLAN takes, for people.
-    pub(crate) fn carried_by(&self) -> &'static str {
-        self.carrier.name()
+    /// The way VXLAN takes.
+    pub(crate) fn carried_by(&self) -> Carried {
+        self.carrier.kind()
     }
 
     /// Where datagrams come in, each to be waited on.

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, RawFd};
 
+use vswitch_api::Carried;
 use vswitch_core::{Frame, Offload};
 use vswitch_sys::vnet::{
     F_NEEDS_CSUM, F_UDP_TUNNEL_CSUM, GSO_NONE, GSO_UDP_L4, GSO_UDP_TUNNEL_IPV4, GSO_UDP_TUNNEL_IPV6, TUNNEL_HDR_LEN,
@@ -98,8 +99,8 @@ impl UplinkCarrier {
 }
 
 impl Carrier for UplinkCarrier {
-    fn name(&self) -> &'static str {
-        "uplink"
+    fn kind(&self) -> Carried {
+        Carried::Uplink
     }
 
     fn entrances(&self) -> Vec<(Entrance, RawFd)> {
