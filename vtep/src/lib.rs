@@ -22,6 +22,8 @@ mod outer;
 mod remotes;
 mod run;
 mod socket;
+pub mod uplink;
+pub mod vnet;
 
 pub use cut::{BadOffload, MAX_SEGMENTS, Segments, header_len};
 pub use decap::{DatagramTrain, DecapDrop, Inner, decap};

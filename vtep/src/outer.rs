@@ -25,7 +25,8 @@ pub const fn outer_len(ip: IpAddr) -> usize {
     }
 }
 
-/// Appends to `out` all that goes before the untagged bytes of `frame` in a packet of network `vni`: outer headers, VXLAN
+/// Appends to `out` all that goes before the untagged bytes of `frame` in a packet of network `vni`, where `more` bytes of
+/// payload follow those of the frame: outer headers, VXLAN
 /// header, and, where a tag has to be left out, the addresses before it. Returns how many bytes of `frame` to leave out;
 /// `None`, and nothing appended, where the whole is longer than an IP packet can be.
 ///
@@ -35,14 +36,14 @@ pub const fn outer_len(ip: IpAddr) -> usize {
 pub fn write_outer(
     out: &mut Vec<u8>,
     frame: &Frame,
+    more: usize,
     vni: Vni,
-    from: SocketAddr,
-    to: SocketAddr,
+    (from, to): (SocketAddr, SocketAddr),
     tos: u8,
 ) -> Option<usize> {
     let bytes = frame.bytes();
     let tag = tag_len(bytes);
-    let udp = u16::try_from(UDP_LEN + HEADER_LEN + bytes.len() - tag).ok()?;
+    let udp = u16::try_from(UDP_LEN + HEADER_LEN + bytes.len() - tag + more).ok()?;
     let at = out.len();
     out.extend_from_slice(&[0; MACS_LEN]);
     match (from.ip(), to.ip()) {
@@ -167,7 +168,7 @@ mod tests {
     fn packet(frame: &Frame, (from, to): (&str, &str)) -> Vec<u8> {
         let mut out = Vec::new();
         let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
-        let skip = write_outer(&mut out, frame, Vni::new(7).unwrap(), from, to, 0xb9).unwrap();
+        let skip = write_outer(&mut out, frame, 0, Vni::new(7).unwrap(), (from, to), 0xb9).unwrap();
         out.extend_from_slice(&frame.bytes()[skip..]);
         out
     }
@@ -213,7 +214,7 @@ mod tests {
         let mut out = vec![1, 2, 3];
         for (len, fits) in [(65_535 - 36, true), (65_535 - 35, false), (65_535 - 15, false), (65_550, false)] {
             let frame = Frame::from_bytes(&vec![0; len]);
-            let wrote = write_outer(&mut out, &frame, Vni::new(7).unwrap(), from, to, 0);
+            let wrote = write_outer(&mut out, &frame, 0, Vni::new(7).unwrap(), (from, to), 0);
             assert_eq!(wrote.is_some(), fits, "{len}");
             assert_eq!(out.len() > 3, fits);
             out.truncate(3);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::RawFd;
 
 use clap::ValueEnum;
@@ -72,6 +73,17 @@ pub(crate) trait Carrier: fmt::Debug + Send {
 
     /// Encapsulates a frame; it leaves with the next [`Self::flush`], in order within its flow.
     fn push(&mut self, parcel: &Parcel<'_>) -> Result<(), EncapDrop>;
+
+    /// Whether [`Self::push_joined`] is worth a try.
+    fn joins(&self) -> bool {
+        false
+    }
+
+    /// Encapsulates frames of the batch that were joined: the parcel holds their head, `tail` says in which of them their
+    /// payload lies, and where. False where they must be pushed one by one.
+    fn push_joined(&mut self, _: &Parcel<'_>, _tail: &[(usize, Range<usize>)]) -> bool {
+        false
+    }
 
     /// Datagrams that wait.
     fn waiting(&self) -> usize;

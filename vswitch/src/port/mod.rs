@@ -5,4 +5,3 @@ mod sockets;
 pub(crate) mod tap;
 pub(crate) mod tunnel;
 mod uplink;
-mod vnet;

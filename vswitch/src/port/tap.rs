@@ -5,9 +5,8 @@ use std::io::{self, IoSlice};
 use vswitch_core::{Checksum, Frame, Gso, GsoKind};
 use vswitch_sys::vnet::{VNET_HDR_LEN, VnetHdr};
 use vswitch_sys::{Offloads, TapQueue};
-use vtep::Segments;
+use vtep::{Segments, vnet};
 
-use super::vnet;
 use crate::drops::PortDrop;
 
 /// Room for the largest frame a TAP gives: a 64 KiB packet (BIG TCP stays off on a TAP), Ethernet and a tag.

@@ -1,6 +1,7 @@
 //! The tunnel port: frames to remote VTEPs and from them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -146,11 +147,39 @@ impl TunnelPort {
         vlan: VlanId,
         remote: &mut Remote,
     ) -> Result<(), Drop> {
+        let parcel = self.parcel(now, index, frame, vlan, remote)?;
+        self.carrier.push(&parcel).map_err(Drop::Encap)
+    }
+
+    /// Whether frames for a remote should be joined before they are pushed.
+    pub(crate) fn joins(&self) -> bool {
+        self.carrier.joins()
+    }
+
+    /// Encapsulates frames that were joined, the first of them number `index`: `head` stands before their payload, which
+    /// lies in the batch as `tail` says. False where they must be pushed one by one.
+    pub(crate) fn push_joined(
+        &mut self,
+        now: Instant,
+        index: usize,
+        (head, tail): (&Frame, &[(usize, Range<usize>)]),
+        vlan: VlanId,
+        remote: &mut Remote,
+    ) -> bool {
+        self.parcel(now, index, head, vlan, remote).is_ok_and(|parcel| self.carrier.push_joined(&parcel, tail))
+    }
+
+    fn parcel<'a>(
+        &self,
+        now: Instant,
+        index: usize,
+        frame: &'a Frame,
+        vlan: VlanId,
+        remote: &mut Remote,
+    ) -> Result<Parcel<'a>, Drop> {
         let vni = self.directory.vni(vlan).ok_or(DecapDrop::UnknownVni)?;
         let on_underlay = !self.carrier.is_silent() || self.is_on_underlay(now, remote);
-        let mtu = self.path_mtu(now, remote);
-        let parcel = Parcel { index, frame, vni, to: remote.to, mtu, on_underlay };
-        self.carrier.push(&parcel).map_err(Drop::Encap)
+        Ok(Parcel { index, frame, vni, to: remote.to, mtu: self.path_mtu(now, remote), on_underlay })
     }
 
     /// Whether the way to `remote` leaves by the underlay's interface; asks the kernel where that was long ago.

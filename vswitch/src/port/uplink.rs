@@ -10,24 +10,14 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd as _, RawFd};
 
 use vswitch_api::Carried;
+use vswitch_core::wire::vlan::TAG_LEN;
 use vswitch_core::{Frame, Offload};
-use vswitch_sys::vnet::{
-    F_NEEDS_CSUM, F_UDP_TUNNEL_CSUM, GSO_NONE, GSO_UDP_L4, GSO_UDP_TUNNEL_IPV4, GSO_UDP_TUNNEL_IPV6, TUNNEL_HDR_LEN,
-    TunnelHdr, VnetHdr,
-};
-use vswitch_sys::{Inbox, Received, Uplink};
-use vtep::{
-    EncapDrop, Failure, HEADER_LEN, Outer, Segments, SendDrop, flow_hash, lane, largest_inner_frame, outer_len,
-    parse_outer, write_outer,
-};
+use vswitch_sys::{Inbox, Uplink};
+use vtep::{EncapDrop, Failure, MAX_MERGED_SEGMENTS, Segments, SendDrop, flow_hash, lane, largest_inner_frame, uplink};
 
 use super::carrier::{Carrier, Entrance, Parcel, Receipt};
 use super::sockets::Sockets;
-use super::vnet;
 
-const ETHERNET_LEN: usize = 14;
-/// Bits beside the kind of a super-frame that stands in a tunnel.
-const TUNNEL: u8 = GSO_UDP_TUNNEL_IPV4 | GSO_UDP_TUNNEL_IPV6;
 /// Bytes after which a receipt takes no more: what fits the cache.
 const BYTES: usize = 256 * 1024;
 
@@ -39,6 +29,8 @@ pub(super) struct UplinkCarrier {
     local: IpAddr,
     lanes: Vec<Lane>,
     headers: Vec<u8>,
+    /// Bytes of frames: which frame of the batch, and where in it.
+    pieces: Vec<(usize, Range<usize>)>,
     waiting: Vec<Waiting>,
 }
 
@@ -53,11 +45,10 @@ struct Lane {
 /// A frame that waits to leave by the uplink.
 #[derive(Debug)]
 struct Waiting {
-    index: usize,
     to: SocketAddr,
     headers: Range<usize>,
-    /// Bytes at the frame's end that follow; counted so, a tag pushed or popped meanwhile does not move them.
-    back: usize,
+    /// Which of the pieces follow.
+    pieces: Range<usize>,
 }
 
 /// Why a packet does not stand in the inbox.
@@ -71,28 +62,28 @@ enum Stop {
 impl UplinkCarrier {
     pub(super) fn new(sockets: Sockets, uplink: Uplink, local: IpAddr) -> Self {
         let lanes = sockets.lane_ports().into_iter().map(|port| Lane { port, follows: false }).collect();
-        Self { sockets, uplink, local, lanes, headers: Vec::new(), waiting: Vec::new() }
+        Self { sockets, uplink, local, lanes, headers: Vec::new(), pieces: Vec::new(), waiting: Vec::new() }
     }
 
     /// Puts the frame in line for the uplink; false where it must be cut instead.
-    fn enqueue(&mut self, parcel: &Parcel<'_>, lane: usize) -> bool {
+    fn enqueue(&mut self, parcel: &Parcel<'_>, tail: &[(usize, Range<usize>)], lane: usize) -> bool {
         let &Parcel { index, frame, vni, to, .. } = parcel;
         let bytes = frame.bytes();
         let from = self.headers.len();
-        self.headers.extend_from_slice(&[0; TUNNEL_HDR_LEN]);
         let source = SocketAddr::new(self.local, self.lanes[lane].port);
+        let more = tail.iter().map(|(_, range)| range.len()).sum();
         let tos = vtep::outer_tos(bytes, false);
-        let tail = write_outer(&mut self.headers, frame, vni, source, to, tos).and_then(|skip| {
-            let tag = skip.saturating_sub(12);
-            let header = header(frame, tag, to.ip())?;
-            self.headers[from..from + TUNNEL_HDR_LEN].copy_from_slice(&header.to_bytes());
-            Some(bytes.len() - skip)
-        });
-        let Some(back) = tail else {
-            self.headers.truncate(from);
-            return false;
-        };
-        self.waiting.push(Waiting { index, to, headers: from..self.headers.len(), back });
+        let Some(skip) = uplink::wrap(&mut self.headers, frame, more, vni, (source, to), tos) else { return false };
+        let first = self.pieces.len();
+        if tail.is_empty() {
+            self.pieces.push((index, skip..bytes.len()));
+        } else {
+            // The headers of joined frames are not in the batch.
+            self.headers.extend_from_slice(&bytes[skip..]);
+            self.pieces.extend_from_slice(tail);
+        }
+        let (headers, pieces) = (from..self.headers.len(), first..self.pieces.len());
+        self.waiting.push(Waiting { to, headers, pieces });
         self.lanes[lane].follows = true;
         true
     }
@@ -122,7 +113,7 @@ impl Carrier for UplinkCarrier {
                     io::ErrorKind::WouldBlock => Stop::Empty,
                     _ => Stop::Failed(error),
                 })?;
-                let (received, owed) = parse(&room[..len.min(room.len())]).ok_or(Stop::Malformed)?;
+                let (received, owed) = uplink::unwrap(&room[..len.min(room.len())]).ok_or(Stop::Malformed)?;
                 debts.push(owed);
                 bytes += len;
                 Ok(received)
@@ -162,7 +153,17 @@ impl Carrier for UplinkCarrier {
         if Segments::untagged(frame)?.longest() > largest_inner_frame(to.ip(), mtu.into()) {
             return Err(EncapDrop::TooBig);
         }
-        if self.enqueue(parcel, lane) { Ok(()) } else { self.sockets.push(parcel) }
+        if self.enqueue(parcel, &[], lane) { Ok(()) } else { self.sockets.push(parcel) }
+    }
+
+    fn joins(&self) -> bool {
+        true
+    }
+
+    fn push_joined(&mut self, parcel: &Parcel<'_>, tail: &[(usize, Range<usize>)]) -> bool {
+        let &Parcel { frame, to, mtu, on_underlay, .. } = parcel;
+        let lane = lane(flow_hash(frame.bytes()), self.lanes.len());
+        on_underlay && joined_len(frame) <= largest_inner_frame(to.ip(), mtu.into()) && self.enqueue(parcel, tail, lane)
     }
 
     fn waiting(&self) -> usize {
@@ -172,17 +173,28 @@ impl Carrier for UplinkCarrier {
     fn flush(&mut self, frames: &[Frame], failures: &mut Vec<Failure>) {
         // What waits here came after all of its flow that waits there.
         self.sockets.flush(frames, failures);
-        for Waiting { index, to, headers, back } in self.waiting.drain(..) {
-            let bytes = frames[index].bytes();
-            let tail = &bytes[bytes.len().saturating_sub(back)..];
-            let pieces = [&self.headers[headers], tail].map(IoSlice::new);
-            if let Err(error) = self.uplink.write(&pieces) {
-                failures.push(Failure { frame: index, to, why: reason(&error) });
+        for Waiting { to, headers, pieces } in self.waiting.drain(..) {
+            let pieces = &self.pieces[pieces];
+            let mut slices = [IoSlice::new(&[]); 1 + MAX_MERGED_SEGMENTS];
+            slices[0] = IoSlice::new(&self.headers[headers]);
+            for (slice, (frame, range)) in slices[1..].iter_mut().zip(pieces) {
+                *slice = IoSlice::new(&frames[*frame].bytes()[range.clone()]);
+            }
+            if let Err(error) = self.uplink.write(&slices[..=pieces.len()]) {
+                let why = reason(&error);
+                failures.extend(pieces.iter().map(|&(frame, _)| Failure { frame, to, why }));
             }
         }
         self.headers.clear();
+        self.pieces.clear();
         self.lanes.iter_mut().for_each(|lane| lane.follows = false);
     }
+}
+
+/// Bytes of the longest of the frames that were joined behind `head`, without their tag.
+fn joined_len(head: &Frame) -> usize {
+    let tag = if head.tag().is_some() { TAG_LEN } else { 0 };
+    head.len() - tag + head.offload.gso.map_or(0, |gso| usize::from(gso.segment))
 }
 
 fn reason(error: &io::Error) -> SendDrop {
@@ -191,53 +203,4 @@ fn reason(error: &io::Error) -> SendDrop {
         Some(nix::libc::EIO | nix::libc::EBADFD) => SendDrop::Unreachable,
         _ => SendDrop::Refused,
     }
-}
-
-/// The virtio header for `frame` without its `tag` bytes, behind the outer headers; `None` where no device could cut it.
-fn header(frame: &Frame, tag: usize, to: IpAddr) -> Option<TunnelHdr> {
-    let outer = outer_len(to) + HEADER_LEN;
-    let shift = i16::try_from(outer).ok()? - i16::try_from(tag).ok()?;
-    let mut vnet = vnet::header(&frame.offload.shifted(shift)?);
-    let mut header = TunnelHdr::default();
-    if vnet.gso_type != GSO_NONE {
-        // Whoever cuts it looks for IP right behind the Ethernet header.
-        let ethertype = frame.bytes().get(tag + 12..tag + ETHERNET_LEN)?;
-        if ethertype != [0x08, 0x00] && ethertype != [0x86, 0xdd] {
-            return None;
-        }
-        match to {
-            IpAddr::V4(_) => vnet.gso_type |= GSO_UDP_TUNNEL_IPV4,
-            IpAddr::V6(_) => {
-                vnet.gso_type |= GSO_UDP_TUNNEL_IPV6;
-                vnet.flags |= F_UDP_TUNNEL_CSUM; // no zero checksum over IPv6 (RFC 6936)
-            }
-        }
-        header.outer_transport = u16::try_from(outer_len(to) - 8).ok()?;
-        header.inner_network = u16::try_from(outer + ETHERNET_LEN).ok()?;
-    }
-    header.vnet = vnet;
-    Some(header)
-}
-
-/// What a packet from the uplink is: a train of datagrams, or one, whose frame owes what the header says.
-fn parse(bytes: &[u8]) -> Option<(Received, Offload)> {
-    let TunnelHdr { vnet, .. } = TunnelHdr::decode(bytes)?;
-    let packet = &bytes[TUNNEL_HDR_LEN..];
-    let Outer { from, tos, payload } = parse_outer(packet)?;
-    let frame = packet.get(payload.start + HEADER_LEN..payload.end).unwrap_or_default();
-    let is_train = vnet.gso_type == GSO_UDP_L4;
-    let inside = payload.start + HEADER_LEN;
-    let owed = usize::from(vnet.csum_start).checked_sub(inside).filter(|_| vnet.flags & F_NEEDS_CSUM != 0);
-    let debts = match owed {
-        // A train's header speaks of the outer checksum, as that of a plain datagram may.
-        _ if is_train => Offload::default(),
-        None if vnet.gso_type == GSO_NONE => Offload::default(),
-        start => {
-            let csum_start = u16::try_from(start?).ok()?;
-            vnet::offload(&VnetHdr { gso_type: vnet.gso_type & !TUNNEL, csum_start, ..vnet }, frame)?
-        }
-    };
-    let (at, len) = (TUNNEL_HDR_LEN + payload.start, payload.len());
-    let stride = if is_train { usize::from(vnet.gso_size).clamp(1, len.max(1)) } else { len };
-    Some((Received { from, tos, stride, at, len, truncated: false }, debts))
 }

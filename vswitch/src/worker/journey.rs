@@ -111,9 +111,23 @@ impl Datapath {
     fn send_to_remotes(&mut self, now: Instant) {
         let Some(tunnel) = self.tunnel.as_mut().filter(|_| !self.outbox.to_remotes().is_empty()) else { return };
         let frames = self.batch.frames();
-        for out in self.outbox.to_remotes() {
+        let mut waiting = self.outbox.to_remotes();
+        while let [out, others @ ..] = waiting {
+            waiting = others;
             let Some((remote, counters)) = self.ports.remote_mut(out.egress.port) else { continue };
             let frame = &frames[out.frame];
+            let same_way = others.iter().take_while(|other| other.egress == out.egress).count();
+            let joined = if tunnel.joins() { join(&mut self.run, out, &others[..same_way], frames) } else { 0 };
+            if joined > 0 {
+                let (head, tail) = self.run.finish();
+                if tunnel.push_joined(now, out.frame, (head, tail), out.egress.vlan, remote) {
+                    counters.sent(frame.len());
+                    let (gone, rest) = others.split_at(joined);
+                    gone.iter().for_each(|out| counters.sent(frames[out.frame].len()));
+                    waiting = rest;
+                    continue;
+                }
+            }
             match tunnel.push(now, out.frame, frame, out.egress.vlan, remote) {
                 Ok(()) => counters.sent(frame.len()),
                 Err(Drop::Encap(EncapDrop::TooBig)) => {

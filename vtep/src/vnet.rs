@@ -1,13 +1,16 @@
-//! Between the kernel's virtio-net header and a frame's offload debts.
+//! Between the kernel's virtio-net header and a frame's offload debts, with a tunnel around the frame or without.
 
 use vswitch_core::{Checksum, Gso, GsoKind, Offload};
 use vswitch_sys::vnet::{self, VnetHdr};
+
+use crate::cut::{MAX_SEGMENTS, header_len};
 
 /// The debts that `header` claims for `frame`; `None` where it points outside the frame or says what no kernel says.
 ///
 /// `hdr_len` is only a hint (the kernel puts the length of its linear part there), so the end of the headers is read
 /// from the transport header instead.
-pub(super) fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
+#[must_use]
+pub fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
     let kind = match header.gso_type & !vnet::GSO_ECN {
         vnet::GSO_NONE => None,
         vnet::GSO_TCPV4 => Some(GsoKind::TcpV4),
@@ -29,10 +32,10 @@ pub(super) fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
     if header.gso_size == 0 {
         return None;
     }
-    let headers = vtep::header_len(frame, kind, start)?;
+    let headers = header_len(frame, kind, start)?;
     // Whoever gets it whole must be able to cut it without turning it into thousands.
     let payload = frame.len().saturating_sub(usize::from(headers));
-    if payload.div_ceil(usize::from(header.gso_size)) > vtep::MAX_SEGMENTS {
+    if payload.div_ceil(usize::from(header.gso_size)) > MAX_SEGMENTS {
         return None;
     }
     let gso = Gso { kind, segment: header.gso_size, header: headers, ecn: header.gso_type & vnet::GSO_ECN != 0 };
@@ -40,7 +43,8 @@ pub(super) fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
 }
 
 /// The header that tells the kernel of `offload`.
-pub(super) fn header(offload: &Offload) -> VnetHdr {
+#[must_use]
+pub fn header(offload: &Offload) -> VnetHdr {
     let mut header = VnetHdr::default();
     if let Checksum::Partial { start, offset } = offload.checksum {
         header.flags = vnet::F_NEEDS_CSUM;
