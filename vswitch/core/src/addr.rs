@@ -14,36 +14,42 @@ impl MacAddr {
 
     /// Whether the group bit is set; true for broadcast too.
     #[must_use]
+    #[inline]
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 != 0
     }
 
     /// Whether this is ff:ff:ff:ff:ff:ff.
     #[must_use]
+    #[inline]
     pub fn is_broadcast(self) -> bool {
         self == Self::BROADCAST
     }
 
     /// Whether this is 00:00:00:00:00:00.
     #[must_use]
-    pub fn is_zero(self) -> bool {
-        self == Self::ZERO
+    #[inline]
+    pub const fn is_zero(self) -> bool {
+        self.to_u64() == 0
     }
 
     /// Whether one station may own this address: neither a group nor all zero.
     #[must_use]
-    pub fn is_station(self) -> bool {
+    #[inline]
+    pub const fn is_station(self) -> bool {
         !self.is_multicast() && !self.is_zero()
     }
 
     /// Whether a bridge keeps frames to this group to itself: 01:80:C2:00:00:00 to 0F (IEEE 802.1Q-2022 8.6.3).
     #[must_use]
+    #[inline]
     pub const fn is_bridge_reserved(self) -> bool {
-        matches!(self.0, [0x01, 0x80, 0xc2, 0x00, 0x00, 0x00..=0x0f])
+        self.to_u64() >> 4 == 0x0180_c200_0000 >> 4
     }
 
     /// The address as the low 48 bits of a word, first octet highest.
     #[must_use]
+    #[inline]
     pub const fn to_u64(self) -> u64 {
         let [a, b, c, d, e, f] = self.0;
         u64::from_be_bytes([0, 0, a, b, c, d, e, f])
@@ -51,6 +57,7 @@ impl MacAddr {
 
     /// The address in the low 48 bits of `word`; the high 16 are ignored.
     #[must_use]
+    #[inline]
     pub const fn from_u64(word: u64) -> Self {
         let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
         Self([a, b, c, d, e, f])

@@ -126,7 +126,7 @@ impl Datapath {
 
     pub(crate) fn fdb_usage(&self) -> FdbUsage {
         let (used, limit) = (self.switch.fdb_len() as u64, FDB_LIMITS.entries.into());
-        FdbUsage { used, limit, counters: *self.switch.counters() }
+        FdbUsage { used, limit, counters: self.switch.counters() }
     }
 
     pub(crate) fn stats(&self) -> PortStats {

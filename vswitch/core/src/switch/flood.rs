@@ -32,7 +32,7 @@ impl Flood {
 }
 
 /// The ports of every VLAN, in ascending order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Members(Vec<Vec<Member>>);
 
 /// A port's part in one VLAN.

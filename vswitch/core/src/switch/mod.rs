@@ -3,6 +3,7 @@
 pub mod fdb;
 mod flood;
 mod forward;
+mod ingress;
 mod port;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,9 @@ pub use self::vlan::{PortMode, VlanDrop, VlanSet};
 
 use self::fdb::Fdb;
 use self::flood::Members;
-use self::vlan::Classified;
+use self::ingress::Arrivals;
 use crate::addr::MacAddr;
 use crate::time::Instant;
-use crate::wire::ethernet::Ethernet;
 use crate::wire::vlan::VlanId;
 
 /// A VLAN-aware learning switch that neither holds frames nor moves them: it answers where they go.
@@ -32,10 +32,16 @@ use crate::wire::vlan::VlanId;
 /// The caller drives it:
 /// 1. it adds ports;
 /// 2. it hands in each frame with [`ingress`](Self::ingress), or [`ingress_remote`](Self::ingress_remote) where the
-///    frame came out of the tunnel, and carries the [`Verdict`] out;
+///    frame came out of the tunnel, and carries the [`Verdict`] out; better whole batches with
+///    [`ingress_batch`](Self::ingress_batch) and [`ingress_remote_batch`](Self::ingress_remote_batch);
 /// 3. it calls [`handle_timeout`](Self::handle_timeout) when the time of [`poll_timeout`](Self::poll_timeout) has come.
 ///
 /// `now` must never go back. Configuration may change between frames, but a [`Flood`] must be carried out before.
+///
+/// Each worker has a [`sibling`](Self::sibling) of its own. Siblings share what they learn, static addresses and the
+/// ageing time; ports and in which VLANs remotes are learned from are each one's own. The caller tells all of them, in
+/// any order, and begins the next change once all know of the last: until then a sibling treats frames as before.
+/// Their `now` must come from one clock, and [`handle_timeout`](Self::handle_timeout) on any of them does for all.
 #[derive(Debug)]
 pub struct Switch {
     ports: Vec<Option<PortMode>>,
@@ -43,16 +49,37 @@ pub struct Switch {
     fdb: Fdb,
     /// VLANs in which addresses behind remotes are not learned.
     unlearned: VlanSet,
+    /// Storage for a batch, empty between batches.
+    arrivals: Arrivals,
 }
 
 impl Switch {
     /// A switch without ports. `seed` makes its hashing unforeseeable: draw it at random.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
-        Self { ports: Vec::new(), members: Members::new(), fdb: Fdb::new(limits, seed), unlearned: VlanSet::new() }
+        Self {
+            ports: Vec::new(),
+            members: Members::new(),
+            fdb: Fdb::new(limits, seed),
+            unlearned: VlanSet::new(),
+            arrivals: Arrivals::new(),
+        }
     }
 
-    /// Sets how long a learned address lasts unseen, [`fdb::DEFAULT_AGEING`] at first; `None` is for ever.
+    /// A switch for another worker, with the same ports and settings, that shares this one's addresses.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self {
+            ports: self.ports.clone(),
+            members: self.members.clone(),
+            fdb: self.fdb.sibling(),
+            unlearned: self.unlearned.clone(),
+            arrivals: Arrivals::new(),
+        }
+    }
+
+    /// Sets how long a learned address lasts unseen, [`fdb::DEFAULT_AGEING`] at first; `None` is for ever. To be set on
+    /// every sibling: the time is shared, how often a stamp is renewed follows from it and is each one's own.
     pub fn set_ageing(&mut self, ageing: Option<Duration>) {
         self.fdb.set_ageing(ageing);
     }
@@ -109,33 +136,20 @@ impl Switch {
         self.ports.get(port.index())?.as_ref()
     }
 
-    /// Decides on a frame that came in on a local port. `frame` starts with the destination address and may be only
-    /// the head of the frame (18 bytes suffice).
-    #[inline]
-    pub fn ingress(&mut self, now: Instant, port: PortId, frame: &[u8]) -> Verdict {
-        self.local(now, port, frame).unwrap_or_else(Verdict::Drop)
-    }
-
-    /// Decides on a frame that the remote `port` sent in `vlan`, after decapsulation.
-    #[inline]
-    pub fn ingress_remote(&mut self, now: Instant, port: PortId, vlan: VlanId, frame: &[u8]) -> Verdict {
-        self.remote(now, port, vlan, frame).unwrap_or_else(Verdict::Drop)
-    }
-
     /// The ways out of a flooded frame, each port once, in ascending order.
     pub fn flood_targets(&self, flood: &Flood) -> impl Iterator<Item = Egress> + '_ {
         self.members.targets(*flood)
     }
 
     /// When to call [`Self::handle_timeout`]. The answer changes only when frames come in, on that call and with the
-    /// configuration; it may be early, never late.
+    /// configuration, a sibling's too; it may be early, never late.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.fdb.deadline()
     }
 
-    /// Does what is due: forgets addresses that aged. Work is bounded; where more is due, [`Self::poll_timeout`] stays
-    /// in the past.
+    /// Does what is due: forgets addresses that aged. Work is bounded, and not done where a sibling is learning just now;
+    /// where more is due, [`Self::poll_timeout`] stays in the past.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.fdb.expire(now);
     }
@@ -173,80 +187,34 @@ impl Switch {
     }
 
     /// All addresses, in no order.
-    pub fn fdb_entries(&self) -> impl Iterator<Item = FdbEntry> + '_ {
-        self.fdb.entries()
+    pub fn fdb_entries(&self) -> impl Iterator<Item = FdbEntry> {
+        self.fdb.entries().into_iter()
     }
 
-    /// How many addresses there are.
+    /// The port an address is behind, as a frame to it finds it: at once, whatever siblings do. Where one of them changes
+    /// the entry at this very moment the address counts as unknown, and a table that one of them made larger is only
+    /// taken up with the next frame.
+    #[must_use]
+    #[inline]
+    pub fn fdb_lookup(&self, vlan: VlanId, mac: MacAddr) -> Option<PortId> {
+        self.fdb.lookup(self.fdb.probe(vlan, mac.to_u64()))
+    }
+
+    /// Begins to fetch what [`Self::fdb_lookup`] reads of an address, which is worth its while for many before the first.
+    #[inline]
+    pub fn fdb_look_ahead(&self, vlan: VlanId, mac: MacAddr) {
+        self.fdb.look_ahead(self.fdb.probe(vlan, mac.to_u64()));
+    }
+
+    /// How many addresses there are, in all siblings together.
     #[must_use]
     pub fn fdb_len(&self) -> usize {
         self.fdb.len()
     }
 
-    /// What happened to addresses so far.
+    /// What happened to addresses so far, in all siblings together.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> Counters {
         self.fdb.counters()
     }
-
-    #[inline]
-    fn local(&mut self, now: Instant, port: PortId, frame: &[u8]) -> Result<Verdict, Reason> {
-        let mode = self.port_mode(port).filter(|mode| !mode.is_remote()).ok_or(PortDrop::UnknownPort)?;
-        let header = Ethernet::parse(frame)?;
-        let classified = Classified { is_double: header.is_double, ..mode.classify(header.tag)? };
-        check_source(&header)?;
-        self.fdb.learn(now, classified.vlan, header.source, port);
-        self.forward(port, false, &header, classified)
-    }
-
-    #[inline]
-    fn remote(&mut self, now: Instant, port: PortId, vlan: VlanId, frame: &[u8]) -> Result<Verdict, Reason> {
-        let mode = self.port_mode(port).filter(|mode| mode.is_remote()).ok_or(PortDrop::UnknownPort)?;
-        let header = Ethernet::parse(frame)?;
-        let classified = mode.classify_remote(vlan, header.tag)?;
-        check_source(&header)?;
-        if !self.unlearned.contains(vlan) {
-            self.fdb.learn(now, vlan, header.source, port);
-        }
-        self.forward(port, true, &header, classified)
-    }
-
-    #[inline]
-    fn forward(
-        &self,
-        ingress: PortId,
-        from_remote: bool,
-        header: &Ethernet,
-        frame: Classified,
-    ) -> Result<Verdict, Reason> {
-        // Neither groups nor zero are ever in the table.
-        if let Some(port) = self.fdb.lookup(frame.vlan, header.destination)
-            && let Some(mode) = self.port_mode(port)
-        {
-            if port == ingress {
-                return Err(ForwardDrop::SamePort.into());
-            }
-            if from_remote && mode.is_remote() {
-                return Err(ForwardDrop::SplitHorizon.into());
-            }
-            let tag = mode.is_tagged(frame.vlan).then_some(frame.tag);
-            if frame.is_double && tag.is_none() {
-                return Err(ForwardDrop::DoubleTag.into());
-            }
-            return Ok(Verdict::Unicast(Egress { port, vlan: frame.vlan, tag }));
-        }
-        if header.destination.is_bridge_reserved() {
-            return Err(ForwardDrop::ReservedAddress.into());
-        }
-        let flood = Flood { ingress, from_remote, frame };
-        if self.members.targets(flood).next().is_none() {
-            return Err(ForwardDrop::NoMember.into());
-        }
-        Ok(Verdict::Flood(flood))
-    }
-}
-
-#[inline]
-fn check_source(header: &Ethernet) -> Result<(), SourceDrop> {
-    if header.source.is_station() { Ok(()) } else { Err(SourceDrop::BadSource) }
 }

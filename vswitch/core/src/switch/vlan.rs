@@ -88,8 +88,10 @@ impl PortMode {
     }
 }
 
-/// What classification found.
+/// What classification found. Aligned so that it moves as one word: in parts, a core waits for one to be stored before it
+/// loads the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(8))]
 pub(crate) struct Classified {
     pub(crate) vlan: VlanId,
     /// The frame's tag where it leaves tagged, with the priority bits it came with.

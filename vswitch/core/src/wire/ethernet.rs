@@ -17,10 +17,9 @@ crate::drop_reasons! {
 /// What a switch reads of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ethernet {
-    /// The destination address.
-    pub destination: MacAddr,
-    /// The source address.
-    pub source: MacAddr,
+    /// The addresses as words, see [`MacAddr::to_u64`]: made of octets again, they cost more than all else here.
+    pub(crate) destination: u64,
+    pub(crate) source: u64,
     /// The outer 802.1Q tag. An 802.1ad tag (0x88A8) is payload.
     pub tag: Option<Tag>,
     /// Whether a second 802.1Q tag stands behind the outer one.
@@ -34,16 +33,29 @@ impl Ethernet {
     /// [`EthernetDrop::Truncated`] where the header, or the tag with the EtherType it covers, is cut short.
     #[inline]
     pub fn parse(frame: &[u8]) -> Result<Self, EthernetDrop> {
-        let (&header, behind) = frame.split_first_chunk::<HEADER_LEN>().ok_or(EthernetDrop::Truncated)?;
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, type_hi, type_lo] = header;
+        let (header, behind) = frame.split_first_chunk::<HEADER_LEN>().ok_or(EthernetDrop::Truncated)?;
+        let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, type_hi, type_lo] = header;
+        let destination = u64::from_be_bytes([d0, d1, d2, d3, d4, d5, s0, s1]) >> 16;
+        let source = u64::from_be_bytes([d4, d5, s0, s1, s2, s3, s4, s5]) << 16 >> 16;
         let (tag, is_double) = if [type_hi, type_lo] == ETHERTYPE {
             let &[hi, lo, inner_hi, inner_lo] = behind.first_chunk::<4>().ok_or(EthernetDrop::Truncated)?;
             (Some(Tag::from_bits(u16::from_be_bytes([hi, lo]))), [inner_hi, inner_lo] == ETHERTYPE)
         } else {
             (None, false)
         };
-        let (destination, source) = (MacAddr([d0, d1, d2, d3, d4, d5]), MacAddr([s0, s1, s2, s3, s4, s5]));
         Ok(Self { destination, source, tag, is_double })
+    }
+
+    /// The destination address.
+    #[must_use]
+    pub const fn destination(&self) -> MacAddr {
+        MacAddr::from_u64(self.destination)
+    }
+
+    /// The source address.
+    #[must_use]
+    pub const fn source(&self) -> MacAddr {
+        MacAddr::from_u64(self.source)
     }
 }
 
@@ -72,8 +84,8 @@ mod tests {
             let parsed = Ethernet::parse(&frame);
             assert_eq!(parsed.map(|header| header.tag.map(Tag::bits)), expected, "{behind:02x?}");
             if let Ok(header) = parsed {
-                assert_eq!(header.destination, MacAddr([2, 0, 0, 0, 0, 9]));
-                assert_eq!(header.source, MacAddr([2, 0, 0, 0, 0, 7]));
+                assert_eq!(header.destination(), MacAddr([2, 0, 0, 0, 0, 9]));
+                assert_eq!(header.source(), MacAddr([2, 0, 0, 0, 0, 7]));
             }
         }
         assert_eq!(Ethernet::parse(&MACS[..11]), Err(EthernetDrop::Truncated));

@@ -1,5 +1,5 @@
 //! The switch against a naive model of it: under random operations both must agree on every verdict, every address
-//! and every counter.
+//! and every counter. The switch is two siblings that take turns: whichever a frame comes to, both must be as one.
 #![allow(unreachable_pub, reason = "a test has no outside")]
 #![allow(clippy::unwrap_used, reason = "a test may stop where it finds itself wrong")]
 
@@ -17,7 +17,7 @@ use vswitch_core::{Egress, Instant, Limits, MacAddr, PortId, PortMode, Switch, T
 use naive::{Naive, Outcome};
 
 /// Stamps are kept to this many nanoseconds. Time moves in whole ones, so that both sides round alike.
-const TICK: Duration = Duration::from_nanos(1 << 17);
+const TICK: Duration = Duration::from_nanos(1 << 24);
 const PORTS: u16 = 6;
 const VLANS: u16 = 3;
 
@@ -27,6 +27,11 @@ type Header = (MacAddr, MacAddr, Option<u16>, bool);
 enum Op {
     Local(u16, Header),
     Remote(u16, VlanId, Header),
+    /// Frames that come in as one batch.
+    LocalBatch(u16, Vec<Header>),
+    RemoteBatch(Vec<(u16, VlanId, Header)>),
+    /// The next frames are for the other worker.
+    Turn,
     /// A frame cut to this length.
     Cut(u16, usize),
     Wait(u32),
@@ -75,10 +80,13 @@ fn header() -> impl Strategy<Value = Header> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let untagged = (mac(), mac(), proptest::option::weighted(0.1, 0..5_u16), Just(false));
+    let untagged = || (mac(), mac(), proptest::option::weighted(0.1, 0..5_u16), Just(false));
     prop_oneof![
         30 => (port(), header()).prop_map(|(port, header)| Op::Local(port, header)),
-        15 => (port(), vlan(), untagged).prop_map(|(port, vlan, header)| Op::Remote(port, vlan, header)),
+        15 => (port(), vlan(), untagged()).prop_map(|(port, vlan, header)| Op::Remote(port, vlan, header)),
+        2 => (port(), vec(header(), 0..70)).prop_map(|(port, headers)| Op::LocalBatch(port, headers)),
+        1 => vec((port(), vlan(), untagged()), 0..70).prop_map(Op::RemoteBatch),
+        10 => Just(Op::Turn),
         1 => (port(), 0..18_usize).prop_map(|(port, len)| Op::Cut(port, len)),
         8 => prop_oneof![0..5_u32, 0..100_000_u32].prop_map(Op::Wait),
         4 => (port(), mode()).prop_map(|(port, mode)| Op::SetPort(port, mode)),
@@ -113,9 +121,37 @@ fn outcome(switch: &Switch, verdict: Verdict) -> Outcome {
     }
 }
 
-/// Carries `op` out on both and compares what they answer.
-fn step(real: &mut Switch, naive: &mut Naive, now: &mut Instant, op: Op) -> Result<(), TestCaseError> {
+/// Carries `op` out on both and compares what they answer. The first of `workers` gets the frames, all of them the
+/// configuration.
+fn step(workers: &mut [Switch; 2], naive: &mut Naive, now: &mut Instant, op: Op) -> Result<(), TestCaseError> {
+    let [real, other] = workers;
     match op {
+        Op::Turn => core::mem::swap(real, other),
+        Op::LocalBatch(port, headers) => {
+            let frames: Vec<_> = headers.iter().copied().map(bytes).collect();
+            let mut outcomes = Vec::new();
+            real.ingress_batch(*now, PortId::new(port), frames.iter().map(Vec::as_slice), |switch, place, verdict| {
+                assert_eq!(place, outcomes.len());
+                outcomes.push(outcome(switch, verdict));
+            });
+            let wanted: Vec<_> = headers.into_iter().map(|header| naive.ingress(*now, port, None, header)).collect();
+            prop_assert_eq!(outcomes, wanted);
+        }
+        Op::RemoteBatch(arrivals) => {
+            let frames: Vec<_> =
+                arrivals.iter().map(|&(port, vlan, header)| (PortId::new(port), vlan, bytes(header))).collect();
+            let mut outcomes = Vec::new();
+            let frames = frames.iter().map(|(port, vlan, frame)| (*port, *vlan, frame.as_slice()));
+            real.ingress_remote_batch(*now, frames, |switch, place, verdict| {
+                assert_eq!(place, outcomes.len());
+                outcomes.push(outcome(switch, verdict));
+            });
+            let wanted: Vec<_> = arrivals
+                .into_iter()
+                .map(|(port, vlan, header)| naive.ingress(*now, port, Some(vlan), header))
+                .collect();
+            prop_assert_eq!(outcomes, wanted);
+        }
         Op::Local(port, header) => {
             let verdict = real.ingress(*now, PortId::new(port), &bytes(header));
             prop_assert_eq!(outcome(real, verdict), naive.ingress(*now, port, None, header));
@@ -139,18 +175,22 @@ fn step(real: &mut Switch, naive: &mut Naive, now: &mut Instant, op: Op) -> Resu
         }
         Op::SetPort(port, mode) => {
             real.add_port(PortId::new(port), mode.clone());
+            other.add_port(PortId::new(port), mode.clone());
             naive.set_port(port, mode);
         }
         Op::RemovePort(port) => {
             prop_assert_eq!(real.remove_port(PortId::new(port)), naive.ports.contains_key(&port));
+            prop_assert_eq!(other.remove_port(PortId::new(port)), naive.ports.contains_key(&port));
             naive.remove_port(port);
         }
         Op::SetAgeing(ageing) => {
             real.set_ageing(ageing);
+            other.set_ageing(ageing);
             naive.ageing = ageing;
         }
         Op::SetLearning(vlan, learning) => {
             real.set_learning(vlan, learning);
+            other.set_learning(vlan, learning);
             if learning {
                 naive.unlearned.remove(&vlan)
             } else {
@@ -171,7 +211,7 @@ fn step(real: &mut Switch, naive: &mut Naive, now: &mut Instant, op: Op) -> Resu
             prop_assert_eq!(usize::try_from(flushed).unwrap(), naive.flush(vlan, port));
         }
     }
-    compare_state(real, naive)
+    compare_state(&workers[0], naive)
 }
 
 fn compare_state(real: &Switch, naive: &Naive) -> Result<(), TestCaseError> {
@@ -189,7 +229,7 @@ fn compare_state(real: &Switch, naive: &Naive) -> Result<(), TestCaseError> {
     have.sort();
     want.sort();
     prop_assert_eq!(have, want);
-    prop_assert_eq!(real.counters(), &naive.counters);
+    prop_assert_eq!(real.counters(), naive.counters);
     if let Some(deadline) = naive.deadline() {
         prop_assert!(real.poll_timeout().is_some_and(|early| early <= deadline), "an address would age late");
     }
@@ -208,7 +248,8 @@ proptest! {
         ops in vec(op(), 1..250),
     ) {
         let limits = Limits { entries, per_port };
-        let mut real = Switch::new(limits, seed);
+        let first = Switch::new(limits, seed);
+        let mut real = [first.sibling(), first];
         let mut naive = Naive {
             limits,
             ageing: Some(Duration::from_secs(300)),

@@ -7,17 +7,45 @@
 //! Learned addresses of a port stand in the order last seen, so ageing and eviction look at the first only. To keep
 //! the path of a frame short, an address seen again goes to the end only when its stamp is older than a granularity
 //! of a 64th of the ageing time, at most one second: it ages up to that much early.
+//!
+//! Workers share the table. Looking up takes no lock, waits for nobody and writes nothing, so that no worker slows another
+//! down (`bucket` says how). Changing it is for one at a time, under a lock. A frame never waits for that lock: where
+//! another worker holds it just then, the frame is forwarded all the same and the station's next one teaches its address.
+//! What the operator asks for waits, as long as a table takes to grow at most.
+//!
+//! A worker that has not noticed yet that the table grew reads the smaller one, as it was then: until its next frame or
+//! batch, an address may be unknown to it, and flooded, or where it was before. That is no more than a frame meets that
+//! came a batch earlier.
 
+mod bucket;
+mod ledger;
+mod store;
 mod table;
 #[cfg(test)]
 mod tests;
 
+/// The atomics of `bucket`.
+mod atomic {
+    pub(super) use core::hint::spin_loop;
+    pub(super) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+    /// Glances at a bucket before it counts as unclear: some microseconds, a hundred times what a change takes.
+    pub(super) const TRIES: u32 = 64;
+}
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
+use spin::{Mutex, MutexGuard};
 use thiserror::Error;
 
-use self::table::{Key, Kind, Place, SlotId, Table};
+use self::bucket::Kind;
+use self::ledger::Ledger;
+pub(crate) use self::table::Probe;
+use self::table::{Found, Hashing, Key, Table};
 use super::port::PortId;
 use crate::addr::MacAddr;
 use crate::time::Instant;
@@ -25,9 +53,6 @@ use crate::wire::vlan::VlanId;
 
 /// How long an address lasts unseen unless set otherwise (IEEE 802.1Q-2022 table 8-6).
 pub const DEFAULT_AGEING: Duration = Duration::from_secs(300);
-
-/// Addresses one call of `expire` removes at most, so that it never holds up frames for long.
-const EXPIRED_AT_ONCE: u32 = 1024;
 
 /// Bounds of the forwarding database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,228 +128,202 @@ pub enum FdbError {
     },
 }
 
-/// The forwarding database.
+/// One worker's hold on the forwarding database that all siblings share.
 pub(crate) struct Fdb {
-    table: Table,
-    limits: Limits,
-    ageing: Option<Duration>,
+    shared: Arc<Shared>,
+    /// What this worker reads: what `shared.published` was when it last looked.
+    table: Arc<Table>,
+    hashing: Hashing,
     /// Age of a stamp at which it is renewed, in nanoseconds: compared for each frame.
-    granularity: u64,
-    /// No learned address ages before this; `None` where there is none that ages.
-    deadline: Option<Instant>,
-    counters: Counters,
+    granularity: i64,
 }
+
+struct Shared {
+    news: News,
+    ledger: Mutex<Ledger>,
+}
+
+/// What workers look at all the time and nobody writes often: a cache line of its own, so that each keeps a copy.
+#[repr(align(128))]
+struct News {
+    /// Buckets of the table published last.
+    buckets: AtomicUsize,
+    /// Nanoseconds since the epoch: when something ages; [`NEVER`] where nothing does.
+    deadline: AtomicU64,
+    /// Held only as long as a pointer takes to copy, unlike the ledger.
+    published: Mutex<Arc<Table>>,
+}
+
+const NEVER: u64 = u64::MAX;
 
 impl Fdb {
     pub(crate) fn new(limits: Limits, seed: u64) -> Self {
-        let limits = Limits { entries: limits.entries.min(1 << 31), ..limits };
-        let ageing = Some(DEFAULT_AGEING);
-        Self {
-            table: Table::with_limit(limits.entries, seed),
-            limits,
-            ageing,
-            granularity: granularity(ageing),
-            deadline: None,
-            counters: Counters::default(),
-        }
-    }
-
-    /// Notes that a station in `vlan` sent from `port`.
-    #[inline]
-    pub(crate) fn learn(&mut self, now: Instant, vlan: VlanId, mac: MacAddr, port: PortId) {
-        let key = Key::new(vlan, mac);
-        match self.table.find(key) {
-            Some((_, place)) if place.kind() == Kind::Static => {}
-            Some((id, place)) if place.port() == port => {
-                if now.as_nanos().saturating_sub(place.seen().as_nanos()) >= self.granularity {
-                    self.table.set_place(id, Place::learned(port, now));
-                }
-            }
-            Some((id, _)) => self.relocate(now, key, id, port),
-            None => self.admit(now, key, port),
-        }
-    }
-
-    /// The port of a station.
-    #[inline]
-    pub(crate) fn lookup(&self, vlan: VlanId, mac: MacAddr) -> Option<PortId> {
-        self.table.find(Key::new(vlan, mac)).map(|(_, place)| place.port())
-    }
-
-    /// Moves a learned address to the port it was seen on.
-    #[cold]
-    fn relocate(&mut self, now: Instant, key: Key, id: SlotId, port: PortId) {
-        let place = Place::learned(port, now);
-        if self.learned_on(port) < self.limits.per_port {
-            self.table.set_place(id, place);
-        } else if self.evict_oldest(port) {
-            // The eviction may have moved the entry.
-            if let Some((id, _)) = self.table.find(key) {
-                self.table.set_place(id, place);
-            }
-        } else {
-            self.counters.limited += 1;
-            return;
-        }
-        self.counters.moved += 1;
-    }
-
-    /// Learns a new address, if need be in place of another.
-    #[cold]
-    fn admit(&mut self, now: Instant, key: Key, port: PortId) {
-        let room = if self.learned_on(port) >= self.limits.per_port {
-            self.evict_oldest(port)
-        } else {
-            self.table.len() < self.limit() || self.evict_greediest(Some(port))
+        let ledger = Ledger::new(limits, seed);
+        let table = Arc::clone(ledger.store.table());
+        let news = News {
+            buckets: AtomicUsize::new(table.len()),
+            deadline: AtomicU64::new(NEVER),
+            published: Mutex::new(Arc::clone(&table)),
         };
-        if !room {
-            self.counters.limited += 1;
-            return;
-        }
-        self.table.insert(key, Place::learned(port, now));
-        self.counters.learned += 1;
-        if self.deadline.is_none() {
-            self.deadline = self.ageing.map(|ageing| now + ageing);
+        Self {
+            shared: Arc::new(Shared { news, ledger: Mutex::new(ledger) }),
+            table,
+            hashing: Hashing::new(seed),
+            granularity: granularity(Some(DEFAULT_AGEING)),
         }
     }
 
-    fn limit(&self) -> usize {
-        usize::try_from(self.limits.entries).unwrap_or(usize::MAX)
+    /// Another worker's hold on the same.
+    pub(crate) fn sibling(&self) -> Self {
+        let shared = Arc::clone(&self.shared);
+        let table = Arc::clone(&shared.news.published.lock());
+        Self { shared, table, hashing: self.hashing.clone(), granularity: self.granularity }
     }
 
-    fn learned_on(&self, port: PortId) -> u32 {
-        self.table.learned().get(port.index()).map_or(0, |list| list.len)
-    }
-
-    /// Forgets the oldest learned address of the port that has most; of `ingress` where it has as many.
-    fn evict_greediest(&mut self, ingress: Option<PortId>) -> bool {
-        let ports = (0..=u16::MAX).map(PortId::new).zip(self.table.learned());
-        let greediest = ports.max_by_key(|&(port, list)| (list.len, Some(port) == ingress)).map(|(port, _)| port);
-        greediest.is_some_and(|port| self.evict_oldest(port))
-    }
-
-    fn evict_oldest(&mut self, port: PortId) -> bool {
-        let oldest = self.table.learned().get(port.index()).and_then(|list| list.first);
-        if let Some(id) = oldest {
-            self.table.remove(id);
-            self.counters.evicted += 1;
+    /// Takes up a table that grew meanwhile; once a frame or batch.
+    #[inline]
+    pub(crate) fn refresh(&mut self) {
+        // Relaxed: the lock orders what is read of the table itself.
+        if self.shared.news.buckets.load(Ordering::Relaxed) != self.table.len() {
+            self.take_published();
         }
-        oldest.is_some()
+    }
+
+    #[cold]
+    fn take_published(&mut self) {
+        if let Some(published) = self.shared.news.published.try_lock() {
+            self.table = Arc::clone(&published);
+        }
+    }
+
+    /// What the other calls need to know of an address, given as a word.
+    #[inline]
+    pub(crate) fn probe(&self, vlan: VlanId, mac: u64) -> Probe {
+        self.hashing.probe(Key::new(vlan, mac))
+    }
+
+    /// Begins to fetch what is known of an address from memory, and does not wait for it.
+    #[inline]
+    pub(crate) fn look_ahead(&self, probe: Probe) {
+        self.table.touch(probe);
+    }
+
+    /// Notes that a station sent from `port`, unless another worker writes just now.
+    #[inline]
+    pub(crate) fn learn(&mut self, now: Instant, probe: Probe, port: PortId) {
+        match self.table.find(probe) {
+            Found::Entry(_, place) if place.kind == Kind::Static => {}
+            Found::Entry(_, place) if place.port() == port && place.age(now) < self.granularity => {}
+            Found::Unclear => {}
+            Found::Entry(..) | Found::Absent => self.teach(now, probe, port),
+        }
+    }
+
+    #[cold]
+    fn teach(&mut self, now: Instant, probe: Probe, port: PortId) {
+        let Self { shared, table, .. } = self;
+        if let Some(ledger) = shared.ledger.try_lock() {
+            change(&shared.news, table, ledger, |ledger| ledger.learn(now, probe.key, port));
+        }
+    }
+
+    /// The port of a station; `None` too where another worker changes the entry just now.
+    #[inline]
+    pub(crate) fn lookup(&self, probe: Probe) -> Option<PortId> {
+        match self.table.find(probe) {
+            Found::Entry(_, place) => Some(place.port()),
+            Found::Absent | Found::Unclear => None,
+        }
     }
 
     /// Makes an address static on `port`, whatever was known of it before.
     pub(crate) fn add_static(&mut self, vlan: VlanId, mac: MacAddr, port: PortId) -> Result<(), FdbError> {
-        let key = Key::new(vlan, mac);
-        if let Some((id, _)) = self.table.find(key) {
-            self.table.set_place(id, Place::fixed(port));
-            return Ok(());
-        }
-        if self.table.len() >= self.limit() && !self.evict_greediest(None) {
-            return Err(FdbError::Full { limit: self.limits.entries });
-        }
-        self.table.insert(key, Place::fixed(port));
-        Ok(())
+        self.change(|ledger| ledger.add_static(Key::new(vlan, mac.to_u64()), port))
     }
 
     pub(crate) fn remove(&mut self, vlan: VlanId, mac: MacAddr) -> Option<FdbEntry> {
-        let key = Key::new(vlan, mac);
-        let (id, place) = self.table.find(key)?;
-        self.table.remove(id);
-        Some(FdbEntry::new(key, place))
+        self.change(|ledger| ledger.remove(Key::new(vlan, mac.to_u64())))
     }
 
     pub(crate) fn get(&self, vlan: VlanId, mac: MacAddr) -> Option<FdbEntry> {
-        let key = Key::new(vlan, mac);
-        self.table.find(key).map(|(_, place)| FdbEntry::new(key, place))
+        self.shared.ledger.lock().get(Key::new(vlan, mac.to_u64()))
     }
 
-    pub(crate) fn entries(&self) -> impl Iterator<Item = FdbEntry> + '_ {
-        self.table.entries().map(|(key, place)| FdbEntry::new(key, place))
+    pub(crate) fn entries(&self) -> Vec<FdbEntry> {
+        self.shared.ledger.lock().entries()
     }
 
-    pub(crate) const fn len(&self) -> usize {
-        self.table.len()
+    pub(crate) fn len(&self) -> usize {
+        self.shared.ledger.lock().store.len()
     }
 
-    pub(crate) const fn counters(&self) -> &Counters {
-        &self.counters
+    pub(crate) fn counters(&self) -> Counters {
+        self.shared.ledger.lock().counters()
     }
 
     /// Forgets the learned addresses of a VLAN, a port, both or all; returns how many.
     pub(crate) fn flush(&mut self, vlan: Option<VlanId>, port: Option<PortId>) -> u32 {
-        let wanted = |key: Key| vlan.is_none_or(|vlan| key.is_in(vlan));
-        match port {
-            Some(port) => self.table.remove_where(port, Kind::Learned, wanted),
-            None => {
-                let ports = (0..=u16::MAX).take(self.table.learned().len()).map(PortId::new);
-                ports.map(|port| self.table.remove_where(port, Kind::Learned, wanted)).sum()
-            }
-        }
+        self.change(|ledger| ledger.flush(vlan, port))
     }
 
     /// Removes the addresses of `port`, static ones too, in VLANs that are not `kept`.
     pub(crate) fn retain(&mut self, port: PortId, kept: impl Fn(VlanId) -> bool) {
-        for kind in [Kind::Learned, Kind::Static] {
-            self.table.remove_where(port, kind, |key| !kept(key.vlan()));
-        }
+        self.change(|ledger| ledger.retain(port, kept));
     }
 
     pub(crate) fn set_ageing(&mut self, ageing: Option<Duration>) {
-        self.ageing = ageing;
         self.granularity = granularity(ageing);
-        self.deadline = self.next_deadline();
+        self.change(|ledger| ledger.set_ageing(ageing));
     }
 
     /// When [`Self::expire`] next has something to do; may be early.
-    pub(crate) const fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let nanos = self.shared.news.deadline.load(Ordering::Relaxed);
+        (nanos != NEVER).then_some(Instant::from_nanos(nanos))
     }
 
-    /// Forgets what was not seen for the ageing time. What one call leaves undone keeps the deadline in the past.
+    /// Forgets what was not seen for the ageing time. What is left undone, as where another worker writes just now,
+    /// keeps the deadline in the past.
     pub(crate) fn expire(&mut self, now: Instant) {
-        let Some(ageing) = self.ageing else { return };
-        if self.deadline.is_none_or(|deadline| deadline > now) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        let mut left = EXPIRED_AT_ONCE;
-        for port in 0..self.table.learned().len() {
-            while let Some((id, seen)) = self.oldest(port)
-                && now.since(seen) >= ageing
-                && left > 0
-            {
-                self.table.remove(id);
-                self.counters.aged += 1;
-                left -= 1;
-            }
+        let Self { shared, table, .. } = self;
+        if let Some(ledger) = shared.ledger.try_lock() {
+            change(&shared.news, table, ledger, |ledger| ledger.expire(now));
         }
-        self.deadline = self.next_deadline();
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let ageing = self.ageing?;
-        (0..self.table.learned().len()).filter_map(|port| self.oldest(port)).map(|(_, seen)| seen + ageing).min()
-    }
-
-    /// The learned address of a port that was not seen for longest, and when it was.
-    fn oldest(&self, port: usize) -> Option<(SlotId, Instant)> {
-        let id = self.table.learned().get(port)?.first?;
-        self.table.entry(id).map(|(_, place)| (id, place.seen()))
+    /// Does `work` once no other worker writes, and reads the newest table from then on.
+    fn change<R>(&mut self, work: impl FnOnce(&mut Ledger) -> R) -> R {
+        let Self { shared, table, .. } = self;
+        change(&shared.news, table, shared.ledger.lock(), work)
     }
 }
 
-fn granularity(ageing: Option<Duration>) -> u64 {
-    const MOST: u64 = 1_000_000_000;
-    ageing.and_then(|ageing| u64::try_from((ageing / 64).as_nanos()).ok()).map_or(MOST, |nanos| nanos.min(MOST))
+/// Does `work` on the ledger, and publishes what changed for others to see.
+fn change<R>(
+    news: &News,
+    table: &mut Arc<Table>,
+    mut ledger: MutexGuard<Ledger>,
+    work: impl FnOnce(&mut Ledger) -> R,
+) -> R {
+    let done = work(&mut ledger);
+    if !Arc::ptr_eq(table, ledger.store.table()) {
+        *table = Arc::clone(ledger.store.table());
+        *news.published.lock() = Arc::clone(table);
+        news.buckets.store(table.len(), Ordering::Relaxed);
+    }
+    let deadline = ledger.deadline().map_or(NEVER, Instant::as_nanos);
+    if deadline != news.deadline.load(Ordering::Relaxed) {
+        news.deadline.store(deadline, Ordering::Relaxed);
+    }
+    done
 }
 
-impl FdbEntry {
-    fn new(key: Key, place: Place) -> Self {
-        let kind = match place.kind() {
-            Kind::Static => FdbKind::Static,
-            Kind::Learned => FdbKind::Learned { last_seen: place.seen() },
-        };
-        Self { mac: key.mac(), vlan: key.vlan(), port: place.port(), kind }
-    }
+fn granularity(ageing: Option<Duration>) -> i64 {
+    const MOST: i64 = 1_000_000_000;
+    ageing.and_then(|ageing| i64::try_from((ageing / 64).as_nanos()).ok()).map_or(MOST, |nanos| nanos.min(MOST))
 }
 
 impl fmt::Debug for Fdb {

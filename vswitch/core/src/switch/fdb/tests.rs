@@ -1,5 +1,8 @@
 use alloc::vec::Vec;
 
+use super::bucket::Place;
+use super::store::Store;
+use super::table::STAMP_SHIFT;
 use super::*;
 
 const PORTS: [PortId; 3] = [PortId::new(0), PortId::new(1), PortId::new(2)];
@@ -18,7 +21,17 @@ fn at(secs: u64) -> Instant {
 
 /// What an entry remembers of `at(secs)`.
 fn stamp(secs: u64) -> Instant {
-    Place::learned(PORTS[0], at(secs)).seen()
+    Instant::from_nanos(at(secs).as_nanos() >> STAMP_SHIFT << STAMP_SHIFT)
+}
+
+impl Fdb {
+    fn sees(&mut self, now: Instant, vlan: VlanId, mac: MacAddr, port: PortId) {
+        self.learn(now, self.probe(vlan, mac.to_u64()), port);
+    }
+
+    fn port_of(&self, vlan: VlanId, mac: MacAddr) -> Option<PortId> {
+        self.lookup(self.probe(vlan, mac.to_u64()))
+    }
 }
 
 fn fdb(entries: u32, per_port: u32) -> Fdb {
@@ -27,21 +40,21 @@ fn fdb(entries: u32, per_port: u32) -> Fdb {
 
 /// Where each of the addresses 0.. of VLAN 1 is.
 fn whereabouts(fdb: &Fdb, addresses: u64) -> Vec<Option<usize>> {
-    (0..addresses).map(|n| fdb.lookup(vlan(1), mac(n)).map(PortId::index)).collect()
+    (0..addresses).map(|n| fdb.port_of(vlan(1), mac(n)).map(PortId::index)).collect()
 }
 
 #[test]
 fn learns_by_vlan_and_moves_at_once() {
     let mut fdb = fdb(10, 10);
-    fdb.learn(at(1), vlan(1), mac(0), PORTS[0]);
-    fdb.learn(at(1), vlan(2), mac(0), PORTS[1]);
-    fdb.learn(at(1), vlan(1), mac(0), PORTS[0]);
-    assert_eq!(fdb.lookup(vlan(1), mac(0)), Some(PORTS[0]));
-    assert_eq!(fdb.lookup(vlan(2), mac(0)), Some(PORTS[1]));
-    assert_eq!(fdb.lookup(vlan(3), mac(0)), None);
-    fdb.learn(at(1), vlan(1), mac(0), PORTS[2]);
-    assert_eq!(fdb.lookup(vlan(1), mac(0)), Some(PORTS[2]));
-    assert_eq!(*fdb.counters(), Counters { learned: 2, moved: 1, ..Counters::default() });
+    fdb.sees(at(1), vlan(1), mac(0), PORTS[0]);
+    fdb.sees(at(1), vlan(2), mac(0), PORTS[1]);
+    fdb.sees(at(1), vlan(1), mac(0), PORTS[0]);
+    assert_eq!(fdb.port_of(vlan(1), mac(0)), Some(PORTS[0]));
+    assert_eq!(fdb.port_of(vlan(2), mac(0)), Some(PORTS[1]));
+    assert_eq!(fdb.port_of(vlan(3), mac(0)), None);
+    fdb.sees(at(1), vlan(1), mac(0), PORTS[2]);
+    assert_eq!(fdb.port_of(vlan(1), mac(0)), Some(PORTS[2]));
+    assert_eq!(fdb.counters(), Counters { learned: 2, moved: 1, ..Counters::default() });
     assert_eq!(fdb.len(), 2);
 }
 
@@ -49,11 +62,11 @@ fn learns_by_vlan_and_moves_at_once() {
 fn ages_what_is_not_seen() {
     let mut fdb = fdb(10, 10);
     assert_eq!(fdb.deadline(), None);
-    fdb.learn(at(0), vlan(1), mac(0), PORTS[0]);
-    fdb.learn(at(0), vlan(1), mac(1), PORTS[1]);
+    fdb.sees(at(0), vlan(1), mac(0), PORTS[0]);
+    fdb.sees(at(0), vlan(1), mac(1), PORTS[1]);
     fdb.add_static(vlan(1), mac(2), PORTS[1]).unwrap();
     assert_eq!(fdb.deadline(), Some(at(0) + DEFAULT_AGEING));
-    fdb.learn(at(100), vlan(1), mac(0), PORTS[0]);
+    fdb.sees(at(100), vlan(1), mac(0), PORTS[0]);
     fdb.expire(at(299));
     assert_eq!(fdb.len(), 3);
     fdb.expire(at(300));
@@ -69,7 +82,7 @@ fn ages_what_is_not_seen() {
 fn ageing_can_change_or_cease() {
     let mut fdb = fdb(10, 10);
     fdb.set_ageing(None);
-    fdb.learn(at(0), vlan(1), mac(0), PORTS[0]);
+    fdb.sees(at(0), vlan(1), mac(0), PORTS[0]);
     assert_eq!(fdb.deadline(), None);
     fdb.expire(at(1_000_000));
     assert_eq!(fdb.len(), 1);
@@ -83,7 +96,7 @@ fn ageing_can_change_or_cease() {
 fn expiry_is_done_in_portions() {
     let mut fdb = fdb(10_000, 10_000);
     for n in 0..3_000 {
-        fdb.learn(at(1), vlan(1), mac(n), PORTS[0]);
+        fdb.sees(at(1), vlan(1), mac(n), PORTS[0]);
     }
     let mut calls = 0;
     while fdb.deadline().is_some_and(|deadline| deadline <= at(400)) {
@@ -97,11 +110,11 @@ fn expiry_is_done_in_portions() {
 fn static_addresses_stay() {
     let mut fdb = fdb(3, 3);
     fdb.add_static(vlan(1), mac(0), PORTS[0]).unwrap();
-    fdb.learn(at(1), vlan(1), mac(0), PORTS[1]);
-    fdb.learn(at(1), vlan(1), mac(1), PORTS[1]);
+    fdb.sees(at(1), vlan(1), mac(0), PORTS[1]);
+    fdb.sees(at(1), vlan(1), mac(1), PORTS[1]);
     fdb.add_static(vlan(1), mac(1), PORTS[2]).unwrap(); // learned before
     for n in 10..20 {
-        fdb.learn(at(2), vlan(1), mac(n), PORTS[1]);
+        fdb.sees(at(2), vlan(1), mac(n), PORTS[1]);
     }
     assert_eq!(fdb.flush(None, None), 1);
     fdb.expire(at(1000));
@@ -115,13 +128,13 @@ fn static_addresses_stay() {
 #[test]
 fn full_of_static_addresses() {
     let mut fdb = fdb(2, 2);
-    fdb.learn(at(1), vlan(1), mac(9), PORTS[0]);
+    fdb.sees(at(1), vlan(1), mac(9), PORTS[0]);
     fdb.add_static(vlan(1), mac(0), PORTS[0]).unwrap();
     fdb.add_static(vlan(1), mac(1), PORTS[0]).unwrap(); // in place of the learned one
     assert_eq!(fdb.add_static(vlan(1), mac(2), PORTS[0]), Err(FdbError::Full { limit: 2 }));
     assert_eq!(fdb.add_static(vlan(1), mac(1), PORTS[1]), Ok(()));
-    fdb.learn(at(1), vlan(1), mac(3), PORTS[2]);
-    assert_eq!(*fdb.counters(), Counters { learned: 1, evicted: 1, limited: 1, ..Counters::default() });
+    fdb.sees(at(1), vlan(1), mac(3), PORTS[2]);
+    assert_eq!(fdb.counters(), Counters { learned: 1, evicted: 1, limited: 1, ..Counters::default() });
     assert_eq!(whereabouts(&fdb, 4), [Some(0), Some(1), None, None]);
 }
 
@@ -129,28 +142,28 @@ fn full_of_static_addresses() {
 fn a_flood_of_addresses_hurts_its_own_port() {
     let mut fdb = fdb(100, 1000);
     for n in 0..10 {
-        fdb.learn(at(1), vlan(1), mac(n), PORTS[0]);
+        fdb.sees(at(1), vlan(1), mac(n), PORTS[0]);
     }
     for n in 1_000..5_000 {
-        fdb.learn(at(2), vlan(1), mac(n), PORTS[1]);
+        fdb.sees(at(2), vlan(1), mac(n), PORTS[1]);
     }
     assert!(whereabouts(&fdb, 10).iter().all(|port| *port == Some(0)));
     assert_eq!((fdb.len(), fdb.counters().evicted), (100, 4_000 - 90));
     // The flooding port keeps the newest, and others still find room.
-    assert_eq!(fdb.lookup(vlan(1), mac(4_909)), None);
-    assert_eq!(fdb.lookup(vlan(1), mac(4_910)), Some(PORTS[1]));
-    fdb.learn(at(3), vlan(1), mac(10), PORTS[2]);
-    assert_eq!(fdb.lookup(vlan(1), mac(10)), Some(PORTS[2]));
-    assert_eq!(fdb.lookup(vlan(1), mac(4_910)), None);
+    assert_eq!(fdb.port_of(vlan(1), mac(4_909)), None);
+    assert_eq!(fdb.port_of(vlan(1), mac(4_910)), Some(PORTS[1]));
+    fdb.sees(at(3), vlan(1), mac(10), PORTS[2]);
+    assert_eq!(fdb.port_of(vlan(1), mac(10)), Some(PORTS[2]));
+    assert_eq!(fdb.port_of(vlan(1), mac(4_910)), None);
 }
 
 #[test]
 fn among_equals_the_ingress_port_makes_room() {
     let mut fdb = fdb(4, 4);
     for n in 0..4 {
-        fdb.learn(at(1), vlan(1), mac(n), PORTS[if n < 2 { 0 } else { 1 }]);
+        fdb.sees(at(1), vlan(1), mac(n), PORTS[if n < 2 { 0 } else { 1 }]);
     }
-    fdb.learn(at(1), vlan(1), mac(4), PORTS[0]);
+    fdb.sees(at(1), vlan(1), mac(4), PORTS[0]);
     assert_eq!(whereabouts(&fdb, 5), [None, Some(0), Some(1), Some(1), Some(0)]);
 }
 
@@ -158,19 +171,19 @@ fn among_equals_the_ingress_port_makes_room() {
 fn a_port_has_its_own_limit() {
     let mut fdb = fdb(100, 2);
     for n in 0..3 {
-        fdb.learn(at(n), vlan(1), mac(n), PORTS[0]);
+        fdb.sees(at(n), vlan(1), mac(n), PORTS[0]);
     }
     assert_eq!(whereabouts(&fdb, 3), [None, Some(0), Some(0)]);
-    fdb.learn(at(9), vlan(1), mac(1), PORTS[0]); // now the newest
+    fdb.sees(at(9), vlan(1), mac(1), PORTS[0]); // now the newest
     for n in 3..5 {
-        fdb.learn(at(10), vlan(1), mac(n), PORTS[1]);
+        fdb.sees(at(10), vlan(1), mac(n), PORTS[1]);
     }
-    fdb.learn(at(11), vlan(1), mac(3), PORTS[0]); // moves in place of the oldest
+    fdb.sees(at(11), vlan(1), mac(3), PORTS[0]); // moves in place of the oldest
     assert_eq!(whereabouts(&fdb, 5), [None, Some(0), None, Some(0), Some(1)]);
-    assert_eq!(*fdb.counters(), Counters { learned: 5, moved: 1, evicted: 2, ..Counters::default() });
+    assert_eq!(fdb.counters(), Counters { learned: 5, moved: 1, evicted: 2, ..Counters::default() });
 
     let mut none = Fdb::new(Limits { entries: 100, per_port: 0 }, 7);
-    none.learn(at(1), vlan(1), mac(0), PORTS[0]);
+    none.sees(at(1), vlan(1), mac(0), PORTS[0]);
     assert_eq!((none.len(), none.counters().limited), (0, 1));
 }
 
@@ -188,7 +201,7 @@ fn flush_by_vlan_and_port() {
         let mut fdb = fdb(10, 10);
         for vid in 1..=2 {
             for port in 0..2_u8 {
-                fdb.learn(at(1), vlan(vid), mac(u64::from(port)), PORTS[usize::from(port)]);
+                fdb.sees(at(1), vlan(vid), mac(u64::from(port)), PORTS[usize::from(port)]);
             }
             fdb.add_static(vlan(vid), mac(7), PORTS[0]).unwrap();
         }
@@ -202,17 +215,17 @@ fn grows_shrinks_and_loses_nothing() {
     const MANY: u64 = 20_000;
     let mut fdb = fdb(u32::try_from(MANY).unwrap(), u32::try_from(MANY).unwrap());
     for n in 0..MANY {
-        fdb.learn(at(n / 100), vlan(1), mac(n * 0x1_0001), PORTS[usize::try_from(n % 3).unwrap()]);
+        fdb.sees(at(n / 100), vlan(1), mac(n * 0x1_0001), PORTS[usize::try_from(n % 3).unwrap()]);
     }
     for n in (0..MANY).step_by(2) {
         assert!(fdb.remove(vlan(1), mac(n * 0x1_0001)).is_some(), "{n}");
     }
     for n in 0..MANY {
-        assert_eq!(fdb.lookup(vlan(1), mac(n * 0x1_0001)).is_some(), n % 2 == 1, "{n}");
+        assert_eq!(fdb.port_of(vlan(1), mac(n * 0x1_0001)).is_some(), n % 2 == 1, "{n}");
     }
-    assert_eq!(fdb.len(), fdb.entries().count());
+    assert_eq!(fdb.len(), fdb.entries().len());
     assert_eq!(fdb.flush(None, None), u32::try_from(MANY / 2).unwrap());
-    assert_eq!((fdb.len(), fdb.entries().count()), (0, 0));
+    assert_eq!((fdb.len(), fdb.entries().len()), (0, 0));
 }
 
 /// Thousands of random changes to a table that is kept as full as it gets, so that buckets overflow and gaps close:
@@ -226,26 +239,26 @@ fn a_crowded_table_keeps_its_entries_and_their_order() {
             chance = chance.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
             (chance >> 33) % below
         };
-        let mut table = Table::with_limit(u32::try_from(LIMIT).unwrap(), seed);
+        let mut store = Store::with_limit(u32::try_from(LIMIT).unwrap(), seed);
         let mut plain: Vec<(Key, Place)> = Vec::new();
         for step in 0..6_000 {
             let port = PORTS[usize::try_from(draw(3)).unwrap()];
             let place = if draw(4) == 0 { Place::fixed(port) } else { Place::learned(port, at(step)) };
-            let key = Key::new(vlan(1), mac(draw(400)));
+            let key = Key::new(vlan(1), mac(draw(400)).to_u64());
             let known = plain.iter().position(|(other, _)| *other == key);
-            assert_eq!(table.find(key).map(|(_, place)| place), known.map(|known| plain[known].1), "seed {seed}");
-            match (table.find(key), known) {
+            assert_eq!(store.find(key).map(|(_, place)| place), known.map(|known| plain[known].1), "seed {seed}");
+            match (store.find(key), known) {
                 (Some((id, _)), Some(known)) => {
                     plain.remove(known);
                     if draw(3) == 0 {
-                        table.remove(id);
+                        store.remove(id);
                     } else {
-                        table.set_place(id, place);
+                        store.set_place(id, place);
                         plain.push((key, place));
                     }
                 }
                 _ if plain.len() < LIMIT => {
-                    table.insert(key, place);
+                    store.insert(key, place);
                     plain.push((key, place));
                 }
                 _ => {}
@@ -254,19 +267,19 @@ fn a_crowded_table_keeps_its_entries_and_their_order() {
                 for port in PORTS {
                     for kind in [Kind::Learned, Kind::Static] {
                         let mut have = Vec::new();
-                        table.remove_where(port, kind, |key| {
+                        store.remove_where(port, kind, |key| {
                             have.push(key);
                             false
                         });
-                        let want = plain.iter().filter(|(_, place)| place.port() == port && place.kind() == kind);
+                        let want = plain.iter().filter(|(_, place)| place.port() == port && place.kind == kind);
                         assert!(
                             have.iter().eq(want.map(|(key, _)| key)),
                             "seed {seed}, step {step}, {port:?}, {kind:?}"
                         );
                     }
                 }
-                assert_eq!(table.len(), plain.len(), "seed {seed}");
-                assert_eq!(table.entries().count(), plain.len(), "seed {seed}");
+                assert_eq!(store.len(), plain.len(), "seed {seed}");
+                assert_eq!(store.entries().count(), plain.len(), "seed {seed}");
             }
         }
         assert!(plain.len() > LIMIT / 2, "seed {seed}: not crowded");

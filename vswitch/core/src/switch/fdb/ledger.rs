@@ -1,0 +1,200 @@
+//! Who may be in the table: learning, limits, eviction and ageing. One worker at a time holds this.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::bucket::{Kind, Place};
+use super::store::Store;
+use super::table::{Key, SlotId};
+use super::{Counters, DEFAULT_AGEING, FdbEntry, FdbError, FdbKind, Limits};
+use crate::switch::port::PortId;
+use crate::time::Instant;
+use crate::wire::vlan::VlanId;
+
+/// Addresses one call of `expire` removes at most, so that it never holds up frames for long.
+const EXPIRED_AT_ONCE: u32 = 1024;
+
+pub(super) struct Ledger {
+    pub(super) store: Store,
+    limits: Limits,
+    ageing: Option<Duration>,
+    /// No learned address ages before this; `None` where there is none that ages.
+    deadline: Option<Instant>,
+    counters: Counters,
+    /// The latest that was told: what stamps are near to.
+    now: Instant,
+}
+
+impl Ledger {
+    pub(super) fn new(limits: Limits, seed: u64) -> Self {
+        let limits = Limits { entries: limits.entries.min(1 << 31), ..limits };
+        Self {
+            store: Store::with_limit(limits.entries, seed),
+            limits,
+            ageing: Some(DEFAULT_AGEING),
+            deadline: None,
+            counters: Counters::default(),
+            now: Instant::default(),
+        }
+    }
+
+    /// Notes that the station of `key` sent from `port`.
+    pub(super) fn learn(&mut self, now: Instant, key: Key, port: PortId) {
+        self.now = self.now.max(now);
+        match self.store.find(key) {
+            Some((_, place)) if place.kind == Kind::Static => {}
+            Some((id, place)) if place.port() == port => self.store.set_place(id, Place::learned(port, now)),
+            Some((id, _)) => self.relocate(now, id, port),
+            None => self.admit(now, key, port),
+        }
+    }
+
+    /// Moves a learned address to the port it was seen on.
+    fn relocate(&mut self, now: Instant, id: SlotId, port: PortId) {
+        if self.learned_on(port) < self.limits.per_port || self.evict_oldest(port) {
+            self.store.set_place(id, Place::learned(port, now));
+            self.counters.moved += 1;
+        } else {
+            self.counters.limited += 1;
+        }
+    }
+
+    /// Learns a new address, if need be in place of another.
+    fn admit(&mut self, now: Instant, key: Key, port: PortId) {
+        let room = if self.learned_on(port) >= self.limits.per_port {
+            self.evict_oldest(port)
+        } else {
+            self.store.len() < self.limit() || self.evict_greediest(Some(port))
+        };
+        if !room {
+            self.counters.limited += 1;
+            return;
+        }
+        self.store.insert(key, Place::learned(port, now));
+        self.counters.learned += 1;
+        if self.deadline.is_none() {
+            self.deadline = self.ageing.map(|ageing| now + ageing);
+        }
+    }
+
+    fn limit(&self) -> usize {
+        usize::try_from(self.limits.entries).unwrap_or(usize::MAX)
+    }
+
+    fn learned_on(&self, port: PortId) -> u32 {
+        self.store.learned().get(port.index()).map_or(0, |list| list.len)
+    }
+
+    /// Forgets the oldest learned address of the port that has most; of `ingress` where it has as many.
+    fn evict_greediest(&mut self, ingress: Option<PortId>) -> bool {
+        let ports = (0..=u16::MAX).map(PortId::new).zip(self.store.learned());
+        let greediest = ports.max_by_key(|&(port, list)| (list.len, Some(port) == ingress)).map(|(port, _)| port);
+        greediest.is_some_and(|port| self.evict_oldest(port))
+    }
+
+    fn evict_oldest(&mut self, port: PortId) -> bool {
+        let oldest = self.store.learned().get(port.index()).and_then(|list| list.first);
+        if let Some(id) = oldest {
+            self.store.remove(id);
+            self.counters.evicted += 1;
+        }
+        oldest.is_some()
+    }
+
+    pub(super) fn add_static(&mut self, key: Key, port: PortId) -> Result<(), FdbError> {
+        if let Some((id, _)) = self.store.find(key) {
+            self.store.set_place(id, Place::fixed(port));
+            return Ok(());
+        }
+        if self.store.len() >= self.limit() && !self.evict_greediest(None) {
+            return Err(FdbError::Full { limit: self.limits.entries });
+        }
+        self.store.insert(key, Place::fixed(port));
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<FdbEntry> {
+        let (id, place) = self.store.find(key)?;
+        self.store.remove(id);
+        Some(self.told(key, place))
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<FdbEntry> {
+        self.store.find(key).map(|(_, place)| self.told(key, place))
+    }
+
+    pub(super) fn entries(&self) -> Vec<FdbEntry> {
+        self.store.entries().map(|(key, place)| self.told(key, place)).collect()
+    }
+
+    fn told(&self, key: Key, place: Place) -> FdbEntry {
+        let kind = match place.kind {
+            Kind::Static => FdbKind::Static,
+            Kind::Learned => FdbKind::Learned { last_seen: place.seen(self.now) },
+        };
+        FdbEntry { mac: key.mac(), vlan: key.vlan(), port: place.port(), kind }
+    }
+
+    pub(super) const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub(super) fn flush(&mut self, vlan: Option<VlanId>, port: Option<PortId>) -> u32 {
+        let wanted = |key: Key| vlan.is_none_or(|vlan| key.is_in(vlan));
+        match port {
+            Some(port) => self.store.remove_where(port, Kind::Learned, wanted),
+            None => {
+                let ports = (0..=u16::MAX).take(self.store.learned().len()).map(PortId::new);
+                ports.map(|port| self.store.remove_where(port, Kind::Learned, wanted)).sum()
+            }
+        }
+    }
+
+    pub(super) fn retain(&mut self, port: PortId, kept: impl Fn(VlanId) -> bool) {
+        for kind in [Kind::Learned, Kind::Static] {
+            self.store.remove_where(port, kind, |key| !kept(key.vlan()));
+        }
+    }
+
+    pub(super) fn set_ageing(&mut self, ageing: Option<Duration>) {
+        self.ageing = ageing;
+        self.deadline = self.next_deadline();
+    }
+
+    /// When [`Self::expire`] next has something to do; may be early.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Forgets what was not seen for the ageing time. What one call leaves undone keeps the deadline in the past.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        let Some(ageing) = self.ageing else { return };
+        if self.deadline.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let mut left = EXPIRED_AT_ONCE;
+        for port in 0..self.store.learned().len() {
+            while let Some((id, seen)) = self.oldest(port)
+                && now.since(seen) >= ageing
+                && left > 0
+            {
+                self.store.remove(id);
+                self.counters.aged += 1;
+                left -= 1;
+            }
+        }
+        self.deadline = self.next_deadline();
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let ageing = self.ageing?;
+        (0..self.store.learned().len()).filter_map(|port| self.oldest(port)).map(|(_, seen)| seen + ageing).min()
+    }
+
+    /// The learned address of a port that was not seen for longest, and when it was.
+    fn oldest(&self, port: usize) -> Option<(SlotId, Instant)> {
+        let id = self.store.learned().get(port)?.first?;
+        self.store.entry(id).map(|(_, place)| (id, place.seen(self.now)))
+    }
+}
