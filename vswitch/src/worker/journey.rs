@@ -61,12 +61,11 @@ impl Datapath {
     }
 
     fn decide(&mut self, now: Instant, ingress: PortId) {
-        for (index, frame) in self.batch.frames().iter().enumerate() {
-            match self.switch.ingress(now, ingress, frame.bytes()) {
-                Verdict::Drop(why) => self.ports.dropped(ingress, why),
-                verdict => gather(&self.switch, &self.ports, &mut self.outbox, &verdict, index),
-            }
-        }
+        let frames = self.batch.frames().iter().map(Frame::bytes);
+        self.switch.ingress_batch(now, ingress, frames, |switch, index, verdict| match verdict {
+            Verdict::Drop(why) => self.ports.dropped(ingress, why),
+            verdict => gather(switch, &self.ports, &mut self.outbox, &verdict, index),
+        });
     }
 
     fn write_to_taps(&mut self) {
@@ -167,17 +166,19 @@ impl Datapath {
         let more = tunnel.receive(entrance);
         let mut unknown = 0;
         let (inbound, inbox) = tunnel.inbound();
-        for (index, frame) in inbound.iter().enumerate() {
+        let frames = inbound.iter().map(|frame| (frame.remote, frame.vlan, frame.head.bytes()));
+        self.switch.ingress_remote_batch(now, frames, |switch, index, verdict| {
+            let frame = &inbound[index];
             let Some((_, counters)) = self.ports.remote_mut(frame.remote) else {
-                unknown += 1;
-                continue;
+                unknown += 1; // unknown to the switch as well
+                return;
             };
             counters.received(frame.len());
-            match self.switch.ingress_remote(now, frame.remote, frame.vlan, frame.head.bytes()) {
+            match verdict {
                 Verdict::Drop(why) => counters.dropped(why),
-                verdict => gather(&self.switch, &self.ports, &mut self.outbox, &verdict, index),
+                verdict => gather(switch, &self.ports, &mut self.outbox, &verdict, index),
             }
-        }
+        });
         for &target in self.outbox.taps() {
             let Some((tap, counters)) = self.ports.tap_mut(target) else { continue };
             for out in self.outbox.to_tap(target) {
