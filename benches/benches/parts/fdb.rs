@@ -9,6 +9,9 @@ use vswitch_core::{Instant, Limits, PortId, PortMode, Switch, VlanId};
 /// Steps through numbers below a power of two so that each comes once and neighbours are far apart.
 pub(crate) const STRIDE: u32 = 0x9e37_79b1;
 
+/// Frames that a worker decides on at once, at most.
+pub(crate) const BATCH: u32 = 64;
+
 pub(crate) fn vlan() -> VlanId {
     VlanId::new(1).unwrap()
 }
@@ -41,9 +44,23 @@ pub(crate) fn benches(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("lookup", name), |b| {
             b.iter(|| {
                 number = number.wrapping_add(STRIDE);
-                switch.fdb_get(vlan(), station(number & (entries - 1)))
+                switch.fdb_lookup(vlan(), station(number & (entries - 1)))
             });
         });
+        group.throughput(Throughput::Elements(BATCH.into()));
+        group.bench_function(BenchmarkId::new("lookup, 64 at once", name), |b| {
+            b.iter(|| {
+                let first = number;
+                number = number.wrapping_add(STRIDE.wrapping_mul(BATCH));
+                let batch =
+                    (1..=BATCH).map(|step| station(first.wrapping_add(STRIDE.wrapping_mul(step)) & (entries - 1)));
+                batch.clone().for_each(|mac| switch.fdb_look_ahead(vlan(), mac));
+                batch.for_each(|mac| {
+                    black_box(switch.fdb_lookup(vlan(), mac));
+                });
+            });
+        });
+        group.throughput(Throughput::Elements(1));
         let memory: Vec<u64> = (0..u64::from(entries) * 4).collect();
         group.bench_function(BenchmarkId::new("limit: one read of 32 bytes each", name), |b| {
             b.iter(|| {

@@ -6,6 +6,7 @@ mod fdb;
 mod parse;
 mod pipeline;
 mod segments;
+mod workers;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ fn main() {
     checksum::benches(&mut criterion);
     fdb::benches(&mut criterion);
     pipeline::benches(&mut criterion);
+    workers::benches(&mut criterion);
     segments::benches(&mut criterion);
     criterion.final_summary();
 }

@@ -1,33 +1,76 @@
 //! The whole decision on a frame: parse, classify, learn, look up. Limit: 25 ns a frame is 40 M frames/s on a core.
 
+use std::hint::black_box;
+use std::time::Duration;
+
 use benches::{least, station};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use vswitch_core::{Instant, PortId};
+use vswitch_core::{Instant, PortId, Switch, Verdict};
 
-use crate::fdb::{STRIDE, learn, switch};
+use crate::fdb::{BATCH, STRIDE, learn, switch};
 
 /// How many pairs of stations talk, each a frame in turn: so few that a core's cache holds all that is known of them, and
 /// so many that it does not. The frames themselves lie in a row, where the core foresees them.
 const FLOWS: [(&str, u32); 2] = [("256 flows", 1 << 8), ("64k flows", 1 << 16)];
 
+const TABLES: [(&str, u32); 2] = [("1k addresses", 1 << 10), ("1M addresses", 1 << 20)];
+
+/// Time between two batches: a core's share of 10 M frames/s.
+const BATCH_TIME: Duration = Duration::from_nanos(6_400);
+
+type Frames = Vec<[u8; 60]>;
+
 pub(crate) fn benches(c: &mut Criterion) {
     let mut group = c.benchmark_group("pipeline, known unicast");
-    group.throughput(Throughput::Elements(1));
-    for (name, entries) in [("1k addresses", 1 << 10), ("1M addresses", 1 << 20)] {
+    for (name, entries) in TABLES {
         let mut switch = switch(entries);
         learn(&mut switch, entries);
         for (flows_name, flows) in FLOWS.into_iter().filter(|(_, flows)| *flows <= entries / 4) {
-            // Stations of a multiple of four are on port 0, the one behind each on port 1.
-            let frame = |flow: u32| {
-                let from = (flow.wrapping_mul(STRIDE) & (entries / 4 - 1)) * 4;
-                least(station(from), station(from | 1))
-            };
-            let frames: Vec<_> = (0..flows).map(frame).collect();
+            let frames = frames(entries, 0, flows);
             let mut turn = frames.iter().cycle();
-            group.bench_function(BenchmarkId::new(name, flows_name), |b| {
-                b.iter(|| turn.next().map(|frame| switch.ingress(Instant::default(), PortId::new(0), frame)));
+            group.throughput(Throughput::Elements(1));
+            group.bench_function(BenchmarkId::new(format!("{name}, one by one"), flows_name), |b| {
+                b.iter(|| turn.next().map(|frame| leaves(&switch.ingress(Instant::default(), PortId::new(0), frame))));
+            });
+            let mut turn = frames.chunks(usize::try_from(BATCH).unwrap()).cycle();
+            group.throughput(Throughput::Elements(BATCH.into()));
+            group.bench_function(BenchmarkId::new(format!("{name}, batches of 64"), flows_name), |b| {
+                b.iter(|| turn.next().map(|batch| decide(&mut switch, Instant::default(), batch)));
             });
         }
     }
     group.finish();
+}
+
+/// Frames of `flows` pairs, the first of them number `first`. Stations of a multiple of four are on port 0, the one behind
+/// each on port 1.
+pub(crate) fn frames(entries: u32, first: u32, flows: u32) -> Frames {
+    let frame = |flow: u32| {
+        let from = (flow.wrapping_mul(STRIDE) & (entries / 4 - 1)) * 4;
+        least(station(from), station(from | 1))
+    };
+    (first..first + flows).map(frame).collect()
+}
+
+/// Decides on frames of port 0; returns how many left on port 1.
+pub(crate) fn decide(switch: &mut Switch, now: Instant, batch: &[[u8; 60]]) -> usize {
+    let frames = batch.iter().map(<[u8; 60]>::as_slice);
+    let mut left = 0;
+    switch.ingress_batch(now, PortId::new(0), frames, |_, _, verdict| left += usize::from(leaves(&verdict)));
+    left
+}
+
+fn leaves(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Unicast(egress) if egress.port == PortId::new(1))
+}
+
+/// Decides on `rounds` times `frames`, batch by batch, while time passes; returns when it is then.
+pub(crate) fn run(switch: &mut Switch, mut now: Instant, frames: &Frames, rounds: u64) -> Instant {
+    for _ in 0..rounds {
+        for batch in frames.chunks(usize::try_from(BATCH).unwrap()) {
+            black_box(decide(switch, now, batch));
+            now = now + BATCH_TIME;
+        }
+    }
+    now
 }
