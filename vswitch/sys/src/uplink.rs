@@ -18,6 +18,11 @@ use crate::vnet::TUNNEL_HDR_LEN;
 /// `TUN_F_UDP_TUNNEL_GSO` and `TUN_F_UDP_TUNNEL_GSO_CSUM` (`linux/if_tun.h` of 6.17).
 const TUNNEL_GSO: libc::c_uint = 0x80 | 0x100;
 
+/// Packets that wait to be read at most: all remotes share the queue, and a burst of small frames is thousands.
+const QUEUE: u32 = 8192;
+/// The largest MTU of a TAP: 64 KiB less Ethernet header and alignment.
+const MTU_MAX: u32 = 65_521;
+
 /// Why there is no uplink.
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
@@ -68,6 +73,7 @@ impl Uplink {
         // Else the kernel would speak IPv6 to us.
         netlink.set_no_link_local(index)?;
         netlink.set_mtu(index, below.mtu.min(MTU_MAX))?;
+        netlink.set_queue_length(index, QUEUE)?;
         let forward = Ingress::forward(index, underlay)?;
         netlink.set_up(index, true)?;
         let divert = Ingress::divert(underlay, local, index)?;
@@ -106,9 +112,6 @@ impl Uplink {
         Ok(Netlink::open()?.link_by_index(self.index)?.map_or(0, |link| link.tx_dropped))
     }
 }
-
-/// The largest MTU of a TAP: 64 KiB less Ethernet header and alignment.
-const MTU_MAX: u32 = 65_521;
 
 impl AsFd for Uplink {
     fn as_fd(&self) -> BorrowedFd<'_> {
