@@ -26,7 +26,8 @@ pub struct TunnelOptions {
     pub port: u16,
     /// Source ports to spread flows over, at least one.
     pub lanes: usize,
-    /// Let other sockets of this user share the receive port: one tunnel for each worker.
+    /// Let other sockets of this user share the ports: one tunnel for each worker, which all send from the same ones, so
+    /// that a flow keeps its source port whoever sends it.
     pub reuse_port: bool,
     /// Bytes of the receive queue.
     pub receive_buffer: Option<usize>,
@@ -256,7 +257,8 @@ fn recycle<A, B>(mut used: Vec<A>) -> Vec<B> {
 }
 
 fn open_lanes(options: &TunnelOptions) -> Result<Vec<UdpEndpoint>, TunnelError> {
-    let setup = UdpOptions { send_only: true, send_buffer: options.send_buffer, ..UdpOptions::default() };
+    let TunnelOptions { reuse_port, send_buffer, .. } = *options;
+    let setup = UdpOptions { send_only: true, reuse_port, send_buffer, ..UdpOptions::default() };
     let wanted = options.lanes.clamp(1, usize::from(PORTS));
     let mut lanes = Vec::with_capacity(wanted);
     // Spread over the range, from a place that depends on the address; an odd step meets every port once.
