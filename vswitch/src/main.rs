@@ -56,7 +56,8 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(&run.state_dir)?;
     let desired = desired(&run, &store)?;
     let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
-    let tunnel = underlay.map(|underlay| TunnelPort::open(underlay, run.vtep_port, run.underlay)).transpose()?;
+    let tunnels = underlay.map(|underlay| TunnelPort::open(underlay, run.vtep_port, run.underlay, 1)).transpose()?;
+    let tunnel = tunnels.into_iter().flatten().next();
     let carried = tunnel.as_ref().map(TunnelPort::carried_by);
     let worker = WorkerHandle::start(Datapath::new(tunnel, seed()), run.poll)?;
     let site = Site { underlay, carried, identity: store.identity(seed)? };

@@ -1,12 +1,12 @@
 //! VXLAN by UDP sockets: works everywhere and needs no privilege.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, RawFd};
 
 use vswitch_api::Carried;
 use vswitch_core::{Frame, Offload};
-use vswitch_sys::Inbox;
+use vswitch_sys::{Inbox, UdpEndpoint, UdpOptions};
 use vtep::{EncapDrop, Failure, Trains, Tunnel, TunnelError, TunnelOptions};
 
 use super::carrier::{Carrier, Entrance, Parcel, Receipt};
@@ -24,17 +24,26 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    pub(super) fn open(local: IpAddr, port: u16) -> Result<Self, TunnelError> {
-        let tunnel = Tunnel::open(&TunnelOptions {
-            local,
-            port,
+    /// Opens the sockets at `local`, a set for each of `workers`.
+    pub(super) fn open(local: SocketAddr, workers: u16) -> Result<Vec<Self>, TunnelError> {
+        if workers > 1 {
+            // Sockets that share a port would also share it with those of another daemon: one that does not finds out.
+            drop(UdpEndpoint::open(local, &UdpOptions::default()).map_err(TunnelError::Receive)?);
+        }
+        let options = TunnelOptions {
+            local: local.ip(),
+            port: local.port(),
             lanes: LANES,
-            reuse_port: false,
+            reuse_port: workers > 1,
             receive_buffer: Some(QUEUE),
             send_buffer: Some(QUEUE),
-        })?;
-        let trains = Trains::new(tunnel.lanes(), false);
-        Ok(Self { tunnel, trains })
+        };
+        let one = |_| {
+            let tunnel = Tunnel::open(&options)?;
+            let trains = Trains::new(tunnel.lanes(), false);
+            Ok(Self { tunnel, trains })
+        };
+        (0..workers).map(one).collect()
     }
 
     /// The source port of each lane.

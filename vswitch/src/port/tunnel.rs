@@ -69,18 +69,26 @@ pub(crate) enum OpenError {
 }
 
 impl TunnelPort {
-    /// Opens the VTEP on `underlay`.
-    pub(crate) fn open(underlay: Underlay, port: u16, mode: UnderlayMode) -> Result<Self, OpenError> {
+    /// Opens the VTEP on `underlay`, once for each of `workers`. The kernel gives each of them a share of what comes, by a
+    /// hash of the outer addresses and ports: what one flow sends comes to one worker.
+    pub(crate) fn open(
+        underlay: Underlay,
+        port: u16,
+        mode: UnderlayMode,
+        workers: u16,
+    ) -> Result<Vec<Self>, OpenError> {
         let longest_frame = largest_inner_frame(underlay.address, underlay.mtu.into());
-        Ok(Self {
-            carrier: carrier(underlay, port, mode)?,
+        let carriers = carriers(underlay, port, mode, workers)?.into_iter();
+        let tunnel = |carrier| Self {
+            carrier,
             underlay,
             directory: Arc::default(),
             inbox: Inbox::new(SLOTS, SLOT),
             debts: Vec::new(),
             merge: Merge::new(longest_frame),
             counters: Counters::default(),
-        })
+        };
+        Ok(carriers.map(tunnel).collect())
     }
 
     /// The way VXLAN takes.
@@ -240,25 +248,34 @@ impl TunnelPort {
     }
 }
 
-/// Opens what carries VXLAN.
-fn carrier(underlay: Underlay, port: u16, mode: UnderlayMode) -> Result<Box<dyn Carrier>, OpenError> {
-    let sockets = Sockets::open(underlay.address, port)?;
-    if mode == UnderlayMode::Udp {
-        return Ok(Box::new(sockets));
-    }
+/// Opens what carries VXLAN, once for each of `workers`.
+fn carriers(
+    underlay: Underlay,
+    port: u16,
+    mode: UnderlayMode,
+    workers: u16,
+) -> Result<Vec<Box<dyn Carrier>>, OpenError> {
     let local = SocketAddr::new(underlay.address, port);
-    let uplink = Uplink::open(underlay.index, local, 1).map(|queues| queues.into_iter().next());
-    match uplink {
-        Ok(Some(uplink)) => {
-            tracing::info!(interface = uplink.name(), "VXLAN super-frames leave and enter uncut");
-            Ok(Box::new(UplinkCarrier::new(sockets, uplink, underlay.address)))
+    let sockets = Sockets::open(local, workers)?;
+    let by_sockets = |sockets: Vec<Sockets>| sockets.into_iter().map(|one| Box::new(one) as Box<dyn Carrier>).collect();
+    if mode == UnderlayMode::Udp {
+        return Ok(by_sockets(sockets));
+    }
+    match Uplink::open(underlay.index, local, workers) {
+        Ok(uplinks) => {
+            if let Some(uplink) = uplinks.first() {
+                tracing::info!(interface = uplink.name(), "VXLAN super-frames leave and enter uncut");
+            }
+            let queues = sockets.into_iter().zip(uplinks).enumerate();
+            let carrier =
+                |(number, (sockets, uplink))| UplinkCarrier::boxed(sockets, uplink, underlay.address, number == 0);
+            Ok(queues.map(carrier).collect())
         }
         Err(error) if mode == UnderlayMode::Uplink => Err(error.into()),
         Err(error) => {
             tracing::info!(%error, "VXLAN goes by UDP sockets: there is no uplink");
-            Ok(Box::new(sockets))
+            Ok(by_sockets(sockets))
         }
-        Ok(None) => Ok(Box::new(sockets)),
     }
 }
 

@@ -26,6 +26,8 @@ const BYTES: usize = 256 * 1024;
 pub(super) struct UplinkCarrier {
     sockets: Sockets,
     uplink: Uplink,
+    /// Whether it is the one to tell what the interface dropped, which counts for all its queues together.
+    is_first: bool,
     local: IpAddr,
     lanes: Vec<Lane>,
     headers: Vec<u8>,
@@ -60,9 +62,18 @@ enum Stop {
 }
 
 impl UplinkCarrier {
-    pub(super) fn new(sockets: Sockets, uplink: Uplink, local: IpAddr) -> Self {
+    pub(super) fn boxed(sockets: Sockets, uplink: Uplink, local: IpAddr, is_first: bool) -> Box<dyn Carrier> {
         let lanes = sockets.lane_ports().into_iter().map(|port| Lane { port, follows: false }).collect();
-        Self { sockets, uplink, local, lanes, headers: Vec::new(), pieces: Vec::new(), waiting: Vec::new() }
+        Box::new(Self {
+            sockets,
+            uplink,
+            is_first,
+            local,
+            lanes,
+            headers: Vec::new(),
+            pieces: Vec::new(),
+            waiting: Vec::new(),
+        })
     }
 
     /// Puts the frame in line for the uplink; false where it must be cut instead.
@@ -130,7 +141,8 @@ impl Carrier for UplinkCarrier {
     }
 
     fn dropped(&self) -> u64 {
-        let here = self.uplink.dropped().unwrap_or_else(|error| {
+        let here = if self.is_first { self.uplink.dropped() } else { Ok(0) };
+        let here = here.unwrap_or_else(|error| {
             tracing::debug!(%error, "the uplink does not tell what it dropped");
             0
         });
