@@ -15,6 +15,9 @@ use crate::worker::PollMode;
 /// VXLAN's port (RFC 7348 8).
 const VXLAN_PORT: u16 = 4789;
 
+/// Workers there may be: more would be more than most hosts have cores, and a TAP device has 256 queues at most.
+const WORKERS_MAX: u16 = 64;
+
 /// The daemon of a userspace virtual switch: connects containers on this host, and over VXLAN those on others.
 #[derive(Debug, Parser)]
 #[command(name = "vswitchd", version)]
@@ -34,8 +37,8 @@ pub(crate) struct Args {
     /// The UDP port of VXLAN, here and at every peer [default: 4789]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     vtep_port: Option<u16>,
-    /// Threads that move frames; this version runs 1 [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1))]
+    /// Threads that move frames, 1 to 64: at most one for each core that is to be spent on them [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX.into()))]
     workers: Option<u16>,
     /// How VXLAN goes: super-frames uncut by an uplink (uplink), by sockets (udp), or as host and kernel allow [default: auto]
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true)]
@@ -56,6 +59,7 @@ pub(crate) struct Run {
     pub(crate) vtep_ip: Option<IpAddr>,
     pub(crate) vtep_port: u16,
     pub(crate) underlay: UnderlayMode,
+    pub(crate) workers: u16,
     pub(crate) poll: PollMode,
     pub(crate) log: String,
     pub(crate) config: Option<Config>,
@@ -68,7 +72,7 @@ pub(crate) enum ArgsError {
     Read { path: PathBuf, error: io::Error },
     #[error("the config file {} is wrong: {error}", .path.display())]
     Syntax { path: PathBuf, error: Box<toml::de::Error> },
-    #[error("workers = {0} in the config file: this version runs 1")]
+    #[error("workers = {0} in the config file: say 1 to {WORKERS_MAX}")]
     Workers(usize),
     #[error("poll = {0:?} in the config file: say busy, adaptive or sleep")]
     Poll(String),
@@ -81,9 +85,11 @@ impl Args {
     pub(crate) fn resolve(self) -> Result<Run, ArgsError> {
         let config = self.config.as_deref().map(read).transpose()?;
         let file = config.as_ref().map(|config| config.settings.clone()).unwrap_or_default();
-        if let Some(workers) = file.workers.filter(|workers| workers.get() != 1) {
-            return Err(ArgsError::Workers(workers.get()));
-        }
+        let workers = file.workers.map(|workers| {
+            let few = u16::try_from(workers.get()).ok().filter(|workers| *workers <= WORKERS_MAX);
+            few.ok_or(ArgsError::Workers(workers.get()))
+        });
+        let workers = workers.transpose()?;
         let poll = file.poll.map(|word| PollMode::from_str(&word, false).map_err(|_| ArgsError::Poll(word)));
         let poll = poll.transpose()?;
         let underlay =
@@ -95,6 +101,7 @@ impl Args {
             vtep_ip: self.vtep_ip.or(file.vtep_ip),
             vtep_port: self.vtep_port.or(file.vtep_port.map(Into::into)).unwrap_or(VXLAN_PORT),
             underlay: self.underlay.or(underlay).unwrap_or_default(),
+            workers: self.workers.or(workers).unwrap_or(1),
             poll: self.poll.or(poll).unwrap_or_default(),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             config,
@@ -129,13 +136,15 @@ mod tests {
     fn the_command_line_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
-        fs::write(&path, "vtep-ip = \"192.0.2.1\"\nvtep-port = 8472\nsocket = \"/file\"\n[[vlan]]\nvlan = 10\n")
-            .unwrap();
+        let text = "vtep-ip = \"192.0.2.1\"\nvtep-port = 8472\nsocket = \"/file\"\nworkers = 3\n[[vlan]]\nvlan = 10\n";
+        fs::write(&path, text).unwrap();
         let config = path.to_str().unwrap();
         let run = resolve(&["--config", config, "--socket", "/line"]).unwrap();
         assert_eq!((run.socket, run.vtep_port), (PathBuf::from("/line"), 8472));
         assert_eq!(run.vtep_ip, Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(run.config.unwrap().desired.vlans().count(), 1);
+        assert_eq!((run.config.unwrap().desired.vlans().count(), run.workers), (1, 3));
+        let workers = |args: &[&str]| resolve(args).unwrap().workers;
+        assert_eq!((workers(&["--config", config, "--workers", "64"]), workers(&[])), (64, 1));
     }
 
     #[test]
@@ -146,7 +155,7 @@ mod tests {
             ("vtep-ip = \"192.0.2.1\"\nvtep-prot = 1\n", "line 2"),
             ("[[vlan]]\nvlan = 4095\n", "4095"),
             ("[[port]]\nname = \"a\"\nnetns = \"a\"\ncolour = 1\n", "colour"),
-            ("workers = 3\n", "workers = 3"),
+            ("workers = 65\n", "workers = 65"),
             ("poll = \"eager\"\n", "adaptive"),
             ("underlay = \"tcp\"\n", "uplink"),
         ] {
@@ -163,7 +172,8 @@ mod tests {
         for args in [
             ["--vtep-port", "0"],
             ["--vtep-ip", "nine"],
-            ["--workers", "2"],
+            ["--workers", "0"],
+            ["--workers", "65"],
             ["--poll", "eager"],
             ["--underlay", "tcp"],
         ] {

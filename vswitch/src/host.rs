@@ -48,11 +48,11 @@ pub(crate) fn still_meant(reference: &NetnsRef) -> Result<(), HostError> {
 }
 
 /// Makes the interface of a port in its namespace: MAC, MTU, addresses, up, default route, in that order.
-/// On failure nothing stays: the device goes with its descriptor.
-pub(crate) fn create_interface(setup: &PortSetup) -> Result<Tap, HostError> {
+/// It has `queues` queues. On failure nothing stays: the device goes with its descriptors.
+pub(crate) fn create_interface(setup: &PortSetup, queues: u16) -> Result<Tap, HostError> {
     let netns = open_netns(&setup.netns)?;
     let ifname = setup.ifname.as_str();
-    let tap = Tap::open(ifname, 1, Some(&netns))?;
+    let tap = Tap::open(ifname, queues, Some(&netns))?;
     let netlink = Netlink::open_in(&netns)?;
     let vanished = || HostError::Vanished(ifname.to_owned());
     let index = netlink.link(ifname)?.ok_or_else(vanished)?.index;

@@ -28,7 +28,7 @@ use crate::network::Site;
 use crate::port::tunnel::TunnelPort;
 use crate::store::Store;
 use crate::underlay::Underlay;
-use crate::worker::{Datapath, WorkerHandle};
+use crate::worker::{Datapath, Workers};
 
 fn main() -> ExitCode {
     let run = match Args::parse().resolve() {
@@ -56,12 +56,16 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(&run.state_dir)?;
     let desired = desired(&run, &store)?;
     let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
-    let tunnels = underlay.map(|underlay| TunnelPort::open(underlay, run.vtep_port, run.underlay, 1)).transpose()?;
-    let tunnel = tunnels.into_iter().flatten().next();
-    let carried = tunnel.as_ref().map(TunnelPort::carried_by);
-    let worker = WorkerHandle::start(Datapath::new(tunnel, seed()), run.poll)?;
+    let tunnels = match underlay {
+        Some(underlay) => TunnelPort::open(underlay, run.vtep_port, run.underlay, run.workers)?,
+        None => Vec::new(),
+    };
+    let carried = tunnels.first().map(TunnelPort::carried_by);
+    let mut tunnels = tunnels.into_iter();
+    let tunnels = (0..run.workers).map(|_| tunnels.next()).collect();
+    let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll)?;
     let site = Site { underlay, carried, identity: store.identity(seed)? };
-    let mut control = Control::start(desired, site, run.vtep_port, store, worker)?;
+    let mut control = Control::start(desired, site, run.vtep_port, store, workers)?;
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");
     control.serve(&mut server)?;
     tracing::info!("ending: a signal came");

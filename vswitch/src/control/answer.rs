@@ -17,6 +17,7 @@ use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
 use crate::network::vlan_id;
+use crate::worker::PortStats as WorkerStats;
 
 type Answer = Result<Value, RpcError>;
 
@@ -71,11 +72,12 @@ impl Control {
         self.desired.port(name).ok_or_else(|| no_port(name.as_str()))
     }
 
+    /// Asks one worker, for all know the same of it.
     fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut crate::worker::Worker) -> R + Send + 'static,
     ) -> Result<R, RpcError> {
-        self.worker.call(work).map_err(|error| ControlError::from(error).into())
+        self.workers.one(work).map_err(|error| ControlError::from(error).into())
     }
 
     fn port_info(&self, spec: &PortSpec) -> PortInfo {
@@ -181,7 +183,10 @@ impl Control {
     }
 
     fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
-        let counted = self.ask(|worker| worker.datapath.stats())?;
+        let mut counted = WorkerStats::default();
+        for stats in self.workers.each(|worker| worker.datapath.stats()).map_err(ControlError::from)? {
+            counted.add(&stats);
+        }
         let row = |name: &str, counters: &Counters| PortStats {
             port: name.to_owned(),
             rx_frames: counters.rx_frames,
@@ -219,7 +224,7 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
-            workers: 1,
+            workers: self.workers.count().get(),
             ports,
             ports_lost: ports - self.live.len(),
             fdb_used: fdb.used,

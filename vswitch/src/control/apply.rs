@@ -1,5 +1,6 @@
-//! Carrying a plan out: the host's interfaces here, the rest in the worker.
+//! Carrying a plan out: the host's interfaces here, the rest in every worker; what the switches share in one of them.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use vswitch_api::{FdbTarget, Mac, PortName, Vid};
@@ -62,7 +63,7 @@ impl Control {
 
     fn publish(&self, network: &Network) -> Result<(), ControlError> {
         let directory = self.directory(network)?;
-        self.worker.call(move |worker| worker.datapath.set_directory(directory))?;
+        self.workers.each(move |worker| worker.datapath.set_directory(directory))?;
         Ok(())
     }
 
@@ -70,7 +71,7 @@ impl Control {
         match change {
             Change::Ageing { after, .. } => {
                 let after = *after;
-                self.worker.call(move |worker| worker.datapath.switch_mut().set_ageing(after))?;
+                self.workers.each(move |worker| worker.datapath.switch_mut().set_ageing(after))?;
                 Ok(())
             }
             Change::Vlan(diff) => self.take_vlan(diff),
@@ -86,7 +87,7 @@ impl Control {
 
     fn take_vlan(&self, diff: &Diff<Vid, VlanSetup>) -> Result<(), ControlError> {
         let (vlan, learning) = (vlan_id(diff.key), diff.after.as_ref().is_none_or(|setup| setup.learning));
-        self.worker.call(move |worker| worker.datapath.switch_mut().set_learning(vlan, learning))?;
+        self.workers.each(move |worker| worker.datapath.switch_mut().set_learning(vlan, learning))?;
         Ok(())
     }
 
@@ -95,7 +96,7 @@ impl Control {
         match &diff.after {
             None => {
                 if let Some(id) = self.remotes.remove(&address) {
-                    self.worker.call(move |worker| worker.datapath.remove(id))?;
+                    self.workers.each(move |worker| worker.datapath.remove(id))?;
                 }
             }
             Some(setup) => {
@@ -105,7 +106,7 @@ impl Control {
                 };
                 let to = SocketAddr::new(address, self.vtep_port);
                 let mode = PortMode::Remote { vlans: setup.vlans.clone() };
-                self.worker.call(move |worker| worker.datapath.set_remote(id, to, mode))?;
+                self.workers.each(move |worker| worker.datapath.set_remote(id, to, mode))?;
                 self.remotes.insert(address, id);
             }
         }
@@ -114,15 +115,18 @@ impl Control {
 
     fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
         let id = self.free_id()?;
-        let tap = host::create_interface(setup)?;
+        let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
+        let tap = host::create_interface(setup, queues)?;
         let offloads = tap.offloads();
         let (mtu, mode) = (setup.mtu, setup.mode.clone());
-        self.worker.call(move |worker| {
-            for queue in tap.into_queues() {
-                worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode.clone());
-            }
-            worker.watch_tap(id).inspect_err(|_| worker.datapath.remove(id))
-        })??;
+        let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
+            worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode);
+            worker.watch_tap(id)
+        })?;
+        if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {
+            self.workers.each(move |worker| worker.remove_tap(id))?;
+            return Err(error.into());
+        }
         tracing::info!(port = %name, ?offloads, mtu, "port added");
         self.live.insert(name.clone(), LivePort { id, offloads });
         Ok(())
@@ -130,10 +134,7 @@ impl Control {
 
     fn delete_port(&mut self, name: &PortName) -> Result<(), ControlError> {
         if let Some(LivePort { id, .. }) = self.live.remove(name) {
-            self.worker.call(move |worker| {
-                worker.unwatch(id);
-                worker.datapath.remove(id);
-            })?;
+            self.workers.each(move |worker| worker.remove_tap(id))?;
             tracing::info!(port = %name, "port deleted");
         }
         Ok(())
@@ -141,14 +142,13 @@ impl Control {
 
     /// Lets go of the ports whose device is gone. They stay wanted.
     pub(super) fn let_lost_ports_go(&mut self) -> Result<(), ControlError> {
-        let lost = self.worker.call(|worker| {
-            let lost = worker.datapath.lost();
-            for &id in &lost {
-                worker.unwatch(id);
-                worker.datapath.remove(id);
-            }
-            lost
-        })?;
+        // Each worker finds out for itself; the device is gone for all.
+        let lost: BTreeSet<_> = self.workers.each(|worker| worker.datapath.lost())?.into_iter().flatten().collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let gone = lost.clone();
+        self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.remove_tap(id)))?;
         for (name, _) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
             tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
         }
@@ -157,12 +157,12 @@ impl Control {
 
     fn change_port(&self, name: &PortName, before: &PortSetup, after: &PortSetup) -> Result<(), ControlError> {
         let Some(&LivePort { id, .. }) = self.live.get(name) else { return Ok(()) };
-        let place = self.worker.call(move |worker| worker.datapath.tap(id).map(host::place).transpose())?;
+        let place = self.workers.one(move |worker| worker.datapath.tap(id).map(host::place).transpose())?;
         // Gone, and the worker may not have noticed yet: no reason to refuse a change that concerns others as well.
         let Some((netns, ifname)) = place.map_err(HostError::from)?.flatten() else { return Ok(()) };
         host::change_interface(&netns, &ifname, before, after)?;
         let (mtu, mode) = (after.mtu, after.mode.clone());
-        self.worker.call(move |worker| worker.datapath.set_tap(id, mtu, mode))?;
+        self.workers.each(move |worker| worker.datapath.set_tap(id, mtu, mode))?;
         Ok(())
     }
 
@@ -176,7 +176,7 @@ impl Control {
             },
             Some(FdbTarget::Remote(address)) => self.remotes.get(address).copied(),
         };
-        self.worker.call(move |worker| {
+        self.workers.one(move |worker| {
             let switch = worker.datapath.switch_mut();
             match id {
                 Some(id) => switch.fdb_add_static(vlan, mac, id),

@@ -19,7 +19,7 @@ pub(crate) use server::Server;
 use crate::host::HostError;
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::store::{Store, StoreError};
-use crate::worker::{WorkerError, WorkerHandle};
+use crate::worker::{WorkerError, Workers};
 
 /// Why a change could not be made.
 #[derive(Debug, Error)]
@@ -69,7 +69,7 @@ pub(crate) struct Control {
     site: Site,
     vtep_port: u16,
     store: Store,
-    worker: WorkerHandle,
+    workers: Workers,
     /// Ports whose interface could be made. The others are lost.
     live: BTreeMap<PortName, LivePort>,
     remotes: BTreeMap<IpAddr, PortId>,
@@ -83,7 +83,7 @@ impl Control {
         site: Site,
         vtep_port: u16,
         store: Store,
-        worker: WorkerHandle,
+        workers: Workers,
     ) -> Result<Self, ControlError> {
         let mut control = Self {
             desired: Desired::default(),
@@ -91,7 +91,7 @@ impl Control {
             site,
             vtep_port,
             store,
-            worker,
+            workers,
             live: BTreeMap::new(),
             remotes: BTreeMap::new(),
             started: Instant::now(),
@@ -152,7 +152,7 @@ impl Control {
     fn forget_learned(&self, wish: &Wish, refusal: Refusal) -> Result<Outcome, ControlError> {
         let Wish::FdbDel { mac, vlan } = wish else { return Err(refusal.into()) };
         let (mac, vlan) = (vswitch_core::MacAddr(mac.octets()), crate::network::vlan_id(*vlan));
-        match self.worker.call(move |worker| worker.datapath.switch_mut().fdb_remove(vlan, mac))? {
+        match self.workers.one(move |worker| worker.datapath.switch_mut().fdb_remove(vlan, mac))? {
             Some(_) => Ok(Outcome { changed: true, notes: Vec::new() }),
             None => Err(refusal.into()),
         }

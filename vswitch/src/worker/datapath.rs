@@ -1,4 +1,4 @@
-//! One worker's switch: its ports, its tunnel, and the buffers of one turn. What happens in a turn is in `journey`.
+//! One worker's switch: its queues of all ports, its tunnel, and the buffers of one turn. What happens in a turn is in `journey`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,11 +51,27 @@ pub(crate) struct FdbUsage {
     pub(crate) counters: vswitch_core::switch::Counters,
 }
 
+impl PortStats {
+    /// Adds what another worker counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (&id, counters) in &other.ports {
+            self.ports.entry(id).or_default().add(counters);
+        }
+        self.tunnel.add(&other.tunnel);
+    }
+}
+
 impl Datapath {
-    /// A switch without ports; `seed` makes its hashing unforeseeable.
-    pub(crate) fn new(tunnel: Option<TunnelPort>, seed: u64) -> Self {
+    /// One for each worker, each with its tunnel: switches without ports that share their addresses. `seed` makes their
+    /// hashing unforeseeable.
+    pub(crate) fn siblings(tunnels: Vec<Option<TunnelPort>>, seed: u64) -> Vec<Self> {
+        let first = Switch::new(FDB_LIMITS, seed);
+        tunnels.into_iter().map(|tunnel| Self::new(first.sibling(), tunnel)).collect()
+    }
+
+    fn new(switch: Switch, tunnel: Option<TunnelPort>) -> Self {
         Self {
-            switch: Switch::new(FDB_LIMITS, seed),
+            switch,
             ports: Ports::default(),
             tunnel,
             batch: Batch::new(),

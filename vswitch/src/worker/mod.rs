@@ -1,4 +1,11 @@
 //! The poll loop: which port has frames, and for how long to sleep when none has.
+//!
+//! Workers share nothing but the addresses that their switches learned. Each reads its own queue of every port and writes
+//! to its own queue of any, so no frame is handed over, and frames that come on one queue leave in the order they came.
+//! The kernel keeps a flow on one queue: a socket of a shared port is chosen by a hash of the outer addresses and ports,
+//! a TAP's queue by a hash of the inner ones. Once a worker has written a frame of a flow to a TAP, the kernel gives it the
+//! flow's other direction too (`tun_flow_update`), for as long as one comes every three seconds. A flow can so change workers once, when
+//! it is first answered; frames that still wait in the queue it leaves may then be overtaken.
 
 mod batch;
 mod datapath;
@@ -6,22 +13,24 @@ mod journey;
 mod outbox;
 mod oversize;
 mod ports;
+mod threads;
 
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
-use thiserror::Error;
+use mio::{Events, Interest, Poll, Token};
 use vswitch_core::Instant;
 use vswitch_core::switch::PortId;
 
-pub(crate) use datapath::Datapath;
+pub(crate) use datapath::{Datapath, PortStats};
+pub(crate) use threads::{WorkerError, Workers};
+
+use threads::Command;
 
 use crate::port::carrier::Entrance;
 
@@ -55,85 +64,6 @@ impl PollMode {
     }
 }
 
-/// Work the control thread asks a worker to do between two batches.
-type Command = Box<dyn FnOnce(&mut Worker) + Send>;
-
-/// Why a worker did not answer.
-#[derive(Debug, Error)]
-pub(crate) enum WorkerError {
-    #[error("the worker thread has ended; restart vswitchd, and please report what its log says")]
-    Gone,
-    #[error("cannot start a worker: {0}")]
-    Start(io::Error),
-    #[error("cannot watch a descriptor: {0}")]
-    Watch(io::Error),
-}
-
-/// The control thread's end of a worker.
-#[derive(Debug)]
-pub(crate) struct WorkerHandle {
-    commands: Sender<Command>,
-    waker: Arc<Waker>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl WorkerHandle {
-    /// Starts a worker on a thread of its own.
-    pub(crate) fn start(datapath: Datapath, mode: PollMode) -> Result<Self, WorkerError> {
-        let poll = Poll::new().map_err(WorkerError::Start)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
-        let (commands, inbox) = crossbeam_channel::unbounded();
-        let mut worker =
-            Worker { poll, commands: inbox, clock: std::time::Instant::now(), ready: Vec::new(), datapath };
-        worker.watch_tunnel()?;
-        let thread = thread::Builder::new()
-            .name("worker-0".to_owned())
-            .spawn(move || {
-                let _guard = AbortOnPanic;
-                worker.run(mode);
-            })
-            .map_err(WorkerError::Start)?;
-        Ok(Self { commands, waker, thread: Some(thread) })
-    }
-
-    /// Runs `work` in the worker between two batches and waits for its result.
-    pub(crate) fn call<R: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Worker) -> R + Send + 'static,
-    ) -> Result<R, WorkerError> {
-        let (answer, result) = crossbeam_channel::bounded(1);
-        let command: Command = Box::new(move |worker| {
-            let _ = answer.send(work(worker)); // the caller waits, so it is there to receive
-        });
-        self.commands.send(command).map_err(|_| WorkerError::Gone)?;
-        self.waker.wake().map_err(|_| WorkerError::Gone)?;
-        result.recv().map_err(|_| WorkerError::Gone)
-    }
-}
-
-/// A worker that panics must not leave a daemon behind that answers and forwards nothing: who supervises it starts it
-/// again, and the state is restored.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            std::process::abort();
-        }
-    }
-}
-
-impl Drop for WorkerHandle {
-    fn drop(&mut self) {
-        let (closed, _) = crossbeam_channel::bounded(0);
-        self.commands = closed; // the worker sees its channel closed and ends
-        let _ = self.waker.wake();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 /// What may have frames to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -145,6 +75,7 @@ enum Source {
 pub(crate) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
+    /// The same for all workers: they compare what they note.
     clock: std::time::Instant,
     /// Sources not yet read until empty: the poll is edge-triggered and will not name them again.
     ready: Vec<Source>,
@@ -196,7 +127,7 @@ impl Worker {
         }
     }
 
-    /// The moment on this worker's clock; read once a turn.
+    /// The moment on the workers' clock; read once a turn.
     pub(crate) fn now(&self) -> Instant {
         let nanos = self.clock.elapsed().as_nanos();
         Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -242,9 +173,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes `port` out of the poll; closing the descriptor would do it too.
-    pub(crate) fn unwatch(&mut self, port: PortId) {
+    /// Removes a TAP port. Closing its descriptor takes it out of the poll.
+    pub(crate) fn remove_tap(&mut self, port: PortId) {
         self.ready.retain(|&source| source != Source::Tap(port));
+        self.datapath.remove(port);
     }
 
     fn watch_tunnel(&mut self) -> Result<(), WorkerError> {

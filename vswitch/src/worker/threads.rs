@@ -1,0 +1,148 @@
+//! The threads that move frames, and how the control thread speaks to them: between two batches.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use mio::{Poll, Waker};
+use thiserror::Error;
+
+use super::{Datapath, PollMode, WAKER, Worker};
+
+/// Work the control thread asks a worker to do between two batches.
+pub(super) type Command = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// Why a worker did not answer.
+#[derive(Debug, Error)]
+pub(crate) enum WorkerError {
+    #[error("the worker thread has ended; restart vswitchd, and please report what its log says")]
+    Gone,
+    #[error("cannot start a worker: {0}")]
+    Start(io::Error),
+    #[error("cannot watch a descriptor: {0}")]
+    Watch(io::Error),
+}
+
+/// The control thread's end of all workers.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    first: WorkerHandle,
+    others: Vec<WorkerHandle>,
+}
+
+impl Workers {
+    /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one.
+    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode) -> Result<Self, WorkerError> {
+        let clock = Instant::now();
+        let numbered = datapaths.into_iter().enumerate();
+        let mut all = numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, clock));
+        let first = all.next().ok_or(WorkerError::Gone)??;
+        Ok(Self { first, others: all.collect::<Result<_, _>>()? })
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN.saturating_add(self.others.len())
+    }
+
+    /// Runs `work` in one worker between two batches and waits for its result: for what all workers share.
+    pub(crate) fn one<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Worker) -> R + Send + 'static,
+    ) -> Result<R, WorkerError> {
+        self.first.ask(work)?.recv().map_err(|_| WorkerError::Gone)
+    }
+
+    /// Runs `work` in every worker between two batches and waits for all results, in order of the workers.
+    pub(crate) fn each<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Worker) -> R + Clone + Send + 'static,
+    ) -> Result<Vec<R>, WorkerError> {
+        self.each_with(std::iter::repeat(()), move |worker, ()| work(worker))
+    }
+
+    /// As [`Self::each`], with a thing from `things` for each worker.
+    pub(crate) fn each_with<T: Send + 'static, R: Send + 'static>(
+        &self,
+        things: impl IntoIterator<Item = T>,
+        work: impl FnOnce(&mut Worker, T) -> R + Clone + Send + 'static,
+    ) -> Result<Vec<R>, WorkerError> {
+        let asked = self.all().zip(things).map(|(worker, thing)| {
+            let work = work.clone();
+            worker.ask(move |worker| work(worker, thing))
+        });
+        // All are asked before the first is waited for.
+        let results: Vec<_> = asked.collect::<Result<_, _>>()?;
+        results.into_iter().map(|result| result.recv().map_err(|_| WorkerError::Gone)).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &WorkerHandle> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+/// The control thread's end of one worker.
+#[derive(Debug)]
+struct WorkerHandle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WorkerHandle {
+    fn start(number: usize, datapath: Datapath, mode: PollMode, clock: Instant) -> Result<Self, WorkerError> {
+        let poll = Poll::new().map_err(WorkerError::Start)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
+        let (commands, inbox) = crossbeam_channel::unbounded();
+        let mut worker = Worker { poll, commands: inbox, clock, ready: Vec::new(), datapath };
+        worker.watch_tunnel()?;
+        let thread = thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                let _guard = AbortOnPanic;
+                worker.run(mode);
+            })
+            .map_err(WorkerError::Start)?;
+        Ok(Self { commands, waker, thread: Some(thread) })
+    }
+
+    /// Has `work` run between two batches; what is returned receives its result.
+    fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Worker) -> R + Send + 'static,
+    ) -> Result<Receiver<R>, WorkerError> {
+        let (answer, result) = crossbeam_channel::bounded(1);
+        let command: Command = Box::new(move |worker| {
+            let _ = answer.send(work(worker)); // nobody waits where another worker is gone
+        });
+        self.commands.send(command).map_err(|_| WorkerError::Gone)?;
+        self.waker.wake().map_err(|_| WorkerError::Gone)?;
+        Ok(result)
+    }
+}
+
+/// A worker that panics must not leave a daemon behind that answers and forwards nothing: who supervises it starts it
+/// again, and the state is restored.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        let (closed, _) = crossbeam_channel::bounded(0);
+        self.commands = closed; // the worker sees its channel closed and ends
+        let _ = self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
