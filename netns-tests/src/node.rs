@@ -58,8 +58,17 @@ impl Node {
     /// # Errors
     /// Where a daemon does not start.
     pub fn pair(lab: &Lab, mtu: u32) -> Result<(Underlay, Self, Self)> {
+        Self::pair_with(lab, mtu, &DaemonSpec::default())
+    }
+
+    /// As [`Self::pair`], with daemons that are started as `spec` says.
+    ///
+    /// # Errors
+    /// Where a daemon does not start.
+    pub fn pair_with(lab: &Lab, mtu: u32, spec: &DaemonSpec) -> Result<(Underlay, Self, Self)> {
         let underlay = Underlay::new(lab, mtu)?;
-        let (a, b) = (Self::v4(lab, &underlay, "h1")?, Self::v4(lab, &underlay, "h2")?);
+        let node = |name| Self::with(lab, &underlay, name, |vtep| vtep.v4, spec.clone());
+        let (a, b) = (node("h1")?, node("h2")?);
         a.join(10, 100, &[b.ip])?;
         b.join(10, 100, &[a.ip])?;
         Ok((underlay, a, b))

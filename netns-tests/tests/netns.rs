@@ -62,6 +62,9 @@ mod underlay_modes;
 /// VLANs apart from each other.
 #[path = "netns/vlan.rs"]
 mod vlan;
+/// More than one worker: flows keep their order, all know what one learned, counters are whole.
+#[path = "netns/workers.rs"]
+mod workers;
 
 /// Areas with nothing between hosts, or with what they compare in their tests.
 const AREAS: &[(&str, Tests)] = &[
@@ -85,6 +88,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("transparency", transparency::TESTS),
     ("idle", idle::TESTS),
     ("malformed", malformed::TESTS),
+    ("workers", workers::TESTS),
 ];
 
 /// The ways: what `--underlay` says.

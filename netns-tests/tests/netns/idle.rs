@@ -1,11 +1,15 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use netns_tests::{Context, Daemon, Host, Lab, Node, Result, ensure, eventually, traffic};
+use netns_tests::{Context, Daemon, DaemonSpec, Host, Lab, Node, Result, ensure, eventually, traffic};
 
 use crate::Tests;
 
-pub(crate) const TESTS: Tests = &[("ten_ports", ten_ports), ("after_traffic", after_traffic)];
+pub(crate) const TESTS: Tests = &[
+    ("ten_ports", ten_ports),
+    ("after_traffic", after_traffic),
+    ("two_workers_after_traffic", two_workers_after_traffic),
+];
 
 /// How long a daemon is watched: it may use no tick of CPU time (10 ms), nor wake up, in all of it.
 const WATCHED: Duration = Duration::from_secs(3);
@@ -16,8 +20,8 @@ const MEMORY_KIB: u64 = 16 * 1024;
 const PORTS: u8 = 10;
 
 /// A host with ten ports, to containers that say nothing of their own accord, and a peer.
-fn ten(lab: &Lab) -> Result<(netns_tests::Underlay, Node, Node, Vec<Host>)> {
-    let (underlay, h1, h2) = Node::pair(lab, 1500)?;
+fn ten(lab: &Lab, spec: &DaemonSpec) -> Result<(netns_tests::Underlay, Node, Node, Vec<Host>)> {
+    let (underlay, h1, h2) = Node::pair_with(lab, 1500, spec)?;
     let attach =
         |number| h1.attach_quiet(lab, &format!("c{number}"), &format!("--address 10.0.0.{number}/24 --access 10"));
     let containers = (1..=PORTS).map(attach).collect::<Result<_>>()?;
@@ -25,13 +29,21 @@ fn ten(lab: &Lab) -> Result<(netns_tests::Underlay, Node, Node, Vec<Host>)> {
 }
 
 fn ten_ports(lab: &Lab) -> Result {
-    let (_underlay, h1, _h2, _containers) = ten(lab)?;
+    let (_underlay, h1, _h2, _containers) = ten(lab, &DaemonSpec::default())?;
     comes_to_rest(&h1.daemon)?;
     small(&h1.daemon)
 }
 
 fn after_traffic(lab: &Lab) -> Result {
-    let (_underlay, h1, h2, containers) = ten(lab)?;
+    rests_after_traffic(lab, &DaemonSpec::default())
+}
+
+fn two_workers_after_traffic(lab: &Lab) -> Result {
+    rests_after_traffic(lab, &DaemonSpec { config: "workers = 2\n".to_owned(), ..DaemonSpec::default() })
+}
+
+fn rests_after_traffic(lab: &Lab, spec: &DaemonSpec) -> Result {
+    let (_underlay, h1, h2, containers) = ten(lab, spec)?;
     let away = h2.attach_quiet(lab, "away", "--address 10.0.0.100/24 --access 10")?;
     let [first, second, ..] = &containers[..] else { unreachable!("there are ten") };
     let seed = lab.random().next_u64();
