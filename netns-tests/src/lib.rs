@@ -9,7 +9,8 @@
 //! ```
 //!
 //! It needs root, or a system that lets ordinary users make user namespaces and open `/dev/net/tun`; without either every
-//! test is reported as ignored, with the reason. No tool (`ip`, `tcpdump`, `iperf3`) has to be installed. Every namespace
+//! test is reported as ignored, with the reason. No tool (`ip`, `tcpdump`, `iperf3`) has to be installed; the area
+//! `openvswitch` needs Open vSwitch and `ethtool`, and is ignored, with the reason, where they are missing. Every namespace
 //! is unnamed and held by descriptors only, so tests run in parallel, and nothing is left behind whatever way they end:
 //! the kernel removes the namespaces and kills the daemons with the process.
 //!
@@ -40,6 +41,7 @@ mod host;
 mod kernel;
 mod lab;
 mod node;
+pub mod openvswitch;
 mod random;
 mod stats;
 pub mod traffic;
@@ -54,6 +56,7 @@ pub use host::Host;
 pub use kernel::KernelSwitch;
 pub use lab::Lab;
 pub use node::{FdbEntry, Node};
+pub use openvswitch::{OpenVswitch, SuperFrames};
 pub use random::Random;
 pub use stats::{Drops, Stats, drops};
 pub use underlay::{UPLINK, Underlay, Vtep};

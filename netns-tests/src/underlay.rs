@@ -48,6 +48,16 @@ impl Underlay {
     /// # Errors
     /// What the kernel answers.
     pub fn join(&self, host: &Host) -> Result<Vtep> {
+        let vtep = self.plug(host)?;
+        host.address(UPLINK, &[IpNet::new(vtep.v4, 24)?, IpNet::new(vtep.v6, 64)?])?;
+        Ok(vtep)
+    }
+
+    /// Connects `host` by an interface [`UPLINK`] without an address; returns those that are kept for it.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn plug(&self, host: &Host) -> Result<Vtep> {
         let number = self.joined.get() + 1;
         self.joined.set(number);
         let port = format!("to{number}");
@@ -59,7 +69,6 @@ impl Underlay {
         self.host.netlink().set_master(inside, Some(self.bridge))?;
         let v4 = IpAddr::from(Ipv4Addr::new(192, 0, 2, number));
         let v6 = IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()));
-        host.address(UPLINK, &[IpNet::new(v4, 24)?, IpNet::new(v6, 64)?])?;
         self.host.up(&port)?;
         host.up(UPLINK)?;
         Ok(Vtep { v4, v6 })

@@ -41,6 +41,9 @@ mod malformed;
 /// What fits, by default and on wide underlays; what does not is answered by ICMP.
 #[path = "netns/mtu.rs"]
 mod mtu;
+/// Open vSwitch with its userspace datapath as the other side.
+#[path = "netns/openvswitch.rs"]
+mod openvswitch;
 /// Ports whose settings change while containers change theirs, and ports that are lost.
 #[path = "netns/port_changes.rs"]
 mod port_changes;
@@ -79,6 +82,7 @@ const AREAS: &[(&str, Tests)] = &[
 const ACROSS: &[(&str, Tests)] = &[
     ("two_hosts", two_hosts::TESTS),
     ("kernel_vxlan", kernel_vxlan::TESTS),
+    ("openvswitch", openvswitch::TESTS),
     ("vlan", vlan::TESTS),
     ("trunk", trunk::TESTS),
     ("fdb", fdb::TESTS),
@@ -101,13 +105,18 @@ fn main() -> ExitCode {
     if let Some(why) = &hindrance {
         eprintln!("skipped: needs root or user namespaces with /dev/net/tun: {why}");
     }
+    let no_peer = openvswitch::hindrance();
+    if let Some(why) = &no_peer {
+        eprintln!("skipped: the area openvswitch: {why}");
+    }
     let seed = seed();
     let no_uplink = if arguments.list { None } else { hindrance.clone().or_else(|| uplink().err()) };
     if let (None, Some(why)) = (&hindrance, &no_uplink) {
         eprintln!("skipped: tests by an uplink: {why}");
     }
-    let trial = |name: String, test: fn(&Lab) -> Result, mode: Option<&'static str>| {
+    let trial = |name: String, test: fn(&Lab) -> Result, mode: Option<&'static str>, peer: &Option<String>| {
         let hindrance = if mode == Some(UPLINK) { no_uplink.clone() } else { hindrance.clone() };
+        let hindrance = hindrance.or_else(|| peer.clone());
         Trial::ignorable_test(name, move || match hindrance {
             Some(why) => Ok(Completion::ignored_with(why)),
             None => run(test, seed, mode).map(|()| Completion::Completed),
@@ -116,11 +125,14 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
-        trials.extend(tests.iter().map(|&(name, test)| trial(format!("{area}::{name}"), test, mode)));
+        trials.extend(tests.iter().map(|&(name, test)| trial(format!("{area}::{name}"), test, mode, &None)));
     }
     for (area, tests) in ACROSS {
+        let peer = if *area == "openvswitch" { no_peer.clone() } else { None };
         for mode in [UDP, UPLINK] {
-            trials.extend(tests.iter().map(|&(name, test)| trial(format!("{area}::{name}::{mode}"), test, Some(mode))));
+            trials.extend(
+                tests.iter().map(|&(name, test)| trial(format!("{area}::{name}::{mode}"), test, Some(mode), &peer)),
+            );
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
