@@ -1,5 +1,6 @@
 //! What is read from the machine while traffic runs: time, CPU of everything, CPU of each who takes part, memory.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use netns_tests::{Context as _, Result};
 
+use crate::apart::Apart;
 use crate::network::Network;
 
 /// Ticks a second in /proc, the same on every architecture Linux still runs on (USER_HZ).
@@ -28,10 +30,12 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     /// Load average of the last minute, before anything ran.
     pub(crate) load: f64,
+    /// What paces the containers' TCP.
+    pub(crate) congestion: String,
 }
 
 impl Machine {
-    pub(crate) fn read() -> Result<Self> {
+    pub(crate) fn read(congestion: Option<&str>) -> Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo")?;
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let load = fs::read_to_string("/proc/loadavg")?;
@@ -40,13 +44,18 @@ impl Machine {
             cpu: model.map_or_else(|| "unknown CPU".to_owned(), |(_, name)| name.to_owned()),
             cores: std::thread::available_parallelism()?.get(),
             load: load.split(' ').next().unwrap_or_default().parse()?,
+            congestion: match congestion {
+                Some(name) => name.to_owned(),
+                None => fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?.trim().to_owned(),
+            },
         })
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Linux {}, {} cores of {}, load {:.2}", self.kernel, self.cores, self.cpu, self.load)
+        let Self { kernel, cpu, cores, load, congestion } = self;
+        write!(f, "Linux {kernel}, {cores} cores of {cpu}, load {load:.2}, TCP {congestion}")
     }
 }
 
@@ -59,14 +68,25 @@ pub(crate) enum Role {
 
 /// The threads that make traffic.
 #[derive(Debug, Default)]
-pub(crate) struct Crew(Mutex<Vec<(Role, PathBuf)>>);
+pub(crate) struct Crew {
+    threads: Mutex<Vec<(Role, PathBuf)>>,
+    apart: Option<Apart>,
+}
 
 impl Crew {
+    /// Of threads that stay on the core of their role, where `apart` is given.
+    pub(crate) fn new(apart: Option<Apart>) -> Self {
+        Self { apart, ..Self::default() }
+    }
+
     /// Counts the calling thread in.
     pub(crate) fn enrol(&self, role: Role) {
+        if let Some(apart) = self.apart {
+            apart.stay(role);
+        }
         // Where it leads nowhere, reading it later says so.
         let own = fs::read_link("/proc/thread-self").unwrap_or_default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((role, PathBuf::from("/proc").join(own)));
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push((role, PathBuf::from("/proc").join(own)));
     }
 
     /// CPU seconds of the busiest thread of `role`.
@@ -75,7 +95,7 @@ impl Crew {
     }
 
     fn read(&self) -> Result<Vec<(Role, f64)>> {
-        let threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.iter().map(|(role, path)| Ok((*role, on_cpu(path)?))).collect()
     }
 }
@@ -86,6 +106,16 @@ fn on_cpu(thread: &std::path::Path) -> Result<f64> {
     let text = fs::read_to_string(&path).context(path.display())?;
     let nanos: u64 = text.split(' ').next().unwrap_or_default().parse().context(path.display())?;
     Ok(float(nanos) / 1e9)
+}
+
+/// CPU seconds of each thread of a process.
+fn threads(pid: u32) -> Result<Vec<(PathBuf, f64)>> {
+    let tasks = format!("/proc/{pid}/task");
+    let seconds = |task: std::io::Result<fs::DirEntry>| {
+        let path = task?.path();
+        Ok((path.clone(), on_cpu(&path)?))
+    };
+    fs::read_dir(&tasks).context(&tasks)?.map(seconds).collect()
 }
 
 /// CPU seconds that a process took so far, in user and kernel mode.
@@ -143,6 +173,8 @@ pub(crate) struct Reading {
     machine: f64,
     own: f64,
     daemons: Vec<f64>,
+    /// Each thread of each daemon.
+    workers: HashMap<PathBuf, f64>,
     threads: Vec<(Role, f64)>,
 }
 
@@ -157,6 +189,8 @@ pub(crate) struct Spent {
     pub(crate) others: f64,
     /// CPU of each daemon.
     pub(crate) daemons: Vec<f64>,
+    /// CPU of the busiest thread of any daemon.
+    pub(crate) worker: f64,
     /// CPU of the busiest thread that sends.
     pub(crate) client: f64,
     /// CPU of the busiest thread that receives.
@@ -165,9 +199,11 @@ pub(crate) struct Spent {
 
 impl Reading {
     pub(crate) fn take(network: &Network, crew: &Crew) -> Result<Self> {
-        let daemons = network.daemons.iter().map(|daemon| process_cpu(daemon.pid())).collect::<Result<_>>()?;
+        let daemons = network.daemons.iter().map(|&daemon| process_cpu(daemon)).collect::<Result<_>>()?;
         let own = process_cpu(std::process::id())?;
-        Ok(Self { daemons, own, threads: crew.read()?, machine: machine_cpu()?, at: Instant::now() })
+        let workers = network.daemons.iter().map(|&daemon| threads(daemon)).collect::<Result<Vec<_>>>()?;
+        let workers = workers.into_iter().flatten().collect();
+        Ok(Self { daemons, workers, own, threads: crew.read()?, machine: machine_cpu()?, at: Instant::now() })
     }
 
     pub(crate) fn since(&self, before: &Self) -> Spent {
@@ -175,11 +211,13 @@ impl Reading {
             self.threads.iter().zip(&before.threads).map(|(now, then)| (now.0, now.1 - then.1)).collect();
         let daemons: Vec<_> = self.daemons.iter().zip(&before.daemons).map(|(now, then)| now - then).collect();
         let machine = self.machine - before.machine;
+        let grown = |(path, now): (&PathBuf, &f64)| now - before.workers.get(path).copied().unwrap_or(0.0);
         Spent {
             elapsed: (self.at - before.at).as_secs_f64(),
             machine,
             others: (machine - (self.own - before.own) - daemons.iter().sum::<f64>()).max(0.0),
             daemons,
+            worker: self.workers.iter().map(grown).fold(0.0, f64::max),
             client: Crew::busiest(&threads, Role::Client),
             server: Crew::busiest(&threads, Role::Server),
         }
@@ -195,6 +233,6 @@ impl Spent {
 
     /// CPU seconds of who has most to do: with a core for each, nothing else holds the work up.
     pub(crate) fn bottleneck(&self) -> f64 {
-        self.daemons.iter().copied().fold(self.client.max(self.server), f64::max)
+        self.client.max(self.server).max(self.worker)
     }
 }

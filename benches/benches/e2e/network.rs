@@ -1,84 +1,39 @@
 //! The networks that are compared: two containers, and what lies between them.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use netns_tests::{Context as _, Daemon, DaemonSpec, Host, KernelSwitch, Lab, Result, UPLINK};
+use netns_tests::{
+    Context as _, Daemon, DaemonSpec, Host, KernelSwitch, Lab, OpenVswitch, Result, SuperFrames, UPLINK,
+};
+
+use crate::peer::{Peer, Place, Variant};
 
 /// What a container may send where its network crosses VXLAN over an underlay of 1500 bytes.
 const INNER_MTU: u32 = 1450;
+const LOCAL_MTU: u32 = 1500;
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const VNI: u32 = 100;
 
-/// Where the two containers are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// On one host.
-    Local,
-    /// On two hosts, joined by VXLAN over a veth pair of MTU 1500.
-    Across,
+/// What stands between the containers.
+#[derive(Debug, Default)]
+struct Parts {
+    // Before the hosts: the daemons end first.
+    daemons: Vec<Daemon>,
+    open_vswitches: Vec<OpenVswitch>,
+    hosts: Vec<Host>,
+    switches: Vec<KernelSwitch>,
 }
 
-/// What carries frames between them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Peer {
-    /// A veth pair and nothing else: what any switch is held against.
-    Veth,
-    /// The kernel: bridge and veth, and VXLAN where there are two hosts.
-    Kernel,
-    /// `vswitchd`.
-    Vswitch,
-}
-
-impl Place {
-    pub(crate) const ALL: [Self; 2] = [Self::Local, Self::Across];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Across => "across",
-        }
-    }
-
-    /// In the order of their turns.
-    pub(crate) const fn peers(self) -> &'static [Peer] {
-        match self {
-            Self::Local => &[Peer::Veth, Peer::Kernel, Peer::Vswitch],
-            Self::Across => &[Peer::Kernel, Peer::Vswitch],
-        }
-    }
-
-    /// Who should be here and is not, and why.
-    pub(crate) fn skipped(self) -> Option<String> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let installed = std::env::split_paths(&path).any(|folder| folder.join("ovs-vswitchd").is_file());
-        let why = if installed { "installed, but not driven by this program yet" } else { "not installed" };
-        Some(format!("{}: Open vSwitch (netdev) is {why}", self.name()))
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Veth => "veth, no switch",
-            Self::Kernel => "kernel",
-            Self::Vswitch => "vswitch",
-        })
-    }
-}
-
-/// A network that stands. It ends with this.
+/// Two containers, and what lies between them. It ends with this.
 #[derive(Debug)]
 pub(crate) struct Network {
-    // Before the hosts: the daemons end first.
-    pub(crate) daemons: Vec<Daemon>,
+    /// The processes that move frames.
+    pub(crate) daemons: Vec<u32>,
+    _parts: Parts,
     pub(crate) client: Host,
     pub(crate) server: Host,
-    /// The hosts between them.
-    _hosts: Vec<Host>,
-    _switches: Vec<KernelSwitch>,
     _lab: Lab,
 }
 
@@ -88,53 +43,89 @@ impl Network {
     /// The client's address.
     pub(crate) const CLIENT: IpAddr = IpAddr::V4(CLIENT);
 
-    pub(crate) fn build(place: Place, peer: Peer) -> Result<Self> {
+    /// Where `congestion` is given, the containers' TCP uses it.
+    pub(crate) fn build(place: Place, peer: Peer, congestion: Option<&str>) -> Result<Self> {
         let lab = Lab::new(0, None)?;
-        let mut daemons = Vec::new();
-        let (mut hosts, mut switches) = (Vec::new(), Vec::new());
+        let mut parts = Parts::default();
         let (client, server) = match (place, peer) {
             (_, Peer::Veth) => direct(&lab)?,
-            (Place::Local, Peer::Kernel) => {
+            (Place::Across, Peer::Kernel) => kernel_across(&lab, &mut parts)?,
+            (Place::Across, Peer::OpenVswitch(super_frames)) => ovs_across(&lab, &mut parts, super_frames)?,
+            (Place::Across, Peer::Vswitch(variant)) => vswitch_across(&lab, &mut parts, variant)?,
+            (Place::Local | Place::Poll, Peer::Kernel) => {
                 let host = bridge(&lab)?;
                 let ends = (on_bridge(&lab, &host, "client", CLIENT)?, on_bridge(&lab, &host, "server", SERVER)?);
-                hosts.push(host);
+                parts.hosts.push(host);
                 ends
             }
-            (Place::Local, Peer::Vswitch) => {
+            (Place::Local | Place::Poll, Peer::OpenVswitch(super_frames)) => {
+                let switch = OpenVswitch::start(&lab, lab.quiet_host("host")?, super_frames)?;
+                let attach =
+                    |name, ip: Ipv4Addr| switch.attach(lab.quiet_host(name)?, &[IpNet::new(ip.into(), 24)?], LOCAL_MTU);
+                let ends = (attach("client", CLIENT)?, attach("server", SERVER)?);
+                parts.open_vswitches.push(switch);
+                ends
+            }
+            (Place::Local | Place::Poll, Peer::Vswitch(variant)) => {
                 let host = lab.quiet_host("host")?;
-                let daemon = Daemon::start(&lab, &host, &DaemonSpec::default())?;
+                let spec = DaemonSpec { config: variant.config(), ..Default::default() };
+                let daemon = Daemon::start(&lab, &host, &spec)?;
                 let ends = (on_switch(&lab, &daemon, "client", CLIENT)?, on_switch(&lab, &daemon, "server", SERVER)?);
-                daemons.push(daemon);
-                hosts.push(host);
+                parts.daemons.push(daemon);
+                parts.hosts.push(host);
                 ends
-            }
-            (Place::Across, Peer::Kernel) => {
-                let [(a, a_ip), (b, b_ip)] = underlay(&lab)?;
-                let a = KernelSwitch::new(a, VNI, a_ip, &[b_ip], INNER_MTU)?;
-                let b = KernelSwitch::new(b, VNI, b_ip, &[a_ip], INNER_MTU)?;
-                let ends = (
-                    a.attach(&lab, "client", &[IpNet::new(CLIENT.into(), 24)?])?,
-                    b.attach(&lab, "server", &[IpNet::new(SERVER.into(), 24)?])?,
-                );
-                switches.extend([a, b]);
-                ends
-            }
-            (Place::Across, Peer::Vswitch) => {
-                let [(a, a_ip), (b, b_ip)] = underlay(&lab)?;
-                let mut start = |host: Host, ip, other, name, address| -> Result<Host> {
-                    let daemon = Daemon::start(&lab, &host, &DaemonSpec { vtep_ip: Some(ip), ..Default::default() })?;
-                    daemon.vsctl().ok(&format!("vlan add 1 --vni {VNI}"))?;
-                    daemon.vsctl().ok(&format!("vtep peer add {other} --vlan 1"))?;
-                    let end = on_switch(&lab, &daemon, name, address)?;
-                    daemons.push(daemon);
-                    hosts.push(host);
-                    Ok(end)
-                };
-                (start(a, a_ip, b_ip, "client", CLIENT)?, start(b, b_ip, a_ip, "server", SERVER)?)
             }
         };
-        Ok(Self { daemons, client, server, _hosts: hosts, _switches: switches, _lab: lab })
+        for end in [&client, &server] {
+            if let Some(name) = congestion {
+                end.netns().set_sysctl("ipv4/tcp_congestion_control", name).context(name)?;
+            }
+        }
+        let daemons = parts.daemons.iter().map(Daemon::pid).chain(parts.open_vswitches.iter().map(OpenVswitch::pid));
+        Ok(Self { daemons: daemons.collect(), _parts: parts, client, server, _lab: lab })
     }
+}
+
+fn kernel_across(lab: &Lab, parts: &mut Parts) -> Result<(Host, Host)> {
+    let [(a, a_ip), (b, b_ip)] = underlay(lab)?;
+    let a = KernelSwitch::new(a, VNI, a_ip, &[b_ip], INNER_MTU)?;
+    let b = KernelSwitch::new(b, VNI, b_ip, &[a_ip], INNER_MTU)?;
+    let ends = (
+        a.attach(lab, "client", &[IpNet::new(CLIENT.into(), 24)?])?,
+        b.attach(lab, "server", &[IpNet::new(SERVER.into(), 24)?])?,
+    );
+    parts.switches.extend([a, b]);
+    Ok(ends)
+}
+
+fn ovs_across(lab: &Lab, parts: &mut Parts, super_frames: SuperFrames) -> Result<(Host, Host)> {
+    let [a, b] = wire(lab)?;
+    let mut start = |host: Host, ip: u8, other: u8, name, address: Ipv4Addr| -> Result<Host> {
+        let switch = OpenVswitch::start(lab, host, super_frames)?;
+        switch.join(IpNet::new(underlay_ip(ip), 24)?, underlay_ip(other), VNI)?;
+        let end = switch.attach(lab.quiet_host(name)?, &[IpNet::new(address.into(), 24)?], INNER_MTU)?;
+        parts.open_vswitches.push(switch);
+        Ok(end)
+    };
+    Ok((start(a, 1, 2, "client", CLIENT)?, start(b, 2, 1, "server", SERVER)?))
+}
+
+fn vswitch_across(lab: &Lab, parts: &mut Parts, variant: Variant) -> Result<(Host, Host)> {
+    let [(a, a_ip), (b, b_ip)] = underlay(lab)?;
+    let mut start = |host: Host, ip, other, name, address| -> Result<Host> {
+        let daemon = Daemon::start(
+            lab,
+            &host,
+            &DaemonSpec { vtep_ip: Some(ip), config: variant.config(), ..Default::default() },
+        )?;
+        daemon.vsctl().ok(&format!("vlan add 1 --vni {VNI}"))?;
+        daemon.vsctl().ok(&format!("vtep peer add {other} --vlan 1"))?;
+        let end = on_switch(lab, &daemon, name, address)?;
+        parts.daemons.push(daemon);
+        parts.hosts.push(host);
+        Ok(end)
+    };
+    Ok((start(a, a_ip, b_ip, "client", CLIENT)?, start(b, b_ip, a_ip, "server", SERVER)?))
 }
 
 /// Two containers and a wire.
@@ -173,15 +164,25 @@ fn on_switch(lab: &Lab, daemon: &Daemon, name: &str, ip: Ipv4Addr) -> Result<Hos
     Ok(container)
 }
 
-/// Two hosts and a wire between them, with their addresses.
-fn underlay(lab: &Lab) -> Result<[(Host, IpAddr); 2]> {
+/// Two hosts and a wire between them.
+fn wire(lab: &Lab) -> Result<[Host; 2]> {
     let (a, b) = (lab.quiet_host("a")?, lab.quiet_host("b")?);
     a.netlink().add_veth(UPLINK, UPLINK, Some(b.netns()))?;
+    Ok([a, b])
+}
+
+/// As [`wire`], with their addresses.
+fn underlay(lab: &Lab) -> Result<[(Host, IpAddr); 2]> {
+    let [a, b] = wire(lab)?;
     let with_address = |host: Host, number| -> Result<(Host, IpAddr)> {
-        let ip = IpAddr::from([192, 0, 2, number]);
+        let ip = underlay_ip(number);
         host.address(UPLINK, &[IpNet::new(ip, 24)?])?;
         host.up(UPLINK)?;
         Ok((host, ip))
     };
     Ok([with_address(a, 1)?, with_address(b, 2)?])
+}
+
+fn underlay_ip(number: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, number])
 }

@@ -2,58 +2,84 @@
 
 use std::fmt;
 
+use netns_tests::SuperFrames;
 use serde_json::{Value, json};
 
 use crate::idle::{self, Idle};
 use crate::meter::Machine;
-use crate::row::{Figures, Row, reference};
+use crate::peer::Peer;
+use crate::poll::Poll;
+use crate::row::{CoreEach, Figures, Row, of};
 
 /// Everything measured.
 #[derive(Debug)]
 pub(crate) struct Report {
     machine: Machine,
     pub(crate) rows: Vec<Row>,
+    pub(crate) poll: Option<Poll>,
     pub(crate) idle: Vec<Idle>,
     pub(crate) skipped: Vec<String>,
 }
 
-const HEADINGS: [&str; 8] =
-    ["work", "carried by", "median (least-most)", "x kernel", "core each", "CPU", "of it vswitchd", "loss"];
+const COLUMNS: usize = 10;
+const HEADINGS: [&str; COLUMNS] = [
+    "work",
+    "carried by",
+    "median (least-most)",
+    "x kernel",
+    "x OVS, off",
+    "x OVS, TSO",
+    "core each",
+    "CPU",
+    "of it the switch",
+    "loss",
+];
 
 impl Report {
     pub(crate) const fn new(machine: Machine) -> Self {
-        Self { machine, rows: Vec::new(), idle: Vec::new(), skipped: Vec::new() }
+        Self { machine, rows: Vec::new(), poll: None, idle: Vec::new(), skipped: Vec::new() }
     }
 
     pub(crate) fn json(&self) -> Value {
-        let Machine { kernel, cpu, cores, load } = &self.machine;
+        let Machine { kernel, cpu, cores, load, congestion } = &self.machine;
         json!({
-            "machine": {"kernel": kernel, "cpu": cpu, "cores": cores, "load": load},
+            "machine": {"kernel": kernel, "cpu": cpu, "cores": cores, "load": load, "congestion": congestion},
             "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "poll": self.poll.as_ref().map(Poll::json),
             "idle": self.idle.iter().map(Idle::json).collect::<Vec<_>>(),
             "skipped": self.skipped,
         })
     }
 
-    fn lines(&self) -> Vec<[String; 8]> {
+    fn lines(&self) -> Vec<[String; COLUMNS]> {
         self.rows.iter().flat_map(lines).collect()
     }
 }
 
 /// One line a peer.
-fn lines(row: &Row) -> Vec<[String; 8]> {
+fn lines(row: &Row) -> Vec<[String; COLUMNS]> {
     let all = row.figures();
-    let kernel = reference(&all);
+    let kernel = of(&all, Peer::Kernel);
+    let [off, tso] = [SuperFrames::Cut, SuperFrames::Whole].map(|kind| of(&all, Peer::OpenVswitch(kind)));
     let line = |(peer, figures): &(_, Figures)| {
         let (low, high) = figures.range;
-        let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let ratio = |other: Option<&Figures>| {
+            other.map_or_else(|| "-".to_owned(), |other| format!("{:.2}", figures.ratio(other)))
+        };
+        let core_each = match kernel.and_then(|kernel| figures.core_each(kernel, row.work)) {
+            Some(CoreEach::Measured(ratio)) => format!("{ratio:.2}"),
+            Some(CoreEach::Computed(ratio)) => format!("{ratio:.2} computed"),
+            None => "-".to_owned(),
+        };
         let cost = |cost: f64| format!("{cost:.2} {}", row.work.cost_unit());
         [
             row.name(),
             format!("{peer}"),
             format!("{:.1} ({low:.1}-{high:.1}) {}", figures.rate, row.work.unit()),
-            ratio(kernel.map(|kernel| figures.ratio(kernel))),
-            ratio(kernel.and_then(|kernel| figures.ratio_core_each(kernel, row.work))),
+            ratio(kernel),
+            ratio(off),
+            ratio(tso),
+            core_each,
             cost(figures.cost),
             figures.daemon_cost.map_or_else(|| "-".to_owned(), cost),
             figures.loss.map_or_else(|| "-".to_owned(), |loss| format!("{:.2} %", loss * 100.0)),
@@ -72,6 +98,10 @@ impl fmt::Display for Report {
         if !trips.is_empty() {
             writeln!(f)?;
             table(f, &["round trip, us", "carried by", "p50", "p99", "p99.9", "mean"], &trips)?;
+        }
+        if let Some(poll) = &self.poll {
+            writeln!(f)?;
+            table(f, &Poll::HEADINGS, &poll.lines())?;
         }
         if !self.idle.is_empty() {
             let line = |idle: &Idle| {

@@ -18,7 +18,10 @@ const CHUNK: usize = 128 << 10;
 pub(super) fn run(network: &Network, plan: &Plan, streams: u8) -> Result<Sample> {
     let open = |_| Connection::open(&network.client, &network.server, Network::SERVER);
     let connections: Vec<_> = (0..streams).map(open).collect::<Result<_>>()?;
-    let (crew, received) = (Crew::default(), AtomicU64::new(0));
+    for connection in &connections {
+        connection.client.set_nodelay(plan.no_delay)?;
+    }
+    let (crew, received) = (Crew::new(plan.apart), AtomicU64::new(0));
     let (first, last, spent) = thread::scope(|scope| {
         for connection in &connections {
             scope.spawn(|| send(&connection.client, &crew));

@@ -29,7 +29,7 @@ pub(super) fn run(network: &Network, plan: &Plan) -> Result<Sample> {
     let source = endpoint(&network.client, SocketAddr::new(Network::CLIENT, 0))?;
     let sink = endpoint(&network.server, SocketAddr::new(Network::SERVER, 0))?;
     let to = sink.local_addr();
-    let (crew, counts, end) = (Crew::default(), Counts::default(), AtomicBool::new(false));
+    let (crew, counts, end) = (Crew::new(plan.apart), Counts::default(), AtomicBool::new(false));
     let (first, last, spent) = thread::scope(|scope| {
         scope.spawn(|| send(source, to, &crew, &counts.sent, &end));
         scope.spawn(|| receive(sink, &crew, &counts.received, &end));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use netns_tests::Result;
 
+use crate::apart::Apart;
 use crate::meter::{Crew, Reading, Spent};
 use crate::network::Network;
 
@@ -31,6 +32,10 @@ pub(crate) enum Work {
 pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
+    /// Whether TCP sends at once what does not fill a segment.
+    pub(crate) no_delay: bool,
+    /// Which cores it runs on.
+    pub(crate) apart: Option<Apart>,
 }
 
 /// How long round trips took, in microseconds.

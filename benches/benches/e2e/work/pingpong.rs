@@ -31,7 +31,7 @@ pub(super) fn run(network: &Network, plan: &Plan) -> Result<Sample> {
     let client = socket(&network.client, Network::CLIENT)?;
     let server = socket(&network.server, Network::SERVER)?;
     client.connect(server.local_addr()?)?;
-    let (crew, phase, end) = (Crew::default(), AtomicU8::new(WARM_UP), AtomicBool::new(false));
+    let (crew, phase, end) = (Crew::new(plan.apart), AtomicU8::new(WARM_UP), AtomicBool::new(false));
     let done = AtomicU64::new(0);
     let (counts, trips) = thread::scope(|scope| {
         scope.spawn(|| echo(&server, &crew, &end));
