@@ -10,9 +10,11 @@ const GAP: f64 = 4.0;
 /// Between two works.
 const BREAK: f64 = 18.0;
 /// Where the bars begin, and how wide the largest may be.
-const LEFT: f64 = 250.0;
-const WIDTH: f64 = 460.0;
-const TOTAL: f64 = LEFT + WIDTH + 70.0;
+const LEFT: f64 = 280.0;
+const WIDTH: f64 = 330.0;
+/// Where the figures stand, off the line of the kernel.
+const FIGURES: f64 = LEFT + WIDTH + 16.0;
+const TOTAL: f64 = FIGURES + 174.0;
 const TOP: f64 = 64.0;
 /// Ratios beyond it are cut off, with the number beside them: one far away would make all others one line.
 const MOST: f64 = 3.0;
@@ -82,15 +84,9 @@ fn draw(body: &mut String, bar: &Bar, y: f64) {
         escape(peer)
     );
     let beyond = if *ratio > MOST { " →" } else { "" };
-    // Inside a bar that leaves no room behind it.
-    let (x, anchor, fill) = if width > WIDTH * 0.8 {
-        (LEFT + width - 6.0, "end", " style=\"fill:#fff\"")
-    } else {
-        (LEFT + width + 6.0, "start", "")
-    };
     let _ = writeln!(
         body,
-        "<text x=\"{x:.1}\" y=\"{base:.0}\" text-anchor=\"{anchor}\" class=\"small\"{fill}>{ratio:.2} x · {}{beyond}</text>",
+        "<text x=\"{FIGURES:.0}\" y=\"{base:.0}\" class=\"small\">{ratio:.2} x · {}{beyond}</text>",
         escape(figure)
     );
 }
