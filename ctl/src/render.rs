@@ -396,7 +396,8 @@ no frame was dropped
             "version": "0.1.0", "pid": 42, "uptime_s": 3700, "workers": 1, "ports": 3, "ports_lost": 1,
             "fdb_used": 12, "fdb_limit": 131072,
             "fdb_learned": 20, "fdb_moved": 3, "fdb_aged": 8, "fdb_evicted": 0, "fdb_limited": 0,
-            "vtep": {"ip": "192.0.2.1", "port": 4789, "underlay_mtu": 1500, "overlay_mtu": 1450, "underlay": "uplink", "peers": 2},
+            "vtep": {"ip": "192.0.2.1", "port": 4789, "underlay_mtu": 1500, "overlay_mtu": 1450,
+                "underlay": "uplink", "peers": 2},
         });
         let expected = "\
 vswitchd       0.1.0, process 42
@@ -405,6 +406,7 @@ workers        1
 ports          3, 1 lost (`vsctl port list`)
 addresses      12 of 131072; 20 learned, 3 moved, 8 aged, 0 evicted
 vtep           192.0.2.1, UDP port 4789
+carried by     uplink: super-frames leave and enter uncut
 underlay mtu   1500
 container mtu  1450
 peers          2
