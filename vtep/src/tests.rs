@@ -246,7 +246,10 @@ proptest! {
         }
         let (mut wires, owed) = unwrapped(&packets);
         let (received, _) = receive_owing(&mut merge(), &mut wires, &owed);
-        cut(&received);
+        // What a virtio header claims may still be refused.
+        for mut segments in received.iter().filter_map(|frame| Segments::new(frame).ok()) {
+            while segments.write_next(&mut Vec::new()).is_some() {}
+        }
     }
 
     #[test]
