@@ -27,7 +27,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(limits: Limits, seed: u64) -> Self {
-        let limits = Limits { entries: limits.entries.min(1 << 31), ..limits };
+        let limits = Limits { entries: limits.entries.min(1 << 30), ..limits };
         Self {
             store: Store::with_limit(limits.entries, seed),
             limits,

@@ -57,7 +57,7 @@ pub const DEFAULT_AGEING: Duration = Duration::from_secs(300);
 /// Bounds of the forwarding database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Addresses in all, learned and static; at most 2^31.
+    /// Addresses in all, learned and static; at most 2^30.
     pub entries: u32,
     /// Learned addresses on one port.
     pub per_port: u32,

@@ -32,7 +32,7 @@ pub(super) struct Store {
     /// By slot.
     links: Vec<Link>,
     len: usize,
-    /// Buckets of which `limit` entries fill two thirds.
+    /// Buckets of which `limit` entries fill half.
     most_buckets: usize,
     /// By port.
     learned: Vec<List>,
@@ -40,15 +40,15 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Room for at most `limit` entries (2^31 where it is more); memory grows as they come.
+    /// Room for at most `limit` entries (2^30 where it is more); memory grows as they come.
     pub(super) fn with_limit(limit: u32, seed: u64) -> Self {
-        let limit = usize::try_from(limit.min(1 << 31)).unwrap_or(usize::MAX / 64);
+        let limit = usize::try_from(limit.min(1 << 30)).unwrap_or(usize::MAX / 64);
         Self {
             table: Arc::new(Table::new(0)),
             hashing: Hashing::new(seed),
             links: Vec::new(),
             len: 0,
-            most_buckets: (limit + limit / 2) / WAYS + 2,
+            most_buckets: limit * 2 / WAYS + 2,
             learned: Vec::new(),
             fixed: Vec::new(),
         }
@@ -85,7 +85,7 @@ impl Store {
 
     /// Adds an entry, newest on its list. The key must be new.
     pub(super) fn insert(&mut self, key: Key, place: Place) {
-        if (self.len + 1) * 3 > self.links.len() * 2 {
+        if (self.len + 1) * 2 > self.links.len() {
             self.grow();
         }
         let id = self.table.insert(self.hashing.probe(key), place);
@@ -127,10 +127,10 @@ impl Store {
         removed
     }
 
-    /// Moves to a table half as large again. The old one stays as it is, for workers that still read it.
+    /// Moves to a table larger by a quarter. The old one stays as it is, for workers that still read it.
     #[cold]
     fn grow(&mut self) {
-        let buckets = (self.table.len() + self.table.len() / 2).min(self.most_buckets).max(FIRST_BUCKETS);
+        let buckets = (self.table.len() + self.table.len() / 4).min(self.most_buckets).max(FIRST_BUCKETS);
         let table = Table::new(buckets);
         let mut links = alloc::vec![Link::default(); buckets * WAYS];
         let mut moved: Vec<Option<SlotId>> = alloc::vec![None; self.links.len()];
