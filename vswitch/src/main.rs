@@ -21,6 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tracing_subscriber::EnvFilter;
 use vswitch_api::Desired;
+use vswitch_sys::HugePages;
 
 use crate::args::{Args, Run};
 use crate::control::{Control, Server};
@@ -29,6 +30,10 @@ use crate::port::tunnel::TunnelPort;
 use crate::store::Store;
 use crate::underlay::Underlay;
 use crate::worker::{Datapath, Workers};
+
+/// The FDB of a large network is read all over, for every frame.
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 fn main() -> ExitCode {
     let run = match Args::parse().resolve() {

@@ -11,6 +11,11 @@ mod workers;
 use std::time::Duration;
 
 use criterion::Criterion;
+use vswitch_sys::HugePages;
+
+/// As in `vswitchd`.
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 fn main() {
     // Short: all of it has to end within a minute, and the figures wanted are whole nanoseconds.

@@ -6,6 +6,7 @@
 
 pub mod bpf;
 pub mod fdpass;
+mod huge;
 pub mod netlink;
 pub mod netns;
 pub mod packet;
@@ -17,6 +18,7 @@ mod uplink;
 pub mod vnet;
 
 pub use bpf::{BpfError, Ingress};
+pub use huge::HugePages;
 pub use netlink::{Link, Netlink, NetlinkError, Route, VxlanSpec};
 pub use netns::{Netns, NetnsError, NetnsThread};
 pub use packet::{PacketError, PacketSocket};
