@@ -60,6 +60,19 @@ pub(super) struct Bucket {
     seen: [AtomicU32; WAYS],
 }
 
+/// What one look at a bucket read.
+struct Moment {
+    /// Whether all of it is of one moment; if not it means nothing.
+    is_whole: bool,
+    /// The slots that hold the key, a bit each.
+    ways: u32,
+    /// The first of them, or any.
+    way: usize,
+    /// What stands there.
+    place: Place,
+    control: u64,
+}
+
 const CHANGING: u64 = 1;
 const STATIC: u64 = 1 << 1;
 const BEYOND: u64 = 1 << 5;
@@ -88,9 +101,26 @@ impl Bucket {
         Sight::Unclear
     }
 
-    /// Looks for `key` once; `None` where another worker changed the bucket meanwhile.
-    #[inline]
-    pub(super) fn glance(&self, key: NonZeroU64) -> Option<Sight> {
+    /// Looks for `key` once; `None` where it is not here, or another worker changed the bucket meanwhile. What almost
+    /// every frame needs, and nothing else.
+    #[inline(always)]
+    pub(super) fn hit(&self, key: NonZeroU64) -> Option<Place> {
+        let Moment { is_whole, ways, place, .. } = self.look(key);
+        if is_whole && ways != 0 { Some(place) } else { None }
+    }
+
+    /// As [`Self::hit`], telling all; `None` where another worker changed the bucket meanwhile.
+    fn glance(&self, key: NonZeroU64) -> Option<Sight> {
+        let Moment { is_whole, ways, way, place, control } = self.look(key);
+        is_whole.then_some(match (ways, control & BEYOND_MASK) {
+            (0, 0) => Sight::Absent,
+            (0, _) => Sight::Beyond,
+            _ => Sight::Here(way, place),
+        })
+    }
+
+    #[inline(always)]
+    fn look(&self, key: NonZeroU64) -> Moment {
         // Acquire: what the last change wrote before it wrote this is seen below.
         let control = self.control.load(Ordering::Acquire);
         // Without a branch on any of them: no predictor could foresee which.
@@ -103,14 +133,8 @@ impl Bucket {
         let place = self.place(way, control);
         // Had one of the loads above seen a store of a later change, this one would see that change's control word.
         fence(Ordering::Acquire);
-        if self.control.load(Ordering::Relaxed) != control || control & CHANGING != 0 {
-            return None;
-        }
-        Some(match (ways, control & BEYOND_MASK) {
-            (0, 0) => Sight::Absent,
-            (0, _) => Sight::Beyond,
-            _ => Sight::Here(way, place),
-        })
+        let is_whole = self.control.load(Ordering::Relaxed) == control && control & CHANGING == 0;
+        Moment { is_whole, ways, way, place, control }
     }
 
     /// Reads the line, for the sake of having it near soon.

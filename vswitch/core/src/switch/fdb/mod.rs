@@ -42,7 +42,7 @@ use core::time::Duration;
 use spin::{Mutex, MutexGuard};
 use thiserror::Error;
 
-use self::bucket::Kind;
+use self::bucket::{Kind, Place};
 use self::ledger::Ledger;
 pub(crate) use self::table::Probe;
 use self::table::{Found, Hashing, Key, Table};
@@ -211,16 +211,21 @@ impl Fdb {
     /// Notes that a station sent from `port`, unless another worker writes just now.
     #[inline]
     pub(crate) fn learn(&mut self, now: Instant, probe: Probe, port: PortId) {
-        match self.table.find(probe) {
-            Found::Entry(_, place) if place.kind == Kind::Static => {}
-            Found::Entry(_, place) if place.port() == port && place.age(now) < self.granularity => {}
-            Found::Unclear => {}
-            Found::Entry(..) | Found::Absent => self.teach(now, probe, port),
+        let is_known =
+            |place: Place| place.kind == Kind::Static || place.port() == port && place.age(now) < self.granularity;
+        if !self.table.hit(probe).is_some_and(is_known) {
+            self.look_again_and_learn(now, probe, port);
         }
     }
 
     #[cold]
-    fn teach(&mut self, now: Instant, probe: Probe, port: PortId) {
+    fn look_again_and_learn(&mut self, now: Instant, probe: Probe, port: PortId) {
+        match self.table.find(probe) {
+            Found::Entry(_, place) if place.kind == Kind::Static => return,
+            Found::Entry(_, place) if place.port() == port && place.age(now) < self.granularity => return,
+            Found::Unclear => return,
+            Found::Entry(..) | Found::Absent => {}
+        }
         let Self { shared, table, .. } = self;
         if let Some(ledger) = shared.ledger.try_lock() {
             change(&shared.news, table, ledger, |ledger| ledger.learn(now, probe.key, port));
@@ -230,6 +235,14 @@ impl Fdb {
     /// The port of a station; `None` too where another worker changes the entry just now.
     #[inline]
     pub(crate) fn lookup(&self, probe: Probe) -> Option<PortId> {
+        match self.table.hit(probe) {
+            Some(place) => Some(place.port()),
+            None => self.look_again(probe),
+        }
+    }
+
+    #[cold]
+    fn look_again(&self, probe: Probe) -> Option<PortId> {
         match self.table.find(probe) {
             Found::Entry(_, place) => Some(place.port()),
             Found::Absent | Found::Unclear => None,

@@ -166,17 +166,14 @@ impl Table {
         &self.0[id.bucket()]
     }
 
+    /// Where `probe` is, if it stands in its own bucket, as almost all do, and nobody changes that just now.
     #[inline(always)]
-    pub(super) fn find(&self, probe: Probe) -> Found {
-        let at = self.home(probe);
-        match self.0.get(at).and_then(|bucket| bucket.glance(probe.key.0)) {
-            Some(Sight::Here(way, place)) => Found::Entry(SlotId::new(at, way), place),
-            _ => self.find_from(at, probe),
-        }
+    pub(super) fn hit(&self, probe: Probe) -> Option<Place> {
+        self.0.get(self.home(probe))?.hit(probe.key.0)
     }
 
-    #[cold]
-    fn find_from(&self, mut at: usize, probe: Probe) -> Found {
+    pub(super) fn find(&self, probe: Probe) -> Found {
+        let mut at = self.home(probe);
         for _ in 0..self.0.len() {
             match self.0[at].find(probe.key.0) {
                 Sight::Here(way, place) => return Found::Entry(SlotId::new(at, way), place),
