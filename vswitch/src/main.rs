@@ -65,11 +65,10 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
         Some(underlay) => TunnelPort::open(underlay, run.vtep_port, run.underlay, run.workers)?,
         None => Vec::new(),
     };
-    let carried = tunnels.first().map(TunnelPort::carried_by);
     let mut tunnels = tunnels.into_iter();
     let tunnels = (0..run.workers).map(|_| tunnels.next()).collect();
     let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll)?;
-    let site = Site { underlay, carried, identity: store.identity(seed)? };
+    let site = Site { underlay, identity: store.identity(seed)? };
     let mut control = Control::start(desired, site, run.vtep_port, store, workers)?;
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");
     control.serve(&mut server)?;

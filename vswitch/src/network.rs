@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use thiserror::Error;
-use vswitch_api::{Carried, Cidr, Desired, FdbTarget, IfName, Mac, NetnsRef, PortName, PortSpec, Vid, Vni};
+use vswitch_api::{Cidr, Desired, FdbTarget, IfName, Mac, NetnsRef, PortName, PortSpec, Vid, Vni};
 use vswitch_core::switch::{PortMode, VlanSet};
 use vswitch_core::{MacAddr, VlanId};
 
@@ -36,8 +36,6 @@ pub(crate) struct TooNarrowForIpv6 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Site {
     pub(crate) underlay: Option<Underlay>,
-    /// How VXLAN leaves and enters it.
-    pub(crate) carried: Option<Carried>,
     /// A random number, the same over restarts.
     pub(crate) identity: u64,
 }
@@ -240,7 +238,7 @@ mod tests {
 
     fn site() -> Site {
         let address = "192.0.2.1".parse().unwrap();
-        Site { underlay: Some(Underlay { address, index: 2, mtu: 1500 }), carried: None, identity: 7 }
+        Site { underlay: Some(Underlay { address, index: 2, mtu: 1500 }), identity: 7 }
     }
 
     fn two_ports() -> serde_json::Value {

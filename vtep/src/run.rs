@@ -45,7 +45,8 @@ impl Run {
     /// Adds `frame`, number `index` of the batch, where it is the next segment of the flow and nothing it would say is
     /// lost; returns whether it did.
     pub fn takes(&mut self, index: usize, frame: &Frame) -> bool {
-        let (Some(growth), Some((ip, segment))) = (&mut self.growth, segment(frame)) else { return false };
+        let Some(growth) = &mut self.growth else { return false };
+        let Some((ip, segment)) = segment(frame) else { return false };
         let (head, bytes) = (self.head.bytes(), frame.bytes());
         let takes = same_flow(head, bytes, &ip) && growth.takes(head, bytes, &ip, &segment);
         if takes {

@@ -16,6 +16,12 @@ pub(crate) const TESTS: Tests = &[
     ("super_frames_stay_uncut", super_frames_stay_uncut),
     ("nothing_stays_after_sigterm", |lab| nothing_stays(lab, Signal::SIGTERM)),
     ("nothing_stays_after_sigkill", |lab| nothing_stays(lab, Signal::SIGKILL)),
+    ("an_uplink_that_is_deleted", |lab| {
+        an_uplink_that_goes(lab, |host, index| Ok(host.netlink().delete_link(index)?))
+    }),
+    ("an_uplink_that_is_set_down", |lab| {
+        an_uplink_that_goes(lab, |host, index| Ok(host.netlink().set_up(index, false)?))
+    }),
     ("two_daemons_of_one_host", two_daemons_of_one_host),
     ("a_remote_behind_another_interface", a_remote_behind_another_interface),
     ("where_there_can_be_no_uplink", where_there_can_be_no_uplink),
@@ -108,6 +114,23 @@ fn nothing_stays(lab: &Lab, signal: Signal) -> Result {
         Ok(())
     })?;
     port_is_free(&other, (&host, ip))
+}
+
+/// A network manager that takes the uplink's interface away: the sockets carry on, and the status says so.
+fn an_uplink_that_goes(lab: &Lab, away: fn(&Host, u32) -> Result) -> Result {
+    let (_underlay, h1, h2) = Node::pair(lab, 1500)?;
+    let c1 = h1.attach(lab, "c1", "--address 10.0.0.1/24 --access 10")?;
+    let c2 = h2.attach(lab, "c2", "--address 10.0.0.2/24 --access 10")?;
+    let (a, b) = ((&c1, "10.0.0.1".parse()?), (&c2, "10.0.0.2".parse()?));
+    let seed = lab.random().next_u64();
+    traffic::everything(a, b, 1450, 4 << 20, seed)?;
+    let links = h1.host.netlink().links()?;
+    let uplink = links.iter().find(|link| link.name.starts_with("vswitch-up")).context("the uplink's interface")?;
+    away(&h1.host, uplink.index)?;
+    eventually(SOON, "traffic goes on", || traffic::everything(a, b, 1450, 4 << 20, seed))?;
+    ensure_eq!((carried(&h1)?, carried(&h2)?), (UDP.to_owned(), UPLINK.to_owned()), "the ways after that");
+    ensure!(h1.daemon.log()?.contains("deleted or set down"), "the log says why: {}", h1.daemon.log()?);
+    Ok(())
 }
 
 /// Each on an address of its own.

@@ -1,5 +1,5 @@
-//! Every order in which one worker may change a bucket of the forwarding database while another reads it, and every
-//! value that the memory model lets a load give: `cargo test -p vswitch-core --test loom`.
+//! The orders in which one worker may change a bucket of the forwarding database while another reads it, with at most
+//! two preemptions, and every value that the memory model lets a load give: `cargo test -p vswitch-core --test loom`.
 //!
 //! The bucket is the one file of hand-written atomics. It is built here a second time, with loom's; a reader gives up
 //! after one look behind its first instead of 64, so that there is an end to the orders.

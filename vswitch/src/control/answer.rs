@@ -60,7 +60,7 @@ impl Control {
             Query::VlanList {} => {
                 json(self.desired.known_vlans().into_iter().map(|vlan| self.vlan_info(vlan)).collect::<Vec<_>>())
             }
-            Query::VtepShow {} => json(self.vtep_info()),
+            Query::VtepShow {} => json(self.vtep_info()?),
             Query::PeerList {} => json(self.peers()),
             Query::FdbList(filter) => json(self.fdb(filter)?),
             Query::Stats { port } => json(self.stats(port.as_deref())?),
@@ -107,15 +107,15 @@ impl Control {
         }
     }
 
-    fn vtep_info(&self) -> VtepInfo {
-        VtepInfo {
+    fn vtep_info(&self) -> Result<VtepInfo, RpcError> {
+        Ok(VtepInfo {
             ip: self.vtep_ip(),
             port: self.vtep_port,
             underlay_mtu: self.site.underlay.map(|underlay| underlay.mtu.into()),
             overlay_mtu: self.site.underlay.map(|underlay| underlay.inner_mtu().into()),
-            underlay: self.site.carried,
+            underlay: self.ask(|worker| worker.datapath.carried_by())?,
             peers: self.desired.peers().count(),
-        }
+        })
     }
 
     fn peers(&self) -> Vec<PeerInfo> {
@@ -234,7 +234,7 @@ impl Control {
             fdb_aged: fdb.counters.aged,
             fdb_evicted: fdb.counters.evicted,
             fdb_limited: fdb.counters.limited,
-            vtep: self.vtep_info(),
+            vtep: self.vtep_info()?,
         })
     }
 }

@@ -54,6 +54,14 @@ pub(crate) struct Parcel<'a> {
     pub(crate) on_underlay: bool,
 }
 
+/// What became of a frame that is not dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Waits,
+    /// It would overtake what waits: flush, and push it again.
+    FlushFirst,
+}
+
 /// One way to carry VXLAN.
 pub(crate) trait Carrier: fmt::Debug + Send {
     /// Which it is.
@@ -71,8 +79,11 @@ pub(crate) trait Carrier: fmt::Debug + Send {
     /// Whether the kernel tells nothing of what became of a packet, so that its routes must be asked beforehand.
     fn is_silent(&self) -> bool;
 
+    /// Looks after what nobody tells of, once a while.
+    fn check(&mut self) {}
+
     /// Encapsulates a frame; it leaves with the next [`Self::flush`], in order within its flow.
-    fn push(&mut self, parcel: &Parcel<'_>) -> Result<(), EncapDrop>;
+    fn push(&mut self, parcel: &Parcel<'_>) -> Result<Pushed, EncapDrop>;
 
     /// Whether [`Self::push_joined`] is worth a try.
     fn joins(&self) -> bool {

@@ -9,7 +9,7 @@ use vswitch_core::{Frame, Offload};
 use vswitch_sys::{Inbox, UdpEndpoint, UdpOptions};
 use vtep::{EncapDrop, Failure, Trains, Tunnel, TunnelError, TunnelOptions};
 
-use super::carrier::{Carrier, Entrance, Parcel, Receipt};
+use super::carrier::{Carrier, Entrance, Parcel, Pushed, Receipt};
 
 /// Source ports that flows are spread over: as many paths as most underlays have, and few descriptors.
 const LANES: usize = 16;
@@ -78,8 +78,8 @@ impl Carrier for Sockets {
         false
     }
 
-    fn push(&mut self, &Parcel { index, frame, vni, to, mtu, .. }: &Parcel<'_>) -> Result<(), EncapDrop> {
-        self.trains.push(index, frame, vni, to, mtu.into())
+    fn push(&mut self, &Parcel { index, frame, vni, to, mtu, .. }: &Parcel<'_>) -> Result<Pushed, EncapDrop> {
+        self.trains.push(index, frame, vni, to, mtu.into()).map(|()| Pushed::Waits)
     }
 
     fn waiting(&self) -> usize {

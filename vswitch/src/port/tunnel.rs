@@ -11,7 +11,7 @@ use vswitch_core::{Frame, Instant, Offload, VlanId};
 use vswitch_sys::{Inbox, Netlink, NetlinkError, Uplink, UplinkError};
 use vtep::{DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, TunnelError, largest_inner_frame};
 
-use super::carrier::{Carrier, Entrance, Parcel, UnderlayMode};
+use super::carrier::{Carrier, Entrance, Parcel, Pushed, UnderlayMode};
 use super::sockets::Sockets;
 use super::uplink::UplinkCarrier;
 
@@ -21,7 +21,8 @@ use crate::underlay::Underlay;
 
 /// Trains received at once; a slot holds the largest.
 const SLOTS: usize = 16;
-const SLOT: usize = 65_536;
+/// The longest packet, behind an Ethernet and a virtio header where an uplink gives it.
+const SLOT: usize = 65_536 + 64;
 /// Datagrams that wait at most before they are sent: bounds what one turn holds, however many remotes a flood has.
 const WAITING: usize = 4096;
 /// How long the way to a remote is believed where no error would tell of a change.
@@ -154,7 +155,7 @@ impl TunnelPort {
         frame: &Frame,
         vlan: VlanId,
         remote: &mut Remote,
-    ) -> Result<(), Drop> {
+    ) -> Result<Pushed, Drop> {
         let parcel = self.parcel(now, index, frame, vlan, remote)?;
         self.carrier.push(&parcel).map_err(Drop::Encap)
     }
@@ -178,7 +179,7 @@ impl TunnelPort {
     }
 
     fn parcel<'a>(
-        &self,
+        &mut self,
         now: Instant,
         index: usize,
         frame: &'a Frame,
@@ -191,12 +192,13 @@ impl TunnelPort {
     }
 
     /// Whether the way to `remote` leaves by the underlay's interface; asks the kernel where that was long ago.
-    fn is_on_underlay(&self, now: Instant, remote: &mut Remote) -> bool {
+    fn is_on_underlay(&mut self, now: Instant, remote: &mut Remote) -> bool {
         if let Some((known, until)) = remote.on_underlay
             && now < until
         {
             return known;
         }
+        self.carrier.check();
         let index = self.learn_way(now, remote);
         let is_it = index == Some(self.underlay.index);
         remote.on_underlay = Some((is_it, now + WAY_LIFETIME));
@@ -230,7 +232,7 @@ impl TunnelPort {
     /// Asks the kernel which interface the way to `remote` leaves by and what the path carries, and believes that for a
     /// while.
     pub(crate) fn learn_way(&self, now: Instant, remote: &mut Remote) -> Option<u32> {
-        match kernel_way(remote.to.ip()) {
+        match kernel_way(self.underlay.address, remote.to.ip()) {
             Ok((index, mtu)) => {
                 let narrow = mtu.filter(|&mtu| mtu < self.underlay.mtu);
                 if let Some(mtu) = narrow.filter(|&mtu| remote.path_mtu.is_none_or(|(known, _)| known != mtu)) {
@@ -280,9 +282,9 @@ fn carriers(
 }
 
 /// What the kernel's routing knows: the interface, and a path MTU learned from ICMP, else the MTU of the interface.
-fn kernel_way(to: IpAddr) -> Result<(u32, Option<u16>), NetlinkError> {
+fn kernel_way(from: IpAddr, to: IpAddr) -> Result<(u32, Option<u16>), NetlinkError> {
     let netlink = Netlink::open()?;
-    let route = netlink.route_to(to)?;
+    let route = netlink.route_from(from, to)?;
     let mtu = match route.mtu {
         Some(mtu) => Some(mtu),
         None => netlink.link_by_index(route.index)?.map(|link| link.mtu),

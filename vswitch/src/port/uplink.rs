@@ -4,6 +4,7 @@
 //! The sockets stay beside it. They take what the uplink's programs let pass (fragments, IP options), lead to remotes
 //! behind other interfaces than the underlay's, and send small frames, which leave many at a time.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -15,7 +16,7 @@ use vswitch_core::{Frame, Offload};
 use vswitch_sys::{Inbox, Uplink};
 use vtep::{EncapDrop, Failure, MAX_MERGED_SEGMENTS, Segments, SendDrop, flow_hash, lane, largest_inner_frame, uplink};
 
-use super::carrier::{Carrier, Entrance, Parcel, Receipt};
+use super::carrier::{Carrier, Entrance, Parcel, Pushed, Receipt};
 use super::sockets::Sockets;
 
 /// Bytes after which a receipt takes no more: what fits the cache.
@@ -25,9 +26,12 @@ const BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct UplinkCarrier {
     sockets: Sockets,
-    uplink: Uplink,
+    /// `None` once its interface was deleted or set down: the sockets carry all then.
+    uplink: Option<Uplink>,
     /// Whether it is the one to tell what the interface dropped, which counts for all its queues together.
     is_first: bool,
+    /// What it had dropped when last asked: a count never runs backwards.
+    dropped: Cell<u64>,
     local: IpAddr,
     lanes: Vec<Lane>,
     headers: Vec<u8>,
@@ -66,14 +70,21 @@ impl UplinkCarrier {
         let lanes = sockets.lane_ports().into_iter().map(|port| Lane { port, follows: false }).collect();
         Box::new(Self {
             sockets,
-            uplink,
+            uplink: Some(uplink),
             is_first,
+            dropped: Cell::new(0),
             local,
             lanes,
             headers: Vec::new(),
             pieces: Vec::new(),
             waiting: Vec::new(),
         })
+    }
+
+    /// Goes on by the sockets alone.
+    fn give_up(&mut self, error: &io::Error) {
+        tracing::warn!(%error, "the uplink's interface was deleted or set down: VXLAN goes by UDP sockets until a restart");
+        self.uplink = None;
     }
 
     /// Puts the frame in line for the uplink; false where it must be cut instead.
@@ -102,12 +113,12 @@ impl UplinkCarrier {
 
 impl Carrier for UplinkCarrier {
     fn kind(&self) -> Carried {
-        Carried::Uplink
+        if self.uplink.is_some() { Carried::Uplink } else { Carried::Udp }
     }
 
     fn entrances(&self) -> Vec<(Entrance, RawFd)> {
         let mut entrances = self.sockets.entrances();
-        entrances.push((Entrance::Uplink, self.uplink.as_raw_fd()));
+        entrances.extend(self.uplink.iter().map(|uplink| (Entrance::Uplink, uplink.as_raw_fd())));
         entrances
     }
 
@@ -117,10 +128,11 @@ impl Carrier for UplinkCarrier {
         }
         inbox.clear();
         debts.clear();
+        let Some(uplink) = &self.uplink else { return Ok(Receipt::default()) };
         let (mut receipt, mut bytes) = (Receipt::default(), 0);
         for _ in 0..inbox.slots() {
             let outcome = inbox.fill(|room| {
-                let len = self.uplink.read(room).map_err(|error| match error.kind() {
+                let len = uplink.read(room).map_err(|error| match error.kind() {
                     io::ErrorKind::WouldBlock => Stop::Empty,
                     _ => Stop::Failed(error),
                 })?;
@@ -134,28 +146,38 @@ impl Carrier for UplinkCarrier {
                 Ok(_) => {}
                 Err(Stop::Malformed) => receipt.malformed += 1,
                 Err(Stop::Empty) => return Ok(receipt),
-                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::Failed(error)) => {
+                    self.give_up(&error);
+                    return Ok(receipt);
+                }
             }
         }
         Ok(Receipt { more: true, ..receipt })
     }
 
     fn dropped(&self) -> u64 {
-        let here = if self.is_first { self.uplink.dropped() } else { Ok(0) };
-        let here = here.unwrap_or_else(|error| {
-            tracing::debug!(%error, "the uplink does not tell what it dropped");
-            0
-        });
-        here + self.sockets.dropped()
+        match self.uplink.as_ref().filter(|_| self.is_first).map(Uplink::dropped) {
+            Some(Ok(Some(dropped))) => self.dropped.set(dropped),
+            Some(Err(error)) => tracing::debug!(%error, "the uplink does not tell what it dropped"),
+            Some(Ok(None)) | None => {}
+        }
+        self.dropped.get() + self.sockets.dropped()
     }
 
     fn is_silent(&self) -> bool {
         true
     }
 
-    fn push(&mut self, parcel: &Parcel<'_>) -> Result<(), EncapDrop> {
+    fn check(&mut self) {
+        // Set down, it swallows what comes in, and no read fails.
+        if let Some(Ok(false)) = self.uplink.as_ref().map(Uplink::is_up) {
+            self.give_up(&io::Error::from(io::ErrorKind::NetworkDown));
+        }
+    }
+
+    fn push(&mut self, parcel: &Parcel<'_>) -> Result<Pushed, EncapDrop> {
         let &Parcel { frame, to, mtu, on_underlay, .. } = parcel;
-        if !on_underlay {
+        if !on_underlay || self.uplink.is_none() {
             return self.sockets.push(parcel);
         }
         let lane = lane(flow_hash(frame.bytes()), self.lanes.len());
@@ -165,7 +187,11 @@ impl Carrier for UplinkCarrier {
         if Segments::untagged(frame)?.longest() > largest_inner_frame(to.ip(), mtu.into()) {
             return Err(EncapDrop::TooBig);
         }
-        if self.enqueue(parcel, &[], lane) { Ok(()) } else { self.sockets.push(parcel) }
+        match self.enqueue(parcel, &[], lane) {
+            true => Ok(Pushed::Waits),
+            false if self.lanes[lane].follows => Ok(Pushed::FlushFirst),
+            false => self.sockets.push(parcel),
+        }
     }
 
     fn joins(&self) -> bool {
@@ -175,7 +201,10 @@ impl Carrier for UplinkCarrier {
     fn push_joined(&mut self, parcel: &Parcel<'_>, tail: &[(usize, Range<usize>)]) -> bool {
         let &Parcel { frame, to, mtu, on_underlay, .. } = parcel;
         let lane = lane(flow_hash(frame.bytes()), self.lanes.len());
-        on_underlay && joined_len(frame) <= largest_inner_frame(to.ip(), mtu.into()) && self.enqueue(parcel, tail, lane)
+        self.uplink.is_some()
+            && on_underlay
+            && joined_len(frame) <= largest_inner_frame(to.ip(), mtu.into())
+            && self.enqueue(parcel, tail, lane)
     }
 
     fn waiting(&self) -> usize {
@@ -185,6 +214,7 @@ impl Carrier for UplinkCarrier {
     fn flush(&mut self, frames: &[Frame], failures: &mut Vec<Failure>) {
         // What waits here came after all of its flow that waits there.
         self.sockets.flush(frames, failures);
+        let mut gone = None;
         for Waiting { to, headers, pieces } in self.waiting.drain(..) {
             let pieces = &self.pieces[pieces];
             let mut slices = [IoSlice::new(&[]); 1 + MAX_MERGED_SEGMENTS];
@@ -192,13 +222,18 @@ impl Carrier for UplinkCarrier {
             for (slice, (frame, range)) in slices[1..].iter_mut().zip(pieces) {
                 *slice = IoSlice::new(&frames[*frame].bytes()[range.clone()]);
             }
-            if let Err(error) = self.uplink.write(&slices[..=pieces.len()]) {
+            let written = self.uplink.as_ref().map(|uplink| uplink.write(&slices[..=pieces.len()]));
+            if let Some(Err(error)) = written {
                 let why = reason(&error);
+                gone = gone.or(Some(error).filter(|_| why == SendDrop::Unreachable));
                 failures.extend(pieces.iter().map(|&(frame, _)| Failure { frame, to, why }));
             }
         }
         self.headers.clear();
         self.pieces.clear();
+        if let Some(error) = gone {
+            self.give_up(&error);
+        }
         self.lanes.iter_mut().for_each(|lane| lane.follows = false);
     }
 }

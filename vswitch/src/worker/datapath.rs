@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use vswitch_api::Carried;
 use vswitch_core::Instant;
 use vswitch_core::switch::{Limits, PortId, PortMode, Switch};
 use vswitch_sys::TapQueue;
@@ -127,6 +128,11 @@ impl Datapath {
             Device::Tap(tap) => Some(tap.queue()),
             Device::Remote(_) => None,
         }
+    }
+
+    /// How VXLAN leaves and enters the host, where it does.
+    pub(crate) fn carried_by(&self) -> Option<Carried> {
+        self.tunnel.as_ref().map(TunnelPort::carried_by)
     }
 
     /// Where the tunnel's datagrams come in, each to be waited on.

@@ -9,7 +9,7 @@ use super::outbox::{Outbox, Outgoing};
 use super::oversize::Oversize;
 use super::ports::Ports;
 use crate::drops::{Drop, PortDrop};
-use crate::port::carrier::Entrance;
+use crate::port::carrier::{Entrance, Pushed};
 use crate::port::tap::Read;
 use crate::too_big;
 
@@ -111,12 +111,14 @@ impl Datapath {
         let Some(tunnel) = self.tunnel.as_mut().filter(|_| !self.outbox.to_remotes().is_empty()) else { return };
         let frames = self.batch.frames();
         let mut waiting = self.outbox.to_remotes();
+        // Frames that could not leave joined: to be pushed one by one.
+        let mut single = 0_usize;
         while let [out, others @ ..] = waiting {
             waiting = others;
             let Some((remote, counters)) = self.ports.remote_mut(out.egress.port) else { continue };
             let frame = &frames[out.frame];
-            let same_way = others.iter().take_while(|other| other.egress == out.egress).count();
-            let joined = if tunnel.joins() { join(&mut self.run, out, &others[..same_way], frames) } else { 0 };
+            let joined = if single == 0 && tunnel.joins() { join(&mut self.run, out, others, frames) } else { 0 };
+            single = single.saturating_sub(1);
             if joined > 0 {
                 let (head, tail) = self.run.finish();
                 if tunnel.push_joined(now, out.frame, (head, tail), out.egress.vlan, remote) {
@@ -126,9 +128,15 @@ impl Datapath {
                     waiting = rest;
                     continue;
                 }
+                single = joined;
             }
-            match tunnel.push(now, out.frame, frame, out.egress.vlan, remote) {
-                Ok(()) => counters.sent(frame.len()),
+            let mut pushed = tunnel.push(now, out.frame, frame, out.egress.vlan, remote);
+            if let Ok(Pushed::FlushFirst) = pushed {
+                tunnel.flush(frames, &mut self.failures);
+                pushed = tunnel.push(now, out.frame, frame, out.egress.vlan, remote);
+            }
+            match pushed {
+                Ok(_) => counters.sent(frame.len()),
                 Err(Drop::Encap(EncapDrop::TooBig)) => {
                     let tag = self.batch.tag(out.frame);
                     self.oversize.push(out.oversize(tag, tunnel.inner_mtu(now, remote)));
@@ -218,7 +226,7 @@ impl Datapath {
                 }
             } else if let (Some((remote, counters)), Some(tunnel)) = (self.ports.remote_mut(port), &mut self.tunnel) {
                 match tunnel.push(now, 0, &frame, vlan, remote) {
-                    Ok(()) => counters.sent(len),
+                    Ok(_) => counters.sent(len), // nothing waits that it could overtake
                     Err(why) => counters.dropped(why),
                 }
                 tunnel.flush(core::slice::from_ref(&frame), &mut self.failures);
@@ -255,7 +263,8 @@ fn join(run: &mut Run, first: &Outgoing, others: &[Outgoing], frames: &[Frame]) 
         return 0;
     }
     run.begin(first.frame, &frames[first.frame]);
-    others.iter().take_while(|out| run.takes(out.frame, &frames[out.frame])).count()
+    let same_way = others.iter().take_while(|out| out.egress == first.egress);
+    same_way.take_while(|out| run.takes(out.frame, &frames[out.frame])).count()
 }
 
 /// Step 8: what leaves, by where it leaves.

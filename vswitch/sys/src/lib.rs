@@ -1,4 +1,5 @@
-//! What the kernel does: TAP devices, UDP trains, netlink, namespaces, descriptor passing.
+//! What the kernel does: TAP devices, UDP trains, uplinks and their programs, netlink, namespaces, descriptor passing, huge
+//! pages.
 //!
 //! The only crate of the workspace with unsafe code, and none of it leaves: what is public is safe, owns its
 //! descriptors ([`std::os::fd::OwnedFd`]), and says in its errors which object the kernel refused and why.

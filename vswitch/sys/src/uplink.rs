@@ -29,6 +29,9 @@ pub enum UplinkError {
     /// The underlay's interface is gone, or of a kind whose packets have no Ethernet header.
     #[error("interface {0} is none with an Ethernet header")]
     NotEthernet(u32),
+    /// The TAP device was renamed or deleted while it was set up.
+    #[error("interface {0} vanished while it was set up; keep network managers off vswitch-up*")]
+    Vanished(String),
     /// The TAP device could not be had.
     #[error(transparent)]
     Tap(#[from] TapError),
@@ -69,7 +72,7 @@ impl Uplink {
             tap.set_header(TUNNEL_HDR_LEN).map_err(UplinkError::TooOld)?;
             tap.set_offload(most.bits() | TUNNEL_GSO).map_err(UplinkError::TooOld)?;
         }
-        let index = netlink.link(&name)?.ok_or(UplinkError::NotEthernet(underlay))?.index;
+        let index = netlink.link(&name)?.ok_or_else(|| UplinkError::Vanished(name.clone()))?.index;
         // Else the kernel would speak IPv6 to us.
         netlink.set_no_link_local(index)?;
         netlink.set_mtu(index, below.mtu.min(MTU_MAX))?;
@@ -104,12 +107,20 @@ impl Uplink {
         self.queue.write_vectored(pieces)
     }
 
-    /// How many packets, those of all queues, came in too fast and were lost.
+    /// Whether the interface is there and up.
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn dropped(&self) -> Result<u64, NetlinkError> {
-        Ok(Netlink::open()?.link_by_index(self.index)?.map_or(0, |link| link.tx_dropped))
+    pub fn is_up(&self) -> Result<bool, NetlinkError> {
+        Ok(Netlink::open()?.link_by_index(self.index)?.is_some_and(|link| link.up))
+    }
+
+    /// How many packets, those of all queues, came in too fast and were lost; `None` once the interface is gone.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn dropped(&self) -> Result<Option<u64>, NetlinkError> {
+        Ok(Netlink::open()?.link_by_index(self.index)?.map(|link| link.tx_dropped))
     }
 }
 

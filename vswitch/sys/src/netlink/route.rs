@@ -28,6 +28,15 @@ pub struct Route {
     pub local: bool,
 }
 
+/// The question for the way to `ip`.
+fn to(ip: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ip);
+    message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
+    message.attributes.push(RouteAttribute::Destination(ip.into()));
+    message
+}
+
 /// A route in words.
 struct Way {
     dst: Option<IpNet>,
@@ -104,16 +113,26 @@ impl Netlink {
         self.change(operation, RouteNetlinkMessage::DelRoute(message), 0)
     }
 
-    /// How a packet to `ip` would leave.
+    /// How a packet to `ip` would leave that has no sender yet.
     ///
     /// # Errors
     /// ENETUNREACH where there is no way.
     pub fn route_to(&self, ip: IpAddr) -> Result<Route, NetlinkError> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = family(ip);
-        message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
-        message.attributes.push(RouteAttribute::Destination(ip.into()));
-        let operation = format_args!("find the route to {ip}");
+        self.route(format_args!("find the route to {ip}"), to(ip))
+    }
+
+    /// How a packet from `own`, an address of this host, to `ip` would leave: rules may tell senders apart.
+    ///
+    /// # Errors
+    /// ENETUNREACH where there is no way.
+    pub fn route_from(&self, own: IpAddr, ip: IpAddr) -> Result<Route, NetlinkError> {
+        let mut message = to(ip);
+        message.header.source_prefix_length = message.header.destination_prefix_length;
+        message.attributes.push(RouteAttribute::Source(own.into()));
+        self.route(format_args!("find the route from {own} to {ip}"), message)
+    }
+
+    fn route(&self, operation: fmt::Arguments<'_>, message: RouteMessage) -> Result<Route, NetlinkError> {
         let RouteNetlinkMessage::NewRoute(answer) = self.get(operation, RouteNetlinkMessage::GetRoute(message))? else {
             return Err(NetlinkError::bad(operation, "it is no route"));
         };
