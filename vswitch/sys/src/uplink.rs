@@ -27,7 +27,7 @@ const MTU_MAX: u32 = 65_521;
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
     /// The underlay's interface is gone, or of a kind whose packets have no Ethernet header.
-    #[error("interface {0} is none with an Ethernet header")]
+    #[error("interface {0}, which holds the VTEP's address, has no Ethernet header")]
     NotEthernet(u32),
     /// The TAP device was renamed or deleted while it was set up.
     #[error("interface {0} vanished while it was set up; keep network managers off vswitch-up*")]
