@@ -13,14 +13,12 @@ use thiserror::Error;
 use vswitch_core::{Checksum, Frame, Gso, GsoKind};
 
 use crate::checksum::Sum;
-use crate::inner::{ETHERNET_LEN, Ip, MACS_LEN, TCP, UDP, Version, get16, get32, put, tag_len};
+use crate::inner::{ETHERNET_LEN, Ip, MACS_LEN, TCP, UDP, UDP_LEN, Version, get16, get32, put, tag_len};
 
 /// Segments of one super-frame at most: 64 KiB at 128 bytes each. More is an attack, a frame of one's own making that
 /// turns into thousands here.
 pub const MAX_SEGMENTS: usize = 512;
 
-/// Bytes of a UDP header.
-const UDP_LEN: usize = 8;
 /// Where the checksum stands in a TCP and in a UDP header.
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;

@@ -15,6 +15,8 @@ use crate::cut::{BadOffload, Segments};
 use crate::ecn;
 use crate::entropy::{flow_hash, lane};
 use crate::header::{HEADER_LEN, Vni, encode};
+use crate::inner::ETHERNET_LEN;
+use crate::outer::outer_len;
 
 /// Datagrams in a train at most: what every kernel with `UDP_SEGMENT` takes (`UDP_MAX_SEGMENTS` was 64 until 6.9).
 pub const MAX_TRAIN_DATAGRAMS: usize = 64;
@@ -44,11 +46,8 @@ impl From<BadOffload> for EncapDrop {
 #[must_use]
 #[inline]
 pub fn largest_inner_frame(to: IpAddr, mtu: usize) -> usize {
-    let ip = match to.to_canonical() {
-        IpAddr::V4(_) => 20,
-        IpAddr::V6(_) => 40,
-    };
-    mtu.saturating_sub(ip + 8 + HEADER_LEN)
+    let packet = outer_len(to.to_canonical()) - ETHERNET_LEN;
+    mtu.saturating_sub(packet + HEADER_LEN)
 }
 
 /// Bytes of a datagram, named by where they lie.

@@ -7,6 +7,11 @@ pub(crate) const ETHERNET_LEN: usize = 14;
 /// Both MAC addresses; a tag stands behind them.
 pub(crate) const MACS_LEN: usize = 12;
 
+/// EtherTypes of IP.
+pub(crate) const IPV4: [u8; 2] = [0x08, 0x00];
+pub(crate) const IPV6: [u8; 2] = [0x86, 0xdd];
+/// Bytes of a UDP header.
+pub(crate) const UDP_LEN: usize = 8;
 /// Protocol numbers (IANA).
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
@@ -68,9 +73,9 @@ impl Ip {
     #[inline]
     pub(crate) fn find(frame: &[u8]) -> Option<Self> {
         let at = ETHERNET_LEN + tag_len(frame);
-        match frame.get(at - 2..at)? {
-            [0x08, 0x00] => Self::v4(frame, at),
-            [0x86, 0xdd] => Self::v6(frame, at),
+        match *frame.get(at - 2..)?.first_chunk::<2>()? {
+            IPV4 => Self::v4(frame, at),
+            IPV6 => Self::v6(frame, at),
             _ => None,
         }
     }

@@ -7,11 +7,10 @@ use vswitch_core::{Checksum, Frame};
 
 use crate::checksum::Sum;
 use crate::header::{HEADER_LEN, Vni, encode};
-use crate::inner::{ETHERNET_LEN, MACS_LEN, UDP, get16, put, tag_len};
+use crate::inner::{ETHERNET_LEN, IPV4, IPV6, MACS_LEN, UDP, UDP_LEN, get16, put, tag_len};
 
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
-const UDP_LEN: usize = 8;
 /// Hops a packet may take.
 const HOPS: u8 = 64;
 
@@ -44,15 +43,10 @@ pub fn write_outer(
     let bytes = frame.bytes();
     let tag = tag_len(bytes);
     let udp = u16::try_from(UDP_LEN + HEADER_LEN + bytes.len() - tag + more).ok()?;
-    let at = out.len();
-    out.extend_from_slice(&[0; MACS_LEN]);
     match (from.ip(), to.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => write_ipv4(out, from, to, tos, udp)?,
+        (IpAddr::V4(from), IpAddr::V4(to)) => write_ipv4(out, from, to, tos, udp.checked_add(20)?),
         (IpAddr::V6(from), IpAddr::V6(to)) => write_ipv6(out, from, to, tos, udp),
-        _ => {
-            out.truncate(at);
-            return None;
-        }
+        _ => return None,
     }
     let udp_at = out.len();
     for word in [from.port(), to.port(), udp, 0] {
@@ -90,12 +84,10 @@ fn rest(frame: &Frame, skip: usize) -> Sum {
     }
 }
 
-fn write_ipv4(out: &mut Vec<u8>, from: Ipv4Addr, to: Ipv4Addr, tos: u8, udp: u16) -> Option<()> {
-    let Some(len) = udp.checked_add(20) else {
-        out.truncate(out.len() - MACS_LEN);
-        return None;
-    };
-    out.extend_from_slice(&[0x08, 0x00]);
+/// Ethernet and IPv4 header of a packet of `len` bytes.
+fn write_ipv4(out: &mut Vec<u8>, from: Ipv4Addr, to: Ipv4Addr, tos: u8, len: u16) {
+    out.extend_from_slice(&[0; MACS_LEN]);
+    out.extend_from_slice(&IPV4);
     let at = out.len();
     out.extend_from_slice(&[0x45, tos]);
     out.extend_from_slice(&len.to_be_bytes());
@@ -105,11 +97,12 @@ fn write_ipv4(out: &mut Vec<u8>, from: Ipv4Addr, to: Ipv4Addr, tos: u8, udp: u16
     out.extend_from_slice(&to.octets());
     let sum = Sum::of(&out[at..]).complete();
     put(out, at + 10, sum);
-    Some(())
 }
 
+/// Ethernet and IPv6 header before `udp` bytes.
 fn write_ipv6(out: &mut Vec<u8>, from: Ipv6Addr, to: Ipv6Addr, class: u8, udp: u16) {
-    out.extend_from_slice(&[0x86, 0xdd]);
+    out.extend_from_slice(&[0; MACS_LEN]);
+    out.extend_from_slice(&IPV6);
     out.extend_from_slice(&[0x60 | class >> 4, class << 4, 0, 0]);
     out.extend_from_slice(&udp.to_be_bytes());
     out.extend_from_slice(&[UDP, HOPS]);
@@ -133,12 +126,12 @@ pub struct Outer {
 pub fn parse_outer(packet: &[u8]) -> Option<Outer> {
     let ip = packet.get(ETHERNET_LEN..)?;
     let octet = |at: usize| ip.get(at).copied();
-    let (at, from, tos) = match packet.get(MACS_LEN..ETHERNET_LEN)? {
-        [0x08, 0x00] if octet(0)? == 0x45 && octet(9)? == UDP => {
+    let (at, from, tos) = match *packet.get(MACS_LEN..)?.first_chunk::<2>()? {
+        IPV4 if octet(0)? == 0x45 && octet(9)? == UDP => {
             let from = Ipv4Addr::from(*ip.get(12..)?.first_chunk::<4>()?);
             (IPV4_LEN, IpAddr::V4(from), octet(1)?)
         }
-        [0x86, 0xdd] if octet(0)? >> 4 == 6 && octet(6)? == UDP => {
+        IPV6 if octet(0)? >> 4 == 6 && octet(6)? == UDP => {
             let from = Ipv6Addr::from(*ip.get(8..)?.first_chunk::<16>()?);
             (IPV6_LEN, IpAddr::V6(from), octet(0)? << 4 | octet(1)? >> 4)
         }

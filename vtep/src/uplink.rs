@@ -11,7 +11,7 @@ use vswitch_sys::vnet::{
 };
 
 use crate::header::{HEADER_LEN, Vni};
-use crate::inner::{ETHERNET_LEN, MACS_LEN};
+use crate::inner::{ETHERNET_LEN, IPV4, IPV6, MACS_LEN, UDP_LEN};
 use crate::outer::{Outer, outer_len, parse_outer, write_outer};
 use crate::vnet;
 
@@ -50,8 +50,8 @@ fn header(frame: &Frame, tag: usize, to: IpAddr) -> Option<TunnelHdr> {
     let mut header = TunnelHdr::default();
     if vnet.gso_type != GSO_NONE {
         // Whoever cuts it looks for IP right behind the Ethernet header.
-        let ethertype = frame.bytes().get(tag + 12..tag + ETHERNET_LEN)?;
-        if ethertype != [0x08, 0x00] && ethertype != [0x86, 0xdd] {
+        let ethertype = frame.bytes().get(tag + MACS_LEN..)?.first_chunk::<2>()?;
+        if ![IPV4, IPV6].contains(ethertype) {
             return None;
         }
         match to {
@@ -61,7 +61,7 @@ fn header(frame: &Frame, tag: usize, to: IpAddr) -> Option<TunnelHdr> {
                 vnet.flags |= F_UDP_TUNNEL_CSUM; // no zero checksum over IPv6 (RFC 6936)
             }
         }
-        header.outer_transport = u16::try_from(outer_len(to) - 8).ok()?;
+        header.outer_transport = u16::try_from(outer_len(to) - UDP_LEN).ok()?;
         header.inner_network = u16::try_from(outer + ETHERNET_LEN).ok()?;
     }
     header.vnet = vnet;
