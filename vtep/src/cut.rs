@@ -162,8 +162,9 @@ impl<'a> Segments<'a> {
         match &mut self.plan {
             Plan::Whole => {}
             Plan::Sum { start, field } => {
-                let checksum = Sum::of(&self.bytes[*start..]).complete_nonzero();
-                put(written, *field - self.skip, checksum);
+                let sum = Sum::of(&self.bytes[*start..]);
+                let is_udp = *field - *start == UDP_CHECKSUM;
+                put(written, *field - self.skip, if is_udp { sum.complete_nonzero() } else { sum.complete() });
             }
             Plan::Gso(gso) => gso.patch(written, self.skip, &self.bytes[from..to], is_last),
         }

@@ -481,6 +481,16 @@ fn an_uncut_udp_super_frame_keeps_its_segments() {
     }
 }
 
+/// Zero means "none" to UDP alone (RFC 768), which stores the other zero.
+#[test]
+fn a_checksum_that_comes_out_as_zero() {
+    for (build, at, expected) in [(Build::tcp4(), 50, [0, 0]), (Build::udp4(), 40, [0xff, 0xff])] {
+        let whole = |word: u16| build.clone().payload(&word.to_be_bytes());
+        let zero = (0..=u16::MAX).map(whole).find(|build| build.bytes()[at..at + 2] == expected).unwrap();
+        assert_eq!(cut(&[zero.frame(None)]), [zero.bytes()]);
+    }
+}
+
 #[test]
 fn an_owed_checksum_is_owed_even_where_it_seems_complete() {
     let mut build = Build::tcp4().payload(&[7; 9000]);
