@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, ValueEnum as _};
+use clap::{Parser, ValueEnum};
 use thiserror::Error;
 use vswitch_api::{Config, socket};
 
@@ -90,11 +90,8 @@ impl Args {
             few.ok_or(ArgsError::Workers(workers.get()))
         });
         let workers = workers.transpose()?;
-        let poll = file.poll.map(|word| PollMode::from_str(&word, false).map_err(|_| ArgsError::Poll(word)));
-        let poll = poll.transpose()?;
-        let underlay =
-            file.underlay.map(|word| UnderlayMode::from_str(&word, false).map_err(|_| ArgsError::Underlay(word)));
-        let underlay = underlay.transpose()?;
+        let poll = meant(file.poll, ArgsError::Poll)?;
+        let underlay = meant(file.underlay, ArgsError::Underlay)?;
         Ok(Run {
             socket: socket::path(self.socket.or(file.socket)),
             state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(default_state_dir),
@@ -107,6 +104,11 @@ impl Args {
             config,
         })
     }
+}
+
+/// What a word of the config file means, as it does on the command line.
+fn meant<T: ValueEnum>(word: Option<String>, wrong: fn(String) -> ArgsError) -> Result<Option<T>, ArgsError> {
+    word.map(|word| T::from_str(&word, false).map_err(|_| wrong(word))).transpose()
 }
 
 fn read(path: &Path) -> Result<Config, ArgsError> {

@@ -165,7 +165,7 @@ impl Carrier for UplinkCarrier {
     }
 
     fn is_silent(&self) -> bool {
-        true
+        self.uplink.is_some()
     }
 
     fn check(&mut self) {
@@ -180,8 +180,13 @@ impl Carrier for UplinkCarrier {
         if !on_underlay || self.uplink.is_none() {
             return self.sockets.push(parcel);
         }
+        let is_small = frame.offload.gso.is_none();
+        // Where nothing waits here it follows nothing, and its flow need not be known: the sockets will ask for it.
+        if is_small && self.waiting.is_empty() {
+            return self.sockets.push(parcel);
+        }
         let lane = lane(flow_hash(frame.bytes()), self.lanes.len());
-        if frame.offload.gso.is_none() && !self.lanes[lane].follows {
+        if is_small && !self.lanes[lane].follows {
             return self.sockets.push(parcel);
         }
         if Segments::untagged(frame)?.longest() > largest_inner_frame(to.ip(), mtu.into()) {
@@ -195,7 +200,7 @@ impl Carrier for UplinkCarrier {
     }
 
     fn joins(&self) -> bool {
-        true
+        self.uplink.is_some()
     }
 
     fn push_joined(&mut self, parcel: &Parcel<'_>, tail: &[(usize, Range<usize>)]) -> bool {
