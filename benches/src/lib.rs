@@ -1,10 +1,14 @@
-//! Frames to measure with.
+//! Frames to measure with, a switch and a tunnel.
 //!
 //! ```text
 //! cargo bench -p benches --bench parts      # the parts, in memory
 //! cargo bench -p benches --bench e2e        # the whole, against the kernel; as root
 //! ```
 //! README.md says how to read what they print.
+#![allow(clippy::unwrap_used, reason = "constants that a type checks at run time")]
+
+pub mod stations;
+pub mod tunnel;
 
 use vswitch_core::{Checksum, Frame, Gso, GsoKind, MacAddr, Offload};
 use vtep::checksum::Sum;

@@ -2,37 +2,12 @@
 
 use std::hint::black_box;
 
-use benches::{least, station};
+use benches::station;
+use benches::stations::{STRIDE, learn, switch, vlan};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use vswitch_core::{Instant, Limits, PortId, PortMode, Switch, VlanId};
-
-/// Steps through numbers below a power of two so that each comes once and neighbours are far apart.
-pub(crate) const STRIDE: u32 = 0x9e37_79b1;
 
 /// Frames that a worker decides on at once, at most.
 pub(crate) const BATCH: u32 = 64;
-
-pub(crate) fn vlan() -> VlanId {
-    VlanId::new(1).unwrap()
-}
-
-/// A switch with room for `entries` addresses and four ports.
-pub(crate) fn switch(entries: u32) -> Switch {
-    let mut switch = Switch::new(Limits { entries, per_port: entries }, 7);
-    for port in 0..4 {
-        switch.add_port(PortId::new(port), PortMode::Access(vlan()));
-    }
-    switch
-}
-
-/// Teaches it stations 0 to `entries` - 1, on ports 0 to 3 in turn.
-pub(crate) fn learn(switch: &mut Switch, entries: u32) {
-    for number in 0..entries {
-        let port = PortId::new(u16::from(number.to_le_bytes()[0] & 3));
-        let frame = least(station(number), station(number ^ 1));
-        black_box(switch.ingress(Instant::default(), port, &frame));
-    }
-}
 
 pub(crate) fn benches(c: &mut Criterion) {
     let mut group = c.benchmark_group("fdb");

@@ -3,11 +3,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use benches::{least, station};
+use benches::stations::{frames, learn, switch};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use vswitch_core::{Instant, PortId, Switch, Verdict};
 
-use crate::fdb::{BATCH, STRIDE, learn, switch};
+use crate::fdb::BATCH;
 
 /// How many pairs of stations talk, each a frame in turn: so few that a core's cache holds all that is known of them, and
 /// so many that it does not. The frames themselves lie in a row, where the core foresees them.
@@ -17,8 +17,6 @@ const TABLES: [(&str, u32); 2] = [("1k addresses", 1 << 10), ("1M addresses", 1 
 
 /// Time between two batches: a core's share of 10 M frames/s.
 const BATCH_TIME: Duration = Duration::from_nanos(6_400);
-
-type Frames = Vec<[u8; 60]>;
 
 pub(crate) fn benches(c: &mut Criterion) {
     let mut group = c.benchmark_group("pipeline, known unicast");
@@ -42,16 +40,6 @@ pub(crate) fn benches(c: &mut Criterion) {
     group.finish();
 }
 
-/// Frames of `flows` pairs, the first of them number `first`. Stations of a multiple of four are on port 0, the one behind
-/// each on port 1.
-pub(crate) fn frames(entries: u32, first: u32, flows: u32) -> Frames {
-    let frame = |flow: u32| {
-        let from = (flow.wrapping_mul(STRIDE) & (entries / 4 - 1)) * 4;
-        least(station(from), station(from | 1))
-    };
-    (first..first + flows).map(frame).collect()
-}
-
 /// Decides on frames of port 0; returns how many left on port 1.
 pub(crate) fn decide(switch: &mut Switch, now: Instant, batch: &[[u8; 60]]) -> usize {
     let frames = batch.iter().map(<[u8; 60]>::as_slice);
@@ -65,7 +53,7 @@ fn leaves(verdict: &Verdict) -> bool {
 }
 
 /// Decides on `rounds` times `frames`, batch by batch, while time passes; returns when it is then.
-pub(crate) fn run(switch: &mut Switch, mut now: Instant, frames: &Frames, rounds: u64) -> Instant {
+pub(crate) fn run(switch: &mut Switch, mut now: Instant, frames: &[[u8; 60]], rounds: u64) -> Instant {
     for _ in 0..rounds {
         for batch in frames.chunks(usize::try_from(BATCH).unwrap()) {
             black_box(decide(switch, now, batch));

@@ -5,11 +5,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant as Clock};
 
+use benches::stations::{frames, learn, switch};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use vswitch_core::{Instant, Switch};
 
-use crate::fdb::{learn, switch};
-use crate::pipeline::{frames, run};
+use crate::pipeline::run;
 
 const ENTRIES: u32 = 1 << 20;
 const FLOWS: u32 = 1 << 14;
