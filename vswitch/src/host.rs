@@ -47,13 +47,74 @@ pub(crate) fn still_meant(reference: &NetnsRef) -> Result<(), HostError> {
     }
 }
 
-/// Makes the interface of a port in its namespace: MAC, MTU, addresses, up, default route, in that order.
-/// It has `queues` queues. On failure nothing stays: the device goes with its descriptors.
-pub(crate) fn create_interface(setup: &PortSetup, queues: u16) -> Result<Tap, HostError> {
+/// Where the namespace that `reference` names is: equal for two if and only if they are the same. `None` where there is
+/// none.
+pub(crate) fn netns_identity(reference: &NetnsRef) -> Result<Option<(u64, u64)>, HostError> {
+    match open_netns(reference) {
+        Ok(netns) => Ok(Some(netns.identity()?)),
+        Err(HostError::Netns(NetnsError::NotFound(_) | NetnsError::NoProcess(_) | NetnsError::NotNamespace(_))) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The interface of a port, with `queues` queues: the one that a daemon before this one left in its namespace, as it is
+/// there, or a new one. `mark` tells ours from others'.
+pub(crate) fn interface(setup: &PortSetup, mark: &str, queues: u16) -> Result<Tap, HostError> {
     let netns = open_netns(&setup.netns)?;
-    let ifname = setup.ifname.as_str();
-    let tap = Tap::open(ifname, queues, Some(&netns))?;
     let netlink = Netlink::open_in(&netns)?;
+    let ifname = setup.ifname.as_str();
+    let Some(left) = marked(&netlink, ifname, mark)? else {
+        return create_interface(&netns, &netlink, setup, mark, queues);
+    };
+    let tap = match Tap::attach(ifname, queues, &netns) {
+        Err(TapError::OneQueue(..)) => {
+            tracing::warn!(ifname, queues, "made anew, for it had one queue: what its container had set there is gone");
+            netlink.delete_link(left)?;
+            return create_interface(&netns, &netlink, setup, mark, queues);
+        }
+        outcome => outcome?,
+    };
+    // All else is the container's by now. These may be missing where the daemon ended in the middle of a change.
+    netlink.set_mtu(left, u32::from(setup.mtu))?;
+    setup.addresses.iter().try_for_each(|address| give_address(&netlink, left, address.net()))?;
+    setup.gateways.iter().try_for_each(|&gateway| give_gateway(&netlink, left, gateway)).or_else(|error| {
+        tracing::warn!(ifname, %error, "its default route stays as the container has it");
+        Ok::<_, HostError>(())
+    })?;
+    Ok(tap)
+}
+
+/// Removes the interface that a daemon left for a port, where it did and its namespace is there.
+pub(crate) fn remove_interface(setup: &PortSetup, mark: &str) -> Result<(), HostError> {
+    if netns_identity(&setup.netns)?.is_none() {
+        return Ok(());
+    }
+    let netlink = Netlink::open_in(&open_netns(&setup.netns)?)?;
+    match marked(&netlink, setup.ifname.as_str(), mark)? {
+        Some(index) => Ok(netlink.delete_link(index)?),
+        None => Ok(()),
+    }
+}
+
+/// The number of interface `ifname`, where it bears `mark`.
+fn marked(netlink: &Netlink, ifname: &str, mark: &str) -> Result<Option<u32>, NetlinkError> {
+    let link = netlink.link(ifname)?;
+    Ok(link.filter(|link| link.alias.as_deref() == Some(mark)).map(|link| link.index))
+}
+
+/// Makes the interface of a port in its namespace: MAC, MTU, addresses, up, default route, in that order. On failure
+/// nothing stays: only once it is whole, and bears its mark, it may outlive its descriptors.
+fn create_interface(
+    netns: &Netns,
+    netlink: &Netlink,
+    setup: &PortSetup,
+    mark: &str,
+    queues: u16,
+) -> Result<Tap, HostError> {
+    let ifname = setup.ifname.as_str();
+    let tap = Tap::open(ifname, queues, Some(netns))?;
     let vanished = || HostError::Vanished(ifname.to_owned());
     let index = netlink.link(ifname)?.ok_or_else(vanished)?.index;
     netlink.set_mac(index, setup.mac.0)?;
@@ -65,7 +126,29 @@ pub(crate) fn create_interface(setup: &PortSetup, queues: u16) -> Result<Tap, Ho
     for &gateway in &setup.gateways {
         netlink.add_route(None, Some(gateway), index)?;
     }
+    netlink.set_alias(index, mark)?;
+    tap.set_persistent(true)?;
     Ok(tap)
+}
+
+/// The namespace that the descriptors of `tap` keep alive, where they do.
+pub(crate) fn pinned(tap: &Tap) -> Result<Option<(u64, u64)>, HostError> {
+    match tap.queues().first() {
+        Some(queue) if queue.pins_netns()? => Ok(Some(queue.netns()?.identity()?)),
+        _ => Ok(None),
+    }
+}
+
+/// Makes of an interface that was left as `before` says one as `after` says, where it is there.
+pub(crate) fn restore_interface(before: &PortSetup, after: &PortSetup, mark: &str) -> Result<(), HostError> {
+    if netns_identity(&after.netns)?.is_none() {
+        return Ok(());
+    }
+    let netns = open_netns(&after.netns)?;
+    match marked(&Netlink::open_in(&netns)?, after.ifname.as_str(), mark)? {
+        Some(_) => change_interface(&netns, after.ifname.as_str(), before, after),
+        None => Ok(()),
+    }
 }
 
 /// The namespace and the name that the interface behind `queue` has now; `None` where it is gone.

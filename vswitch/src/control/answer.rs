@@ -1,6 +1,7 @@
 //! Answers to requests, in the fields that scripts rely on.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -12,7 +13,7 @@ use vswitch_api::{
 };
 use vswitch_core::switch::{FdbKind, PortId};
 
-use super::server::{Peer, Server, ServerError};
+use super::server::{Peer, Server, ServerError, Service};
 use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
@@ -21,23 +22,31 @@ use crate::worker::PortStats as WorkerStats;
 
 type Answer = Result<Value, RpcError>;
 
-impl Control {
-    /// Answers every client of `server` until a signal comes.
-    pub(crate) fn serve(&mut self, server: &mut Server) -> Result<(), ServerError> {
-        let owner = nix::unistd::geteuid().as_raw();
-        server.run(|peer, line| {
-            let (id, answer) = match rpc::read_request(line) {
-                Ok((id, request)) => (id, self.answer_from(peer, owner, &request)),
-                Err((id, error)) => (id, Err(error)),
-            };
-            rpc::write_answer(id, answer).unwrap_or_else(|error| {
-                tracing::error!(%error, "an answer could not be written");
-                Vec::new()
-            })
+impl Service for Control {
+    fn answer(&mut self, peer: Peer, line: &[u8]) -> Vec<u8> {
+        let (id, answer) = match rpc::read_request(line) {
+            Ok((id, request)) => (id, self.answer_from(peer, &request)),
+            Err((id, error)) => (id, Err(error)),
+        };
+        rpc::write_answer(id, answer).unwrap_or_else(|error| {
+            tracing::error!(%error, "an answer could not be written");
+            Vec::new()
         })
     }
 
-    fn answer_from(&mut self, peer: Peer, owner: u32, request: &Request) -> Answer {
+    fn tend(&mut self, news: bool) -> Option<Duration> {
+        self.tend_lost_ports(news)
+    }
+}
+
+impl Control {
+    /// Answers every client of `server` until a signal comes.
+    pub(crate) fn serve(&mut self, server: &mut Server) -> Result<(), ServerError> {
+        server.run(self)
+    }
+
+    fn answer_from(&mut self, peer: Peer, request: &Request) -> Answer {
+        let owner = nix::unistd::geteuid().as_raw();
         if request.writes() && peer.uid != 0 && peer.uid != owner {
             let message = format!(
                 "user {} may look but not change: run vsctl as root or as user {owner}, who runs this vswitchd",
@@ -45,7 +54,7 @@ impl Control {
             );
             return Err(RpcError::new(Code::Forbidden, message));
         }
-        self.let_lost_ports_go().map_err(RpcError::from)?;
+        self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
         match request {
             Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
@@ -182,11 +191,15 @@ impl Control {
         Ok(Flushed { flushed: flushed.into() })
     }
 
-    fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
+    /// What all workers counted.
+    pub(super) fn counted(&self) -> Result<WorkerStats, ControlError> {
         let mut counted = WorkerStats::default();
-        for stats in self.workers.each(|worker| worker.datapath.stats()).map_err(ControlError::from)? {
-            counted.add(&stats);
-        }
+        self.workers.each(|worker| worker.datapath.stats())?.iter().for_each(|stats| counted.add(stats));
+        Ok(counted)
+    }
+
+    fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
+        let counted = self.counted()?;
         let row = |name: &str, counters: &Counters| PortStats {
             port: name.to_owned(),
             rx_frames: counters.rx_frames,
@@ -195,13 +208,15 @@ impl Control {
             tx_bytes: counters.tx_bytes,
             drops: counters.drops(),
         };
-        let unused = Counters::default();
         let mut ports: Vec<_> = self
             .desired
             .ports()
             .map(|spec| {
-                let live = self.live.get(&spec.name).and_then(|port| counted.ports.get(&port.id));
-                row(spec.name.as_str(), live.unwrap_or(&unused))
+                let mut all = self.counted_before.get(&spec.name).cloned().unwrap_or_default();
+                if let Some(live) = self.live.get(&spec.name).and_then(|port| counted.ports.get(&port.id)) {
+                    all.add(live);
+                }
+                row(spec.name.as_str(), &all)
             })
             .collect();
         ports.push(row(TUNNEL, &counted.tunnel));

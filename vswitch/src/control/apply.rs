@@ -1,6 +1,5 @@
 //! Carrying a plan out: the host's interfaces here, the rest in every worker; what the switches share in one of them.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use vswitch_api::{FdbTarget, Mac, PortName, Vid};
@@ -42,6 +41,28 @@ impl Control {
         }
     }
 
+    /// Undoes what a daemon before this one did for a change and never acknowledged, being killed in the middle:
+    /// `abandoned` is what it was making, `target` what there was and is to be.
+    pub(super) fn take_back_abandoned(&self, abandoned: &Network, target: &Network) {
+        for change in plan(abandoned, target) {
+            let Change::Port(diff) = change else { continue };
+            let Some(before) = &diff.before else { continue };
+            let mark = self.site.mark(&diff.key);
+            let outcome = match &diff.after {
+                Some(after) if (&before.netns, &before.ifname) == (&after.netns, &after.ifname) => {
+                    host::restore_interface(before, after, &mark)
+                }
+                _ => host::remove_interface(before, &mark),
+            };
+            match outcome {
+                Ok(()) => tracing::info!(port = %diff.key, "a change that was never acknowledged is taken back"),
+                Err(error) => {
+                    tracing::warn!(port = %diff.key, %error, "a change that was never acknowledged stays half made")
+                }
+            }
+        }
+    }
+
     /// Makes `target` from nothing. What the host refuses is logged and left out: the port is lost.
     pub(super) fn restore(&mut self, target: Network) -> Result<(), ControlError> {
         for change in plan(&Network::default(), &target) {
@@ -77,7 +98,7 @@ impl Control {
             Change::Vlan(diff) => self.take_vlan(diff),
             Change::Remote(diff) => self.take_remote(diff),
             Change::Port(diff) => match (&diff.before, &diff.after) {
-                (_, None) => self.delete_port(&diff.key),
+                (before, None) => self.delete_port(&diff.key, before.as_ref()),
                 (None, Some(after)) => self.create_port(&diff.key, after),
                 (Some(before), Some(after)) => self.change_port(&diff.key, before, after),
             },
@@ -116,8 +137,8 @@ impl Control {
     fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
         let id = self.free_id()?;
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
-        let tap = host::create_interface(setup, queues)?;
-        let offloads = tap.offloads();
+        let tap = host::interface(setup, &self.site.mark(name), queues)?;
+        let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
         let (mtu, mode) = (setup.mtu, setup.mode.clone());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
             worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode);
@@ -128,30 +149,25 @@ impl Control {
             return Err(error.into());
         }
         tracing::info!(port = %name, ?offloads, mtu, "port added");
-        self.live.insert(name.clone(), LivePort { id, offloads });
+        self.live.insert(name.clone(), LivePort { id, offloads, pinned });
         Ok(())
     }
 
-    fn delete_port(&mut self, name: &PortName) -> Result<(), ControlError> {
-        if let Some(LivePort { id, .. }) = self.live.remove(name) {
-            self.workers.each(move |worker| worker.remove_tap(id))?;
-            tracing::info!(port = %name, "port deleted");
-        }
-        Ok(())
-    }
-
-    /// Lets go of the ports whose device is gone. They stay wanted.
-    pub(super) fn let_lost_ports_go(&mut self) -> Result<(), ControlError> {
-        // Each worker finds out for itself; the device is gone for all.
-        let lost: BTreeSet<_> = self.workers.each(|worker| worker.datapath.lost())?.into_iter().flatten().collect();
-        if lost.is_empty() {
+    /// Deletes a port with its interface.
+    fn delete_port(&mut self, name: &PortName, setup: Option<&PortSetup>) -> Result<(), ControlError> {
+        self.counted_before.remove(name);
+        let Some(LivePort { id, .. }) = self.live.remove(name) else {
+            // Lost, and its interface may be where this daemon could not reach it before.
+            let removed = setup.map_or(Ok(()), |setup| host::remove_interface(setup, &self.site.mark(name)));
+            if let Err(error) = removed {
+                tracing::warn!(port = %name, %error, "the lost port's interface may have stayed in its namespace");
+            }
             return Ok(());
-        }
-        let gone = lost.clone();
-        self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.remove_tap(id)))?;
-        for (name, _) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
-            tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
-        }
+        };
+        // Gone already where the namespace is.
+        let _ = self.workers.one(move |worker| worker.datapath.tap(id).map(|queue| queue.set_persistent(false)))?;
+        self.workers.each(move |worker| worker.remove_tap(id))?;
+        tracing::info!(port = %name, "port deleted");
         Ok(())
     }
 

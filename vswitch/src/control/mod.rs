@@ -2,6 +2,7 @@
 
 mod answer;
 mod apply;
+mod lost;
 mod server;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,9 @@ use vtep::DirectoryError;
 
 pub(crate) use server::Server;
 
+use lost::LostPorts;
+
+use crate::counters::Counters;
 use crate::host::HostError;
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::store::{Store, StoreError};
@@ -59,6 +63,8 @@ impl From<ControlError> for RpcError {
 struct LivePort {
     id: PortId,
     offloads: vswitch_sys::Offloads,
+    /// The namespace that its descriptors keep alive, where they do.
+    pinned: Option<(u64, u64)>,
 }
 
 /// The state wanted, the state made, and the hands that make it.
@@ -73,6 +79,9 @@ pub(crate) struct Control {
     /// Ports whose interface could be made. The others are lost.
     live: BTreeMap<PortName, LivePort>,
     remotes: BTreeMap<IpAddr, PortId>,
+    lost: LostPorts,
+    /// What ports counted before they were lost: their counters never run backwards.
+    counted_before: BTreeMap<PortName, Counters>,
     started: Instant,
 }
 
@@ -94,10 +103,15 @@ impl Control {
             workers,
             live: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            lost: LostPorts::default(),
+            counted_before: BTreeMap::new(),
             started: Instant::now(),
         };
         desired.suits(control.vtep_ip())?;
         let network = Network::derive(&desired, &control.site);
+        if let Some(abandoned) = control.store.abandoned::<Desired>() {
+            control.take_back_abandoned(&Network::derive(&abandoned, &control.site), &network);
+        }
         control.restore(network)?;
         // A disk that is full must not keep a restart from serving what it has.
         if control.store.load()?.as_ref() != Some(&desired) {

@@ -12,17 +12,19 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::UnixStream;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use thiserror::Error;
 use vswitch_api::rpc::MAX_REQUEST;
 
 const LISTENER: Token = Token(0);
 const SIGNAL: Token = Token(1);
-const FIRST_CLIENT: usize = 2;
+const NEWS: Token = Token(2);
+const FIRST_CLIENT: usize = 3;
 /// Clients at one time; for one more, the one that has been silent longest is let go.
 const CLIENTS: usize = 256;
 /// Bytes of answers that clients have not read, all together; past this the one that has been deaf longest is let go.
@@ -51,12 +53,23 @@ pub(crate) struct Peer {
     pub(crate) uid: u32,
 }
 
+/// Who answers.
+pub(crate) trait Service {
+    /// The line that answers `line`.
+    fn answer(&mut self, peer: Peer, line: &[u8]) -> Vec<u8>;
+
+    /// Does what is due, which there may be more of where `news` came by [`Server::waker`]; says how long until it is to
+    /// be called again, if at all.
+    fn tend(&mut self, news: bool) -> Option<Duration>;
+}
+
 /// The listening socket; its file goes when this does.
 #[derive(Debug)]
 pub(crate) struct Server {
     path: PathBuf,
     listener: UnixListener,
     poll: Poll,
+    waker: Arc<Waker>,
     /// Kept open as long as the poll watches it.
     _signal: OwnedFd,
 }
@@ -99,19 +112,28 @@ impl Server {
         for (fd, token) in [(listener.as_raw_fd(), LISTENER), (signal.as_raw_fd(), SIGNAL)] {
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE).map_err(ServerError::Poll)?;
         }
-        Ok(Self { path: path.to_owned(), listener, poll, _signal: signal })
+        let waker = Arc::new(Waker::new(poll.registry(), NEWS).map_err(ServerError::Poll)?);
+        Ok(Self { path: path.to_owned(), listener, poll, waker, _signal: signal })
     }
 
-    /// Answers every line with the line that `answer` makes of it, until a signal comes.
-    pub(crate) fn run(&mut self, mut answer: impl FnMut(Peer, &[u8]) -> Vec<u8>) -> Result<(), ServerError> {
+    /// Tells the service, from any thread, that there is news.
+    pub(crate) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Has `service` answer every line, until a signal comes.
+    pub(crate) fn run(&mut self, service: &mut impl Service) -> Result<(), ServerError> {
         let mut events = Events::with_capacity(64);
         let mut clients: HashMap<Token, Client> = HashMap::new();
         // Clients who may go on at once: the poll is edge-triggered and will not name them again.
         let mut ready: Vec<Token> = Vec::new();
         let mut next = FIRST_CLIENT;
         let mut waiting = false; // at the door
+        let mut news = true;
         for turn in 0_u64.. {
-            let timeout = if ready.is_empty() { waiting.then_some(RETRY) } else { Some(Duration::ZERO) };
+            let due = service.tend(mem::take(&mut news));
+            let retry = waiting.then_some(RETRY);
+            let timeout = if ready.is_empty() { due.into_iter().chain(retry).min() } else { Some(Duration::ZERO) };
             if let Err(error) = self.poll.poll(&mut events, timeout) {
                 if error.kind() == ErrorKind::Interrupted {
                     continue;
@@ -123,6 +145,7 @@ impl Server {
                 match event.token() {
                     SIGNAL => return Ok(()),
                     LISTENER => knocked = true,
+                    NEWS => news = true,
                     token if !ready.contains(&token) => ready.push(token),
                     _ => {}
                 }
@@ -138,7 +161,7 @@ impl Server {
             for token in mem::take(&mut ready) {
                 let Some(client) = clients.get_mut(&token) else { continue };
                 client.heard = turn;
-                match client.step(&mut answer) {
+                match client.step(service) {
                     Ok(true) => ready.push(token),
                     Ok(false) => {}
                     Err(_) => drop(clients.remove(&token)),
@@ -202,7 +225,7 @@ impl Drop for Server {
 impl Client {
     /// Writes what is left of an answer, else answers a line, else reads on. False where the poll must say when to go
     /// on; an error ends the client.
-    fn step(&mut self, answer: &mut impl FnMut(Peer, &[u8]) -> Vec<u8>) -> io::Result<bool> {
+    fn step(&mut self, service: &mut impl Service) -> io::Result<bool> {
         if !self.output.is_empty() {
             return self.flush();
         }
@@ -210,7 +233,7 @@ impl Client {
             let line: Vec<_> = self.input.drain(..=self.searched + end).collect();
             self.searched = 0;
             if !line.trim_ascii().is_empty() {
-                self.output = answer(self.peer, &line[..line.len() - 1]);
+                self.output = service.answer(self.peer, &line[..line.len() - 1]);
             }
             return Ok(true);
         }
@@ -267,13 +290,25 @@ mod tests {
         with_answers(|line| [line, line, b"\n"].concat(), test);
     }
 
-    fn with_answers(mut answer: impl FnMut(&[u8]) -> Vec<u8> + Send, test: impl FnOnce(&Path)) {
+    struct Answers<F>(F);
+
+    impl<F: FnMut(&[u8]) -> Vec<u8>> Service for Answers<F> {
+        fn answer(&mut self, _: Peer, line: &[u8]) -> Vec<u8> {
+            (self.0)(line)
+        }
+
+        fn tend(&mut self, _: bool) -> Option<Duration> {
+            None
+        }
+    }
+
+    fn with_answers(answer: impl FnMut(&[u8]) -> Vec<u8> + Send, test: impl FnOnce(&Path)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/socket");
         let (ours, signal) = Stream::pair().unwrap();
         let mut server = Server::bind(&path, signal.into()).unwrap();
         thread::scope(|scope| {
-            let served = scope.spawn(move || server.run(|_, line| answer(line)));
+            let served = scope.spawn(move || server.run(&mut Answers(answer)));
             test(&path);
             drop(ours); // readable: end of file
             served.join().unwrap().unwrap();

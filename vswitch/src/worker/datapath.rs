@@ -35,6 +35,8 @@ pub(crate) struct Datapath {
     pub(super) failures: Vec<Failure>,
     pub(super) scissors: Scissors,
     pub(super) run: Run,
+    /// A port was lost since the control thread was last told.
+    pub(super) has_news: bool,
 }
 
 /// What was counted, by port and for the VXLAN side.
@@ -81,6 +83,7 @@ impl Datapath {
             failures: Vec::new(),
             scissors: Scissors::default(),
             run: Run::default(),
+            has_news: false,
         }
     }
 

@@ -51,8 +51,8 @@ impl Datapath {
                 }
                 Read::Empty => return false,
                 Read::Lost => {
-                    tracing::warn!(port = %ingress, "the interface is gone: the port is lost");
                     self.switch.remove_port(ingress);
+                    self.has_news = true;
                     return false;
                 }
             }

@@ -16,14 +16,16 @@ mod ports;
 mod threads;
 
 use std::io;
+use std::mem;
 use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use vswitch_core::Instant;
 use vswitch_core::switch::PortId;
 
@@ -80,6 +82,8 @@ pub(crate) struct Worker {
     /// Sources not yet read until empty: the poll is edge-triggered and will not name them again.
     ready: Vec<Source>,
     pub(crate) datapath: Datapath,
+    /// Wakes the control thread.
+    news: Arc<Waker>,
 }
 
 impl Worker {
@@ -141,12 +145,17 @@ impl Worker {
 
     /// One batch of every ready source, in turn: none can starve another.
     fn serve(&mut self, now: Instant) {
-        let mut ready = core::mem::take(&mut self.ready);
+        let mut ready = mem::take(&mut self.ready);
         ready.retain(|&source| match source {
             Source::Tap(port) => self.datapath.serve_tap(now, port),
             Source::Tunnel(entrance) => self.datapath.serve_tunnel(now, entrance),
         });
         self.ready = ready;
+        if mem::take(&mut self.datapath.has_news)
+            && let Err(error) = self.news.wake()
+        {
+            tracing::error!(%error, "the control thread cannot be told of a lost port; it hears with the next request");
+        }
     }
 
     /// Runs what the control thread sent; false where it hung up.

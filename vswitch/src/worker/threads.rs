@@ -34,11 +34,13 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one.
-    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode) -> Result<Self, WorkerError> {
+    /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one. They wake `news`
+    /// when a port is lost.
+    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode, news: &Arc<Waker>) -> Result<Self, WorkerError> {
         let clock = Instant::now();
         let numbered = datapaths.into_iter().enumerate();
-        let mut all = numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, clock));
+        let mut all =
+            numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, clock, Arc::clone(news)));
         let first = all.next().ok_or(WorkerError::Gone)??;
         Ok(Self { first, others: all.collect::<Result<_, _>>()? })
     }
@@ -93,11 +95,17 @@ struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    fn start(number: usize, datapath: Datapath, mode: PollMode, clock: Instant) -> Result<Self, WorkerError> {
+    fn start(
+        number: usize,
+        datapath: Datapath,
+        mode: PollMode,
+        clock: Instant,
+        news: Arc<Waker>,
+    ) -> Result<Self, WorkerError> {
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
         let (commands, inbox) = crossbeam_channel::unbounded();
-        let mut worker = Worker { poll, commands: inbox, clock, ready: Vec::new(), datapath };
+        let mut worker = Worker { poll, commands: inbox, clock, ready: Vec::new(), datapath, news };
         worker.watch_tunnel()?;
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
