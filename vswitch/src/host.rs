@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -137,6 +138,18 @@ pub(crate) fn pinned(tap: &Tap) -> Result<Option<(u64, u64)>, HostError> {
         Some(queue) if queue.pins_netns()? => Ok(Some(queue.netns()?.identity()?)),
         _ => Ok(None),
     }
+}
+
+/// Lets the container with interface `ifname`, which was without carrier, ask for its neighbours at once. To be called
+/// when frames are served again.
+pub(crate) fn wake(netns: &Netns, ifname: &str) -> Result<(), HostError> {
+    /// The kernel acts on a carrier from a work queue, at once where nothing else is in its way.
+    const CARRIER: Duration = Duration::from_millis(100);
+    let netlink = Netlink::open_in(netns)?;
+    let Some(link) = netlink.link(ifname)?.filter(|link| link.up) else { return Ok(()) };
+    netlink.wait_running(link.index, CARRIER)?;
+    netlink.forget_unanswered_neighbours(link.index)?;
+    Ok(())
 }
 
 /// Makes of an interface that was left as `before` says one as `after` says, where it is there.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use vswitch_api::{FdbTarget, Mac, PortName, Vid};
 use vswitch_core::MacAddr;
 use vswitch_core::switch::{PortId, PortMode};
+use vswitch_sys::Netns;
 
 use super::{Control, ControlError, LivePort};
 use crate::host::{self, HostError};
@@ -173,13 +174,32 @@ impl Control {
 
     fn change_port(&self, name: &PortName, before: &PortSetup, after: &PortSetup) -> Result<(), ControlError> {
         let Some(&LivePort { id, .. }) = self.live.get(name) else { return Ok(()) };
-        let place = self.workers.one(move |worker| worker.datapath.tap(id).map(host::place).transpose())?;
         // Gone, and the worker may not have noticed yet: no reason to refuse a change that concerns others as well.
-        let Some((netns, ifname)) = place.map_err(HostError::from)?.flatten() else { return Ok(()) };
+        let Some((netns, ifname)) = self.place(id)? else { return Ok(()) };
         host::change_interface(&netns, &ifname, before, after)?;
         let (mtu, mode) = (after.mtu, after.mode.clone());
         self.workers.each(move |worker| worker.datapath.set_tap(id, mtu, mode))?;
         Ok(())
+    }
+
+    /// Where the interface of port `id` is now; `None` where it is gone.
+    fn place(&self, id: PortId) -> Result<Option<(Netns, String)>, ControlError> {
+        let place = self.workers.one(move |worker| worker.datapath.tap(id).map(host::place).transpose())?;
+        Ok(place.map_err(HostError::from)?.flatten())
+    }
+
+    /// Tells the containers whose interfaces were taken up again that they have a network: what they asked meanwhile
+    /// nobody heard.
+    pub(super) fn wake_containers(&self) {
+        for (name, port) in self.live.iter().filter(|(_, port)| port.pinned.is_some()) {
+            let woken = self.place(port.id).and_then(|place| {
+                let woken = place.map_or(Ok(()), |(netns, ifname)| host::wake(&netns, &ifname));
+                woken.map_err(ControlError::from)
+            });
+            if let Err(error) = woken {
+                tracing::warn!(port = %name, %error, "its neighbours may take a second to be found again");
+            }
+        }
     }
 
     fn take_static(&self, diff: &Diff<(Vid, Mac), FdbTarget>) -> Result<(), ControlError> {

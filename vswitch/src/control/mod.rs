@@ -113,6 +113,7 @@ impl Control {
             control.take_back_abandoned(&Network::derive(&abandoned, &control.site), &network);
         }
         control.restore(network)?;
+        control.wake_containers();
         // A disk that is full must not keep a restart from serving what it has.
         if control.store.load()?.as_ref() != Some(&desired) {
             control.store.prepare(&desired)?.commit()?;
