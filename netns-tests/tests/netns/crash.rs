@@ -165,6 +165,18 @@ impl Client {
 /// What was acknowledged: VLANs by number, ports by name, static addresses, each with what was said of it.
 type Settings = BTreeMap<String, String>;
 
+fn set(settings: &mut Settings, key: String, value: Option<String>) {
+    if let Some(value) = value {
+        settings.insert(key, value);
+        return;
+    }
+    settings.remove(&key);
+    if let Some(port) = key.strip_prefix("port.list ") {
+        // It takes its static addresses along.
+        settings.retain(|key, at| !key.starts_with("fdb.list") || at != port);
+    }
+}
+
 /// The same, as the daemon lists it.
 fn listed(daemon: &Daemon) -> Result<Settings> {
     let mut client = Client(None);
@@ -205,10 +217,7 @@ fn nothing_acknowledged_is_lost(lab: &Lab) -> Result {
             let Some(answer) = client.ask(&daemon, method, &params)? else { break (key, value) };
             done += 1;
             if answer["error"].is_null() {
-                match value {
-                    Some(value) => drop(settings.insert(key, value)),
-                    None => drop(settings.remove(&key)),
-                }
+                set(&mut settings, key, value);
             }
         };
         killer.join().map_err(|_| Failure::new("the killer panicked"))??;
@@ -223,12 +232,7 @@ fn nothing_acknowledged_is_lost(lab: &Lab) -> Result {
             is == meant.0 || is == meant.1,
             "{key}: {is:?} is neither what it was nor what it should be, {meant:?}"
         );
-        match is {
-            Some(value) => drop(settings.insert(key, value)),
-            None => drop(settings.remove(&key)),
-        }
-        // A port that goes takes its static addresses along.
-        settings.retain(|key, port| !key.starts_with("fdb") || found.contains_key(&format!("port.list {port}")));
+        set(&mut settings, key, is);
         ensure_eq!(found, settings, "after crash {crashes}, {done} changes");
         for (number, container) in containers.iter().enumerate() {
             let wanted = settings.get(&format!("port.list \"p{number}\""));
