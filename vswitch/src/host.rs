@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use thiserror::Error;
 use vswitch_api::NetnsRef;
-use vswitch_sys::{Netlink, NetlinkError, Netns, NetnsError, Tap, TapError, TapQueue};
+use vswitch_sys::{InterfaceError, InterfaceSpec, Netlink, NetlinkError, Netns, NetnsError, Tap, TapError, TapQueue};
 
 use crate::network::PortSetup;
 
@@ -21,6 +21,8 @@ pub(crate) enum HostError {
     Tap(#[from] TapError),
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
     #[error("process {0} is one of this host's own, not of a container: its number may have been used again since")]
     PidReused(u32),
     #[error("interface {0} vanished while it was set up; try again")]
@@ -51,21 +53,14 @@ pub(crate) fn still_meant(reference: &NetnsRef) -> Result<(), HostError> {
 /// It has `queues` queues. On failure nothing stays: the device goes with its descriptors.
 pub(crate) fn create_interface(setup: &PortSetup, queues: u16) -> Result<Tap, HostError> {
     let netns = open_netns(&setup.netns)?;
-    let ifname = setup.ifname.as_str();
-    let tap = Tap::open(ifname, queues, Some(&netns))?;
-    let netlink = Netlink::open_in(&netns)?;
-    let vanished = || HostError::Vanished(ifname.to_owned());
-    let index = netlink.link(ifname)?.ok_or_else(vanished)?.index;
-    netlink.set_mac(index, setup.mac.0)?;
-    netlink.set_mtu(index, u32::from(setup.mtu))?;
-    for address in &setup.addresses {
-        netlink.add_address(index, address.net())?;
-    }
-    netlink.set_up(index, true)?;
-    for &gateway in &setup.gateways {
-        netlink.add_route(None, Some(gateway), index)?;
-    }
-    Ok(tap)
+    let spec = InterfaceSpec {
+        name: setup.ifname.as_str().to_owned(),
+        mac: setup.mac.0,
+        mtu: setup.mtu,
+        addresses: setup.addresses.iter().map(|address| address.net()).collect(),
+        gateways: setup.gateways.clone(),
+    };
+    Ok(spec.create(&netns, queues)?)
 }
 
 /// The namespace and the name that the interface behind `queue` has now; `None` where it is gone.
