@@ -40,6 +40,21 @@ pub enum InterfaceError {
     Vanished(String),
 }
 
+impl InterfaceError {
+    /// Whether the caller lacks the right to it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        let errno = match self {
+            Self::Netns(NetnsError::System { source, .. }) | Self::Tap(TapError::System { source, .. }) => {
+                source.raw_os_error()
+            }
+            Self::Tap(TapError::Netlink(error)) | Self::Netlink(error) => error.errno(),
+            _ => None,
+        };
+        matches!(errno, Some(libc::EPERM | libc::EACCES))
+    }
+}
+
 impl InterfaceSpec {
     /// Makes the interface in `netns`, with `queues` queues (1 to 256): MAC, MTU, addresses, up, default routes, in that
     /// order. On failure nothing stays: the device goes with its descriptors.
@@ -49,6 +64,22 @@ impl InterfaceSpec {
     /// caller is, `CAP_NET_ADMIN` and `CAP_SYS_ADMIN` over `netns`.
     pub fn create(&self, netns: &Netns, queues: u16) -> Result<Tap, InterfaceError> {
         let tap = Tap::open(&self.name, queues, Some(netns))?;
+        self.set_up(netns)?;
+        Ok(tap)
+    }
+
+    /// As [`Self::create`] for a caller with rights over `netns` alone, as root of a container without root: the device is
+    /// made inside. It keeps the namespace alive for as long as its descriptors are open.
+    ///
+    /// # Errors
+    /// As [`Self::create`], but for the rights where the caller is.
+    pub fn create_inside(&self, netns: &Netns, queues: u16) -> Result<Tap, InterfaceError> {
+        let tap = netns.run(|| Tap::open(&self.name, queues, None))??;
+        self.set_up(netns)?;
+        Ok(tap)
+    }
+
+    fn set_up(&self, netns: &Netns) -> Result<(), InterfaceError> {
         let netlink = Netlink::open_in(netns)?;
         let index = netlink.link(&self.name)?.ok_or_else(|| InterfaceError::Vanished(self.name.clone()))?.index;
         netlink.set_mac(index, self.mac)?;
@@ -60,6 +91,6 @@ impl InterfaceSpec {
         for &gateway in &self.gateways {
             netlink.add_route(None, Some(gateway), index)?;
         }
-        Ok(tap)
+        Ok(())
     }
 }
