@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use nix::errno::Errno;
 use thiserror::Error;
-use vswitch_api::NetnsRef;
+use vswitch_api::{IfName, NetnsRef, PortName};
 use vswitch_sys::{InterfaceError, InterfaceSpec, Netlink, NetlinkError, Netns, NetnsError, Tap, TapError, TapQueue};
 
 use crate::network::PortSetup;
@@ -23,6 +24,27 @@ pub(crate) enum HostError {
     Netlink(#[from] NetlinkError),
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    #[error(
+        "this vswitchd may not enter network namespaces (it has no CAP_SYS_ADMIN and CAP_NET_ADMIN, or gave them up): \
+         `vsctl port add {0} --hand-over ...` makes the interface with the caller's rights"
+    )]
+    NoEntry(PortName),
+    #[error(
+        "the interface of port {0} was handed over, and this vswitchd may not enter its namespace to change MTU, \
+         addresses or gateways: `vsctl port del {0}`, then `vsctl port add {0} --hand-over ...` with what it shall have"
+    )]
+    NotOurs(PortName),
+    #[error(
+        "vswitchd may not look at the namespace {} (another user's process takes CAP_SYS_PTRACE, a file its owner's \
+         rights): name it under /run/netns, or let `vsctl port add --hand-over` make the interface", .0.display()
+    )]
+    Hidden(PathBuf),
+    #[error("cannot duplicate the descriptor of a port: {0}")]
+    Descriptor(io::Error),
+    #[error("port {port} came with {given} queues, and this vswitchd has {workers} workers: hand over one for each")]
+    Queues { port: PortName, given: usize, workers: usize },
+    #[error("port {port} came with interface {given}, and was to have {wanted}: say --ifname {given}, or rename it")]
+    OtherName { port: PortName, given: String, wanted: IfName },
     #[error("process {0} is one of this host's own, not of a container: its number may have been used again since")]
     PidReused(u32),
     #[error("interface {0} vanished while it was set up; try again")]
@@ -31,10 +53,16 @@ pub(crate) enum HostError {
 
 /// The namespace that `reference` names.
 fn open_netns(reference: &NetnsRef) -> Result<Netns, HostError> {
-    Ok(match reference {
-        NetnsRef::Name(name) => Netns::open_name(name)?,
-        NetnsRef::Path(path) => Netns::open_path(Path::new(path))?,
-        NetnsRef::Pid(pid) => Netns::open_pid(*pid)?,
+    let opened = match reference {
+        NetnsRef::Name(name) => Netns::open_name(name),
+        NetnsRef::Path(path) => Netns::open_path(Path::new(path)),
+        NetnsRef::Pid(pid) => Netns::open_pid(*pid),
+    };
+    opened.map_err(|error| match error {
+        NetnsError::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            HostError::Hidden(reference.path())
+        }
+        error => error.into(),
     })
 }
 
@@ -63,6 +91,29 @@ pub(crate) fn create_interface(setup: &PortSetup, queues: u16) -> Result<Tap, Ho
     Ok(spec.create(&netns, queues)?)
 }
 
+/// Takes the queues of an interface that a client made for `port`, one for each of `workers`.
+pub(crate) fn adopt_interface(
+    port: &PortName,
+    ifname: &IfName,
+    fds: Vec<OwnedFd>,
+    workers: usize,
+) -> Result<Tap, HostError> {
+    if fds.len() != workers {
+        return Err(HostError::Queues { port: port.clone(), given: fds.len(), workers });
+    }
+    let tap = Tap::adopt_all(fds)?;
+    if tap.name() != ifname.as_str() {
+        let (given, wanted) = (tap.name().to_owned(), ifname.clone());
+        return Err(HostError::OtherName { port: port.clone(), given, wanted });
+    }
+    Ok(tap)
+}
+
+/// Whether a port's interface needs no change.
+pub(crate) fn is_same_interface(before: &PortSetup, after: &PortSetup) -> bool {
+    (before.mtu, &before.addresses, &before.gateways) == (after.mtu, &after.addresses, &after.gateways)
+}
+
 /// The namespace and the name that the interface behind `queue` has now; `None` where it is gone.
 pub(crate) fn place(queue: &TapQueue) -> Result<Option<(Netns, String)>, TapError> {
     match queue.netns() {
@@ -84,9 +135,6 @@ pub(crate) fn change_interface(
     before: &PortSetup,
     after: &PortSetup,
 ) -> Result<(), HostError> {
-    if (before.mtu, &before.addresses, &before.gateways) == (after.mtu, &after.addresses, &after.gateways) {
-        return Ok(());
-    }
     let netlink = Netlink::open_in(netns)?;
     let index = netlink.link(ifname)?.ok_or_else(|| HostError::Vanished(ifname.to_owned()))?.index;
     if before.mtu != after.mtu {

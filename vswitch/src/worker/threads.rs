@@ -11,6 +11,8 @@ use mio::{Poll, Waker};
 use thiserror::Error;
 
 use super::{Datapath, PollMode, WAKER, Worker};
+use crate::privileges::{self, PrivilegesError};
+use crate::sandbox::{self, SandboxError};
 
 /// Work the control thread asks a worker to do between two batches.
 pub(super) type Command = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -24,6 +26,10 @@ pub(crate) enum WorkerError {
     Start(io::Error),
     #[error("cannot watch a descriptor: {0}")]
     Watch(io::Error),
+    #[error(transparent)]
+    Privileges(#[from] PrivilegesError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
 }
 
 /// The control thread's end of all workers.
@@ -35,10 +41,11 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one.
-    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode) -> Result<Self, WorkerError> {
+    /// They give up what privileges they inherit, and confine themselves where `confined`.
+    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode, confined: bool) -> Result<Self, WorkerError> {
         let clock = Instant::now();
         let numbered = datapaths.into_iter().enumerate();
-        let mut all = numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, clock));
+        let mut all = numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, confined, clock));
         let first = all.next().ok_or(WorkerError::Gone)??;
         Ok(Self { first, others: all.collect::<Result<_, _>>()? })
     }
@@ -93,19 +100,32 @@ struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    fn start(number: usize, datapath: Datapath, mode: PollMode, clock: Instant) -> Result<Self, WorkerError> {
+    fn start(
+        number: usize,
+        datapath: Datapath,
+        mode: PollMode,
+        confined: bool,
+        clock: Instant,
+    ) -> Result<Self, WorkerError> {
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
         let (commands, inbox) = crossbeam_channel::unbounded();
         let mut worker = Worker { poll, commands: inbox, clock, ready: Vec::new(), datapath };
         worker.watch_tunnel()?;
+        let (started, outcome) = crossbeam_channel::bounded(1);
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
                 let _guard = AbortOnPanic;
-                worker.run(mode);
+                let ready = give_up(confined);
+                let go = ready.is_ok();
+                let _ = started.send(ready); // somebody waits below
+                if go {
+                    worker.run(mode);
+                }
             })
             .map_err(WorkerError::Start)?;
+        outcome.recv().map_err(|_| WorkerError::Gone)??;
         Ok(Self { commands, waker, thread: Some(thread) })
     }
 
@@ -122,6 +142,15 @@ impl WorkerHandle {
         self.waker.wake().map_err(|_| WorkerError::Gone)?;
         Ok(result)
     }
+}
+
+/// Gives up what the calling thread inherits and a worker does not need.
+fn give_up(confined: bool) -> Result<(), WorkerError> {
+    privileges::give_up()?;
+    if confined {
+        sandbox::confine_worker()?;
+    }
+    Ok(())
 }
 
 /// A worker that panics must not leave a daemon behind that answers and forwards nothing: who supervises it starts it
