@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use vswitch_api::{
-    Carried, FdbInfo, FdbKind, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats, Stats, Status,
-    Vid, VlanInfo, VlanList, VtepInfo,
+    Carried, FdbInfo, FdbKind, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats, Sandbox, Stats,
+    Status, Vid, VlanInfo, VlanList, VtepInfo,
 };
 
 use crate::table::{Table, fields};
@@ -169,6 +169,7 @@ fn counters(name: &str, [rx_frames, rx_bytes, tx_frames, tx_bytes, dropped]: [u6
 
 pub(crate) fn status(status: &Status, out: &mut String) {
     let Status { version, pid, uptime_s, workers, ports, ports_lost, fdb_used, fdb_limit, vtep, .. } = status;
+    let Status { user, capabilities, sandbox, .. } = status;
     let Status { fdb_learned, fdb_moved, fdb_aged, fdb_evicted, fdb_limited, .. } = status;
     let history = format!("{fdb_learned} learned, {fdb_moved} moved, {fdb_aged} aged, {fdb_evicted} evicted");
     let history = match fdb_limited {
@@ -178,6 +179,14 @@ pub(crate) fn status(status: &Status, out: &mut String) {
     let lost = if *ports_lost > 0 { format!(", {ports_lost} lost (`vsctl port list`)") } else { String::new() };
     let mut rows = vec![
         ("vswitchd", format!("{version}, process {pid}")),
+        (
+            "runs as",
+            format!(
+                "{user}, with {}",
+                if capabilities.is_empty() { "no capability".to_owned() } else { capabilities.join(" ") }
+            ),
+        ),
+        ("sandbox", sandbox.map_or("none", confined).to_owned()),
         ("uptime", duration(*uptime_s)),
         ("workers", workers.to_string()),
         ("ports", format!("{ports}{lost}")),
@@ -185,6 +194,13 @@ pub(crate) fn status(status: &Status, out: &mut String) {
     ];
     rows.extend(vtep_fields(vtep));
     fields(&rows, out);
+}
+
+const fn confined(sandbox: Sandbox) -> &'static str {
+    match sandbox {
+        Sandbox::Daemon => "Landlock: it can write its state and no other file",
+        Sandbox::Workers => "Landlock for the workers: they can open no file",
+    }
 }
 
 fn mode(mode: &ModeInfo) -> String {
@@ -393,7 +409,9 @@ no frame was dropped
     #[test]
     fn status_and_vtep() {
         let answer = json!({
-            "version": "0.1.0", "pid": 42, "uptime_s": 3700, "workers": 1, "ports": 3, "ports_lost": 1,
+            "version": "0.1.0", "pid": 42,
+            "user": "vswitch", "capabilities": ["CAP_NET_ADMIN", "CAP_SYS_ADMIN"], "sandbox": "workers",
+            "uptime_s": 3700, "workers": 1, "ports": 3, "ports_lost": 1,
             "fdb_used": 12, "fdb_limit": 131072,
             "fdb_learned": 20, "fdb_moved": 3, "fdb_aged": 8, "fdb_evicted": 0, "fdb_limited": 0,
             "vtep": {"ip": "192.0.2.1", "port": 4789, "underlay_mtu": 1500, "overlay_mtu": 1450,
@@ -401,6 +419,8 @@ no frame was dropped
         });
         let expected = "\
 vswitchd       0.1.0, process 42
+runs as        vswitch, with CAP_NET_ADMIN CAP_SYS_ADMIN
+sandbox        Landlock for the workers: they can open no file
 uptime         1 h 1 min
 workers        1
 ports          3, 1 lost (`vsctl port list`)

@@ -6,9 +6,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+use nix::unistd::geteuid;
 use thiserror::Error;
 use vswitch_api::{Config, socket};
 
+use crate::accounts::{self, Account, AccountError};
+use crate::control::access::{Access, Group};
 use crate::port::carrier::UnderlayMode;
 use crate::worker::PollMode;
 
@@ -17,6 +20,9 @@ const VXLAN_PORT: u16 = 4789;
 
 /// Workers there may be: more would be more than most hosts have cores, and a TAP device has 256 queues at most.
 const WORKERS_MAX: u16 = 64;
+
+/// Root and the owner, and a group.
+const SOCKET_MODE: u32 = 0o660;
 
 /// The daemon of a userspace virtual switch: connects containers on this host, and over VXLAN those on others.
 #[derive(Debug, Parser)]
@@ -28,6 +34,21 @@ pub(crate) struct Args {
     /// Where to listen for vsctl [default: $VSWITCH_SOCKET, else /run/vswitch/vswitch.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// A group whose members may change the switch; others who can connect may look [default: none]
+    #[arg(long, value_name = "NAME|GID")]
+    socket_group: Option<String>,
+    /// The mode of the socket: who may connect, and so look [default: 0660]
+    #[arg(long, value_name = "MODE")]
+    socket_mode: Option<String>,
+    /// Started as root, become this user once all is opened, with the capabilities that are still needed
+    #[arg(long, value_name = "NAME|UID")]
+    user: Option<String>,
+    /// Give up the right to enter namespaces too: ports come by `vsctl port add --hand-over` alone
+    #[arg(long)]
+    no_enter_namespaces: bool,
+    /// Do without Landlock, which keeps what serves away from files it does not need
+    #[arg(long)]
+    no_sandbox: bool,
     /// Where to keep what vsctl sets, over restarts [default: /var/lib/vswitch; without root ~/.local/state/vswitch]
     #[arg(long, value_name = "PATH")]
     state_dir: Option<PathBuf>,
@@ -55,6 +76,11 @@ pub(crate) struct Args {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) socket: PathBuf,
+    pub(crate) access: Access,
+    /// Whom to become.
+    pub(crate) user: Option<Account>,
+    pub(crate) enter_namespaces: bool,
+    pub(crate) sandbox: bool,
     pub(crate) state_dir: PathBuf,
     pub(crate) vtep_ip: Option<IpAddr>,
     pub(crate) vtep_port: u16,
@@ -76,6 +102,15 @@ pub(crate) enum ArgsError {
     Workers(usize),
     #[error("poll = {0:?} in the config file: say busy, adaptive or sleep")]
     Poll(String),
+    #[error(
+        "socket mode {0:?} is not one: say three or four octal digits, of which the first gives the owner 6 and none has \
+         a 1, such as 0660 (the group may look) or 0666 (everyone may)"
+    )]
+    SocketMode(String),
+    #[error("only root can become user {0} (--user): start vswitchd as root, or as that user without --user")]
+    NotRoot(String),
+    #[error(transparent)]
+    Account(#[from] AccountError),
     #[error("underlay = {0:?} in the config file: say auto, udp or uplink")]
     Underlay(String),
 }
@@ -92,8 +127,23 @@ impl Args {
         let workers = workers.transpose()?;
         let poll = meant(file.poll, ArgsError::Poll)?;
         let underlay = meant(file.underlay, ArgsError::Underlay)?;
+        let user = self.user.or(file.user).as_deref().map(accounts::user).transpose()?;
+        let own = geteuid();
+        if let Some(user) = user.as_ref().filter(|user| !own.is_root() && user.uid != own) {
+            return Err(ArgsError::NotRoot(user.name.clone()));
+        }
+        let group = self.socket_group.or(file.socket_group).as_deref().map(accounts::group).transpose()?;
+        let access = Access {
+            owner: user.as_ref().map_or(own, |user| user.uid).as_raw(),
+            group: group.map(|(name, gid)| Group { gid: gid.as_raw(), name }),
+            mode: self.socket_mode.or(file.socket_mode).map_or(Ok(SOCKET_MODE), socket_mode)?,
+        };
         Ok(Run {
             socket: socket::path(self.socket.or(file.socket)),
+            access,
+            user,
+            enter_namespaces: !self.no_enter_namespaces && file.enter_namespaces.unwrap_or(true),
+            sandbox: !self.no_sandbox && file.sandbox.unwrap_or(true),
             state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(default_state_dir),
             vtep_ip: self.vtep_ip.or(file.vtep_ip),
             vtep_port: self.vtep_port.or(file.vtep_port.map(Into::into)).unwrap_or(VXLAN_PORT),
@@ -104,6 +154,12 @@ impl Args {
             config,
         })
     }
+}
+
+/// The mode that `text` writes. Its owner needs it, to see at a restart whether somebody listens.
+fn socket_mode(text: String) -> Result<u32, ArgsError> {
+    let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600);
+    mode.ok_or(ArgsError::SocketMode(text))
 }
 
 /// What a word of the config file means, as it does on the command line.
@@ -118,7 +174,7 @@ fn read(path: &Path) -> Result<Config, ArgsError> {
 
 fn default_state_dir() -> PathBuf {
     let said = |name| std::env::var_os(name).filter(|text| !text.is_empty()).map(PathBuf::from);
-    if nix::unistd::geteuid().is_root() {
+    if geteuid().is_root() {
         return PathBuf::from("/var/lib/vswitch");
     }
     let state = said("XDG_STATE_HOME").or_else(|| Some(said("HOME")?.join(".local/state")));
@@ -150,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn who_may_connect_and_whom_to_become() {
+        let run = resolve(&[]).unwrap();
+        assert_eq!((run.access.mode, run.access.group, run.user), (0o660, None, None));
+        assert_eq!(run.access.owner, geteuid().as_raw());
+        assert!(run.enter_namespaces && run.sandbox);
+        let run =
+            resolve(&["--socket-mode", "666", "--socket-group", "0", "--no-enter-namespaces", "--no-sandbox"]).unwrap();
+        assert_eq!((run.access.mode, run.access.group.unwrap().gid), (0o666, 0));
+        assert!(!run.enter_namespaces && !run.sandbox);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "socket-mode = \"0600\"\nenter-namespaces = false\nsandbox = false\n").unwrap();
+        let run = resolve(&["--config", path.to_str().unwrap()]).unwrap();
+        assert_eq!((run.access.mode, run.enter_namespaces, run.sandbox), (0o600, false, false));
+    }
+
+    #[test]
     fn a_wrong_file_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
@@ -160,6 +233,11 @@ mod tests {
             ("workers = 65\n", "workers = 65"),
             ("poll = \"eager\"\n", "adaptive"),
             ("underlay = \"tcp\"\n", "uplink"),
+            ("socket-mode = \"0777\"\n", "0660"),
+            ("socket-mode = \"0066\"\n", "0660"),
+            ("socket-group = \"no such group\"\n", "groupadd"),
+            ("user = \"no such user\"\n", "useradd"),
+            ("sandbox = 1\n", "line 1"),
         ] {
             fs::write(&path, text).unwrap();
             let message = resolve(&["--config", path.to_str().unwrap()]).unwrap_err();
@@ -178,6 +256,10 @@ mod tests {
             ["--workers", "65"],
             ["--poll", "eager"],
             ["--underlay", "tcp"],
+            ["--socket-mode", "rw"],
+            ["--socket-mode", "1660"],
+            ["--socket-group", "no such group"],
+            ["--user", "no such user"],
         ] {
             assert!(resolve(&args).is_err(), "{args:?}");
         }

@@ -1,5 +1,6 @@
 //! `vswitchd`: ties the switch, the kernel and the user together. Everything a frame meets is in the crates it uses.
 
+mod accounts;
 mod args;
 mod control;
 mod counters;
@@ -7,6 +8,8 @@ mod drops;
 mod host;
 mod network;
 mod port;
+mod privileges;
+mod sandbox;
 mod store;
 mod too_big;
 mod underlay;
@@ -17,16 +20,18 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tracing_subscriber::EnvFilter;
-use vswitch_api::Desired;
+use vswitch_api::{Desired, Sandbox};
 use vswitch_sys::HugePages;
 
 use crate::args::{Args, Run};
 use crate::control::{Control, Server};
 use crate::network::Site;
 use crate::port::tunnel::TunnelPort;
+use crate::privileges::Rights;
 use crate::store::Store;
 use crate::underlay::Underlay;
 use crate::worker::{Datapath, Workers};
@@ -57,7 +62,8 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
         .map_err(|error| format!("--log {:?}: {error}; say error, warn, info, debug or trace", run.log))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
     let signal = termination()?; // before any thread starts, so that all of them leave the signals to it
-    let mut server = Server::bind(&run.socket, signal)?;
+    allow_many_descriptors();
+    let mut server = Server::bind(&run.socket, run.access.clone(), signal)?;
     let store = Store::open(&run.state_dir)?;
     let desired = desired(&run, &store)?;
     let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
@@ -65,15 +71,46 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
         Some(underlay) => TunnelPort::open(underlay, run.vtep_port, run.underlay, run.workers)?,
         None => Vec::new(),
     };
+    let rights = rights(&run, &store)?; // before any thread starts, so that all of them have no more
     let mut tunnels = tunnels.into_iter();
     let tunnels = (0..run.workers).map(|_| tunnels.next()).collect();
-    let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll, &server.waker())?;
+    let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll, run.sandbox, &server.waker())?;
     let site = Site { underlay, identity: store.identity(seed)? };
-    let mut control = Control::start(desired, site, run.vtep_port, store, workers)?;
+    let mut control = Control::start(desired, site, run.vtep_port, rights, store, workers)?;
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");
     control.serve(&mut server)?;
     tracing::info!("ending: a signal came");
     Ok(())
+}
+
+/// Gives up what was needed at start only.
+fn rights(run: &Run, store: &Store) -> Result<Rights, Box<dyn std::error::Error>> {
+    if let Some(user) = &run.user {
+        store.give(user)?;
+    }
+    let privileges = privileges::reduce(run.user.as_ref(), run.enter_namespaces)?;
+    let sandbox = match (run.sandbox, privileges.enters()) {
+        (false, _) => None,
+        (true, true) => sandbox::is_supported().then_some(Sandbox::Workers),
+        (true, false) => sandbox::confine_daemon(&run.state_dir, run.socket.parent())?.then_some(Sandbox::Daemon),
+    };
+    if run.sandbox && sandbox.is_none() {
+        tracing::warn!(
+            "no sandbox: this kernel has no Landlock (Linux 5.13), or was not started with it (lsm=landlock)"
+        );
+    }
+    let user = run.user.as_ref().map_or_else(accounts::own_name, |user| user.name.clone());
+    tracing::info!(user, capabilities = %privileges, ?sandbox, "gave up what serving does not take");
+    Ok(Rights { user, privileges, sandbox })
+}
+
+/// Every port has a descriptor for each worker; the usual soft limit of 1024 is there for programs that use select(2).
+fn allow_many_descriptors() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit on open files stays as it was");
+    }
 }
 
 /// What to start with: what was last acknowledged, else what the config file says.

@@ -225,6 +225,31 @@ pub struct Flushed {
     pub flushed: u64,
 }
 
+/// What Landlock confines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandbox {
+    /// All of it: only its state can be written.
+    Daemon,
+    /// The threads that read frames: they can open nothing.
+    Workers,
+}
+
+/// What the interface of a port would be, for a client that makes it and hands it over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlan {
+    /// Whether the port is there and up already: nothing is to be made.
+    pub up: bool,
+    /// The interface's MAC address.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: u16,
+    /// The queues it needs: one for each worker.
+    pub queues: u16,
+    /// What it bears as its alias, for the daemon to know it again.
+    pub mark: String,
+}
+
 /// How the daemon is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -232,6 +257,12 @@ pub struct Status {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// The user it runs as: the name, or the number of one that has none.
+    pub user: String,
+    /// Its capabilities, as capabilities(7) writes them.
+    pub capabilities: Vec<String>,
+    /// How it is confined; `None` where it is not.
+    pub sandbox: Option<Sandbox>,
     /// Seconds since it started.
     pub uptime_s: u64,
     /// Threads that move frames.

@@ -133,6 +133,10 @@ pub enum Query {
         /// Which.
         name: PortName,
     },
+    /// What the interface of such a port would be: [`PortPlan`](crate::PortPlan). A client that makes it sends its queues
+    /// along with `port.add`.
+    #[serde(rename = "port.plan")]
+    PortPlan(PortSpec),
     /// All VLANs: `[`[`VlanInfo`](crate::VlanInfo)`]`.
     #[serde(rename = "vlan.list")]
     VlanList {},
@@ -161,7 +165,7 @@ const FLUSH: &str = "fdb.flush";
 const CHANGES: &[&str] =
     &["port.add", "port.set", "port.del", "vlan.add", "vlan.del", "peer.add", "peer.del", "fdb.add", "fdb.del"];
 const QUERIES: &[&str] =
-    &["port.list", "port.show", "vlan.list", "vtep.show", "peer.list", "fdb.list", "stats", "status"];
+    &["port.list", "port.show", "port.plan", "vlan.list", "vtep.show", "peer.list", "fdb.list", "stats", "status"];
 
 impl Request {
     /// The request that calls `method` with `params` (`{}` where it has none).

@@ -1,6 +1,8 @@
 //! Answers to requests, in the fields that scripts rely on.
 
 use std::collections::BTreeMap;
+use std::mem;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,12 +10,13 @@ use serde_json::Value;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Code, FdbInfo, FdbTarget, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans, PortInfo, PortName, PortSpec,
-    PortState, PortStats, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
+    Change as Wish, Code, FdbInfo, FdbTarget, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans, PortInfo, PortName,
+    PortSpec, PortState, PortStats, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, PortId};
 
-use super::server::{Peer, Server, ServerError, Service};
+use super::access::{Access, Peer};
+use super::server::{Line, Server, ServerError, Service};
 use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
@@ -22,10 +25,14 @@ use crate::worker::PortStats as WorkerStats;
 
 type Answer = Result<Value, RpcError>;
 
-impl Service for Control {
-    fn answer(&mut self, peer: Peer, line: &[u8]) -> Vec<u8> {
-        let (id, answer) = match rpc::read_request(line) {
-            Ok((id, request)) => (id, self.answer_from(peer, &request)),
+/// The control thread, and who may ask what of it.
+struct Desk<'a>(&'a mut Control, Access);
+
+impl Service for Desk<'_> {
+    fn answer(&mut self, line: Line<'_>) -> Vec<u8> {
+        let Self(control, access) = self;
+        let (id, answer) = match rpc::read_request(line.bytes) {
+            Ok((id, request)) => (id, control.answer_to(access, line.peer, &request, line.fds)),
             Err((id, error)) => (id, Err(error)),
         };
         rpc::write_answer(id, answer).unwrap_or_else(|error| {
@@ -35,28 +42,27 @@ impl Service for Control {
     }
 
     fn tend(&mut self, news: bool) -> Option<Duration> {
-        self.tend_lost_ports(news)
+        self.0.tend_lost_ports(news)
     }
 }
 
 impl Control {
     /// Answers every client of `server` until a signal comes.
     pub(crate) fn serve(&mut self, server: &mut Server) -> Result<(), ServerError> {
-        server.run(self)
+        let access = server.access().clone();
+        server.run(&mut Desk(self, access))
     }
 
-    fn answer_from(&mut self, peer: Peer, request: &Request) -> Answer {
-        let owner = nix::unistd::geteuid().as_raw();
-        if request.writes() && peer.uid != 0 && peer.uid != owner {
-            let message = format!(
-                "user {} may look but not change: run vsctl as root or as user {owner}, who runs this vswitchd",
-                peer.uid
-            );
-            return Err(RpcError::new(Code::Forbidden, message));
+    fn answer_to(&mut self, access: &Access, peer: Peer, request: &Request, fds: &mut Vec<OwnedFd>) -> Answer {
+        if request.writes() {
+            access.check(peer)?;
         }
         self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
         match request {
-            Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
+            Request::Change(wish) => {
+                let fds = if matches!(wish, Wish::PortAdd(_)) { mem::take(fds) } else { Vec::new() };
+                json(self.change_with(wish, fds).map_err(RpcError::from)?)
+            }
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
         }
@@ -66,6 +72,7 @@ impl Control {
         match query {
             Query::PortList {} => json(self.desired.ports().map(|spec| self.port_info(spec)).collect::<Vec<_>>()),
             Query::PortShow { name } => json(self.port_info(self.port(name)?)),
+            Query::PortPlan(spec) => json(self.plan_port(spec).map_err(RpcError::from)?),
             Query::VlanList {} => {
                 json(self.desired.known_vlans().into_iter().map(|vlan| self.vlan_info(vlan)).collect::<Vec<_>>())
             }
@@ -238,6 +245,9 @@ impl Control {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            user: self.rights.user.clone(),
+            capabilities: self.rights.privileges.names(),
+            sandbox: self.rights.sandbox,
             uptime_s: self.started.elapsed().as_secs(),
             workers: self.workers.count().get(),
             ports,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use vswitch_api::{FdbTarget, Mac, PortName, Vid};
 use vswitch_core::MacAddr;
 use vswitch_core::switch::{PortId, PortMode};
-use vswitch_sys::Netns;
+use vswitch_sys::{Netns, TapQueue};
 
 use super::{Control, ControlError, LivePort};
 use crate::host::{self, HostError};
@@ -138,7 +138,11 @@ impl Control {
     fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
         let id = self.free_id()?;
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
-        let tap = host::interface(setup, &self.site.mark(name), queues)?;
+        let tap = match self.handed_over.take_if(|(port, _)| port == name) {
+            Some((_, tap)) => tap,
+            None if self.rights.privileges.enters() => host::obtain_interface(setup, &self.site.mark(name), queues)?,
+            None => return Err(HostError::NoEntry(name.clone()).into()),
+        };
         let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
         let (mtu, mode) = (setup.mtu, setup.mode.clone());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
@@ -174,9 +178,14 @@ impl Control {
 
     fn change_port(&self, name: &PortName, before: &PortSetup, after: &PortSetup) -> Result<(), ControlError> {
         let Some(&LivePort { id, .. }) = self.live.get(name) else { return Ok(()) };
-        // Gone, and the worker may not have noticed yet: no reason to refuse a change that concerns others as well.
-        let Some((netns, ifname)) = self.place(id)? else { return Ok(()) };
-        host::change_interface(&netns, &ifname, before, after)?;
+        if !host::is_same_interface(before, after) {
+            if !self.rights.privileges.enters() {
+                return Err(HostError::NotOurs(name.clone()).into());
+            }
+            // Gone, and the worker may not have noticed yet: no reason to refuse a change that concerns others as well.
+            let Some((netns, ifname)) = self.place(id)? else { return Ok(()) };
+            host::change_interface(&netns, &ifname, before, after)?;
+        }
         let (mtu, mode) = (after.mtu, after.mode.clone());
         self.workers.each(move |worker| worker.datapath.set_tap(id, mtu, mode))?;
         Ok(())
@@ -184,7 +193,9 @@ impl Control {
 
     /// Where the interface of port `id` is now; `None` where it is gone.
     fn place(&self, id: PortId) -> Result<Option<(Netns, String)>, ControlError> {
-        let place = self.workers.one(move |worker| worker.datapath.tap(id).map(host::place).transpose())?;
+        // Asked here: a worker has no right to.
+        let queue = self.workers.one(move |worker| worker.datapath.tap(id).map(TapQueue::try_clone))?;
+        let place = queue.transpose().map_err(HostError::Descriptor)?.map(|queue| host::place(&queue)).transpose();
         Ok(place.map_err(HostError::from)?.flatten())
     }
 

@@ -11,6 +11,8 @@ use mio::{Poll, Waker};
 use thiserror::Error;
 
 use super::{Datapath, PollMode, WAKER, Worker};
+use crate::privileges::{self, PrivilegesError};
+use crate::sandbox::{self, SandboxError};
 
 /// Work the control thread asks a worker to do between two batches.
 pub(super) type Command = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -24,6 +26,10 @@ pub(crate) enum WorkerError {
     Start(io::Error),
     #[error("cannot watch a descriptor: {0}")]
     Watch(io::Error),
+    #[error(transparent)]
+    Privileges(#[from] PrivilegesError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
 }
 
 /// The control thread's end of all workers.
@@ -35,12 +41,17 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one. They wake `news`
-    /// when a port is lost.
-    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode, news: &Arc<Waker>) -> Result<Self, WorkerError> {
+    /// when a port is lost, give up what privileges they inherit, and confine themselves where `confined`.
+    pub(crate) fn start(
+        datapaths: Vec<Datapath>,
+        mode: PollMode,
+        confined: bool,
+        news: &Arc<Waker>,
+    ) -> Result<Self, WorkerError> {
         let clock = Instant::now();
         let numbered = datapaths.into_iter().enumerate();
-        let mut all =
-            numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, clock, Arc::clone(news)));
+        let mut all = numbered
+            .map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, confined, clock, Arc::clone(news)));
         let first = all.next().ok_or(WorkerError::Gone)??;
         Ok(Self { first, others: all.collect::<Result<_, _>>()? })
     }
@@ -99,6 +110,7 @@ impl WorkerHandle {
         number: usize,
         datapath: Datapath,
         mode: PollMode,
+        confined: bool,
         clock: Instant,
         news: Arc<Waker>,
     ) -> Result<Self, WorkerError> {
@@ -107,13 +119,20 @@ impl WorkerHandle {
         let (commands, inbox) = crossbeam_channel::unbounded();
         let mut worker = Worker { poll, commands: inbox, clock, ready: Vec::new(), datapath, news };
         worker.watch_tunnel()?;
+        let (started, outcome) = crossbeam_channel::bounded(1);
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
                 let _guard = AbortOnPanic;
-                worker.run(mode);
+                let ready = give_up(confined);
+                let go = ready.is_ok();
+                let _ = started.send(ready); // somebody waits below
+                if go {
+                    worker.run(mode);
+                }
             })
             .map_err(WorkerError::Start)?;
+        outcome.recv().map_err(|_| WorkerError::Gone)??;
         Ok(Self { commands, waker, thread: Some(thread) })
     }
 
@@ -130,6 +149,15 @@ impl WorkerHandle {
         self.waker.wake().map_err(|_| WorkerError::Gone)?;
         Ok(result)
     }
+}
+
+/// Gives up what the calling thread inherits and a worker does not need.
+fn give_up(confined: bool) -> Result<(), WorkerError> {
+    privileges::give_up()?;
+    if confined {
+        sandbox::confine_worker()?;
+    }
+    Ok(())
 }
 
 /// A worker that panics must not leave a daemon behind that answers and forwards nothing: who supervises it starts it

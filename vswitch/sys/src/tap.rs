@@ -59,6 +59,9 @@ pub enum TapError {
     /// The descriptor's device was set up in a way that loses super-frames.
     #[error("TAP device {0} lacks {1}; open it with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR")]
     WrongKind(String, &'static str),
+    /// The descriptors are of more than one device.
+    #[error("the descriptors are queues of two devices, {0} and {1}; hand over those of one")]
+    Several(String, String),
     /// The kernel refused.
     #[error("cannot {operation} TAP device {name}: {source}")]
     System {
@@ -184,29 +187,32 @@ impl Tap {
         first.set_persistent(persistent).map_err(|source| system("keep", &self.name, source))
     }
 
-    /// Takes over a queue that somebody else opened, for instance received over a socket.
+    /// Takes over a device with one queue; see [`Self::adopt_all`].
     ///
-    /// It keeps alive the namespace in which /dev/net/tun was opened for it. `IFF_NO_PI` is taken on trust: where the
+    /// # Errors
+    /// As there.
+    pub fn adopt(fd: OwnedFd) -> Result<Self, TapError> {
+        Self::adopt_all([fd])
+    }
+
+    /// Takes over the queues of a device that somebody else opened, for instance received over a socket.
+    ///
+    /// They keep alive the namespace in which /dev/net/tun was opened for them. `IFF_NO_PI` is taken on trust: where the
     /// kernel would tell it, it tells `IFF_NOFILTER`, the same bit.
     ///
     /// # Errors
-    /// What is not a TAP device attached with `IFF_NO_PI | IFF_VNET_HDR`.
-    pub fn adopt(fd: OwnedFd) -> Result<Self, TapError> {
-        let file = File::from(fd);
-        let metadata = file.metadata().map_err(|source| system("inspect", "(unnamed)", source))?;
-        // An ioctl means one thing per driver: never send ours to another's.
-        if !metadata.file_type().is_char_device() || metadata.rdev() != TUN_DEVICE {
-            return Err(TapError::NotTap("not /dev/net/tun"));
-        }
-        let queue = TapQueue(file);
-        let (name, flags) = queue.attached().map_err(|_| TapError::NotTap("not attached to a device"))?;
-        for (flag, what) in [(libc::IFF_TAP, "IFF_TAP (it is a TUN device)"), (libc::IFF_VNET_HDR, "IFF_VNET_HDR")] {
-            if flags & flag == 0 {
-                return Err(TapError::WrongKind(name, what));
+    /// No descriptor, what is not a TAP device attached with `IFF_NO_PI | IFF_VNET_HDR`, and queues of several devices.
+    pub fn adopt_all(fds: impl IntoIterator<Item = OwnedFd>) -> Result<Self, TapError> {
+        let (mut name, mut queues) = (None::<String>, Vec::new());
+        for fd in fds {
+            let (queue, attached) = TapQueue::adopt(fd)?;
+            match &name {
+                Some(first) if *first != attached => return Err(TapError::Several(first.clone(), attached)),
+                _ => name = Some(attached),
             }
+            queues.push(queue);
         }
-        queue.set_nonblocking().map_err(|source| system("make non-blocking", &name, source))?;
-        Self::set_up(name, vec![queue])
+        Self::set_up(name.unwrap_or_default(), queues)
     }
 
     /// Fixes header size and byte order and asks for offloads; all three belong to the device, not the queue.
@@ -250,6 +256,33 @@ impl Tap {
 pub struct TapQueue(File);
 
 impl TapQueue {
+    /// The queue behind `fd`, and the name of its device.
+    fn adopt(fd: OwnedFd) -> Result<(Self, String), TapError> {
+        let file = File::from(fd);
+        let metadata = file.metadata().map_err(|source| system("inspect", "(unnamed)", source))?;
+        // An ioctl means one thing per driver: never send ours to another's.
+        if !metadata.file_type().is_char_device() || metadata.rdev() != TUN_DEVICE {
+            return Err(TapError::NotTap("not /dev/net/tun"));
+        }
+        let queue = Self(file);
+        let (name, flags) = queue.attached().map_err(|_| TapError::NotTap("not attached to a device"))?;
+        for (flag, what) in [(libc::IFF_TAP, "IFF_TAP (it is a TUN device)"), (libc::IFF_VNET_HDR, "IFF_VNET_HDR")] {
+            if flags & flag == 0 {
+                return Err(TapError::WrongKind(name, what));
+            }
+        }
+        queue.set_nonblocking().map_err(|source| system("make non-blocking", &name, source))?;
+        Ok((queue, name))
+    }
+
+    /// Another handle on the same queue.
+    ///
+    /// # Errors
+    /// Where no descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Reads one frame. What does not fit into `buf` is lost.
     ///
     /// # Errors

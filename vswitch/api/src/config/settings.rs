@@ -15,6 +15,16 @@ use crate::check::Refusal;
 pub struct Settings {
     /// Where the control socket is.
     pub socket: Option<PathBuf>,
+    /// The group whose members may change too.
+    pub socket_group: Option<String>,
+    /// Who may connect: the socket's mode, in octal.
+    pub socket_mode: Option<String>,
+    /// The user to become.
+    pub user: Option<String>,
+    /// Whether to keep the right to enter namespaces.
+    pub enter_namespaces: Option<bool>,
+    /// Whether to confine itself once it serves.
+    pub sandbox: Option<bool>,
     /// Where the state file is.
     pub state_dir: Option<PathBuf>,
     /// The address on the underlay; without one there is no VXLAN.
@@ -48,6 +58,11 @@ pub struct Config {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     socket: Option<PathBuf>,
+    socket_group: Option<String>,
+    socket_mode: Option<String>,
+    user: Option<String>,
+    enter_namespaces: Option<bool>,
+    sandbox: Option<bool>,
     state_dir: Option<PathBuf>,
     vtep_ip: Option<IpAddr>,
     vtep_port: Option<NonZeroU16>,
@@ -69,11 +84,29 @@ struct File {
 impl TryFrom<File> for Config {
     type Error = Refusal;
     fn try_from(file: File) -> Result<Self, Refusal> {
-        let File { socket, state_dir, vtep_ip, vtep_port, workers, underlay, poll, log, ageing, vlan, port, peer, fdb } =
-            file;
+        #[rustfmt::skip]
+        let File {
+            socket, socket_group, socket_mode, user, enter_namespaces, sandbox, state_dir, vtep_ip, vtep_port, workers,
+            underlay, poll, log, ageing, vlan, port, peer, fdb,
+        } = file;
         let desired = Desired::try_from(Tables { ageing: ageing.unwrap_or_default(), vlan, port, peer, fdb })?;
         Ok(Self {
-            settings: Settings { socket, state_dir, vtep_ip, vtep_port, workers, underlay, poll, log, ageing },
+            settings: Settings {
+                socket,
+                socket_group,
+                socket_mode,
+                user,
+                enter_namespaces,
+                sandbox,
+                state_dir,
+                vtep_ip,
+                vtep_port,
+                workers,
+                underlay,
+                poll,
+                log,
+                ageing,
+            },
             desired,
         })
     }
