@@ -1,6 +1,7 @@
 //! `vswitchd`: ties the switch, the kernel and the user together. Everything a frame meets is in the crates it uses.
 
 mod args;
+mod bounds;
 mod control;
 mod counters;
 mod drops;
@@ -67,7 +68,7 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut tunnels = tunnels.into_iter();
     let tunnels = (0..run.workers).map(|_| tunnels.next()).collect();
-    let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll)?;
+    let workers = Workers::start(Datapath::siblings(tunnels, run.bounds, seed()), run.poll)?;
     let site = Site { underlay, identity: store.identity(seed)? };
     let mut control = Control::start(desired, site, run.vtep_port, store, workers)?;
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");

@@ -118,9 +118,9 @@ impl Control {
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
         let tap = host::create_interface(setup, queues)?;
         let offloads = tap.offloads();
-        let (mtu, mode) = (setup.mtu, setup.mode.clone());
+        let (mtu, mode, title) = (setup.mtu, setup.mode.clone(), name.clone());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
-            worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode);
+            worker.datapath.add_tap(id, &title, TapPort::new(queue, offloads, mtu), mode);
             worker.watch_tap(id)
         })?;
         if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {

@@ -1,7 +1,7 @@
 //! The way of a frame through a worker, in the order it goes: read, decide, gather, write. One turn is one batch.
 
 use vswitch_core::switch::{Egress, PortId, Switch, Verdict};
-use vswitch_core::{Frame, Instant, VlanId};
+use vswitch_core::{Frame, Instant, Offload, VlanId};
 use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop};
 
 use super::datapath::Datapath;
@@ -64,7 +64,11 @@ impl Datapath {
         let frames = self.batch.frames().iter().map(Frame::bytes);
         self.switch.ingress_batch(now, ingress, frames, |switch, index, verdict| match verdict {
             Verdict::Drop(why) => self.ports.dropped(ingress, why),
-            verdict => gather(switch, &self.ports, &mut self.outbox, &verdict, index),
+            verdict => {
+                let frame = &self.batch.frames()[index];
+                charge(switch, now, &verdict, &frame.offload, frame.len());
+                gather(switch, &self.ports, &mut self.outbox, &verdict, index);
+            }
         });
     }
 
@@ -184,7 +188,10 @@ impl Datapath {
             counters.received(frame.len());
             match verdict {
                 Verdict::Drop(why) => counters.dropped(why),
-                verdict => gather(switch, &self.ports, &mut self.outbox, &verdict, index),
+                verdict => {
+                    charge(switch, now, &verdict, &frame.head.offload, frame.len());
+                    gather(switch, &self.ports, &mut self.outbox, &verdict, index);
+                }
             }
         });
         for &target in self.outbox.taps() {
@@ -265,6 +272,13 @@ fn join(run: &mut Run, first: &Outgoing, others: &[Outgoing], frames: &[Frame]) 
     run.begin(first.frame, &frames[first.frame]);
     let same_way = others.iter().take_while(|out| out.egress == first.egress);
     same_way.take_while(|out| run.takes(out.frame, &frames[out.frame])).count()
+}
+
+/// A flooded super-frame of `len` bytes costs its port as much as the frames that it is cut to.
+fn charge(switch: &Switch, now: Instant, verdict: &Verdict, offload: &Offload, len: usize) {
+    if let (Verdict::Flood(flood), Some(gso)) = (verdict, offload.gso) {
+        switch.charge_flood(now, flood, gso.frames(len) - 1);
+    }
 }
 
 /// Step 8: what leaves, by where it leaves.

@@ -9,6 +9,7 @@
 
 mod batch;
 mod datapath;
+mod flaps;
 mod journey;
 mod outbox;
 mod oversize;
@@ -122,6 +123,7 @@ impl Worker {
                 thread::yield_now();
             } else {
                 self.serve(now);
+                self.datapath.tell(now);
                 spin_until = now + spin.unwrap_or_default();
             }
         }

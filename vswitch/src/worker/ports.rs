@@ -19,6 +19,8 @@ pub(super) enum Device {
 
 #[derive(Debug)]
 pub(super) struct Port {
+    /// For the log: `port red`, `remote 192.0.2.2`.
+    pub(super) name: String,
     pub(super) device: Device,
     pub(super) counters: Counters,
     /// How many of its senders may be told that a frame was too big.
@@ -63,13 +65,13 @@ impl Ports {
     }
 
     /// Puts `device` at `id`; what was counted there stays.
-    pub(super) fn set(&mut self, id: PortId, device: Device) {
+    pub(super) fn set(&mut self, id: PortId, name: String, device: Device) {
         if self.0.len() <= id.index() {
             self.0.resize_with(id.index() + 1, || None);
         }
         let slot = &mut self.0[id.index()];
         let counters = slot.take().map(|port| port.counters).unwrap_or_default();
-        *slot = Some(Port { device, counters, answers: AnswerRate::default() });
+        *slot = Some(Port { name, device, counters, answers: AnswerRate::default() });
     }
 
     pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {
