@@ -4,6 +4,7 @@ use vswitch_core::switch::{Egress, PortId, Switch, Verdict};
 use vswitch_core::{Frame, Instant, Offload, VlanId};
 use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop};
 
+use super::batch::Share;
 use super::datapath::Datapath;
 use super::outbox::{Outbox, Outgoing};
 use super::oversize::Oversize;
@@ -17,9 +18,10 @@ use crate::too_big;
 type Answer = (PortId, VlanId, Frame);
 
 impl Datapath {
-    /// Reads one batch from a TAP port and sends it on its way; false once nothing is left to read.
-    pub(crate) fn serve_tap(&mut self, now: Instant, ingress: PortId) -> bool {
-        let more = self.read(ingress);
+    /// Reads one batch from a TAP port, one of `waiting` sources, and sends it on its way; false once nothing is left to
+    /// read.
+    pub(crate) fn serve_tap(&mut self, now: Instant, ingress: PortId, waiting: usize) -> bool {
+        let more = self.read(ingress, waiting);
         if self.batch.frames().is_empty() {
             return more;
         }
@@ -36,8 +38,9 @@ impl Datapath {
         more
     }
 
-    fn read(&mut self, ingress: PortId) -> bool {
-        self.batch.clear();
+    fn read(&mut self, ingress: PortId, waiting: usize) -> bool {
+        let spread = self.ports.get(ingress).map_or(1, |port| port.spread);
+        self.batch.begin(Share::new(waiting, self.ports.most(), spread));
         let Some((tap, counters)) = self.ports.tap_mut(ingress) else { return false };
         while let Some(frame) = self.batch.next() {
             match tap.read(frame) {
@@ -70,6 +73,9 @@ impl Datapath {
                 gather(switch, &self.ports, &mut self.outbox, &verdict, index);
             }
         });
+        if let Some(port) = self.ports.get_mut(ingress) {
+            port.spread = self.outbox.copies().div_ceil(self.batch.frames().len()).max(1);
+        }
     }
 
     fn write_to_taps(&mut self) {

@@ -23,6 +23,8 @@ pub(super) struct Port {
     pub(super) name: String,
     pub(super) device: Device,
     pub(super) counters: Counters,
+    /// Copies that each of its frames went out in, in its last turn; at least 1.
+    pub(super) spread: usize,
     /// How many of its senders may be told that a frame was too big.
     pub(super) answers: AnswerRate,
 }
@@ -38,6 +40,11 @@ impl Ports {
 
     pub(super) fn get_mut(&mut self, id: PortId) -> Option<&mut Port> {
         self.0.get_mut(id.index())?.as_mut()
+    }
+
+    /// Ports there can be: more than a frame for many goes to.
+    pub(super) fn most(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn tap_mut(&mut self, id: PortId) -> Option<(&mut TapPort, &mut Counters)> {
@@ -71,7 +78,7 @@ impl Ports {
         }
         let slot = &mut self.0[id.index()];
         let counters = slot.take().map(|port| port.counters).unwrap_or_default();
-        *slot = Some(Port { name, device, counters, answers: AnswerRate::default() });
+        *slot = Some(Port { name, device, spread: 1, counters, answers: AnswerRate::default() });
     }
 
     pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {

@@ -97,7 +97,7 @@ impl WorkerHandle {
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
         let (commands, inbox) = crossbeam_channel::unbounded();
-        let mut worker = Worker { poll, commands: inbox, clock, ready: Vec::new(), datapath };
+        let mut worker = Worker { poll, commands: inbox, clock, ready: super::Ready::default(), datapath };
         worker.watch_tunnel()?;
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
