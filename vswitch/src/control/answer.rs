@@ -10,8 +10,9 @@ use serde_json::Value;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Change as Wish, Code, FdbInfo, FdbTarget, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans, PortInfo, PortName,
-    PortSpec, PortState, PortStats, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
+    Change as Wish, Code, FdbInfo, FdbTarget, FlappingInfo, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans,
+    PortInfo, PortName, PortSpec, PortState, PortStats, Query, Request, RpcError, Stats, Status, Vid, VlanInfo,
+    VtepInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, PortId};
 
@@ -167,7 +168,11 @@ impl Control {
                 FdbKind::Learned { last_seen } => Some(now.since(last_seen).as_secs()),
             };
             let (mac, vlan) = (Mac::new(entry.mac.0).ok()?, Vid::new(entry.vlan.get()).ok()?);
-            Some(FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age))
+            let flapping = entry.flapping.map(|flapping| {
+                let held_s = flapping.until.since(now).as_millis().div_ceil(1000);
+                FlappingInfo::new(targets.get(&flapping.other).cloned(), u64::try_from(held_s).unwrap_or(u64::MAX))
+            });
+            Some(FdbInfo { flapping, ..FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age) })
         };
         let mut fdb: Vec<_> = entries.into_iter().filter_map(info).collect();
         fdb.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
@@ -253,12 +258,15 @@ impl Control {
             ports,
             ports_lost: ports - self.live.len(),
             fdb_used: fdb.used,
-            fdb_limit: fdb.limit,
+            fdb_limit: fdb.bounds.fdb.entries.into(),
+            fdb_limit_per_port: fdb.bounds.fdb.per_port.into(),
             fdb_learned: fdb.counters.learned,
             fdb_moved: fdb.counters.moved,
             fdb_aged: fdb.counters.aged,
             fdb_evicted: fdb.counters.evicted,
             fdb_limited: fdb.counters.limited,
+            fdb_flapping: fdb.counters.flapping,
+            storm_limit: fdb.bounds.storm.map_or(0, std::num::NonZeroU32::get),
             vtep: self.vtep_info()?,
         })
     }

@@ -144,9 +144,9 @@ impl Control {
             None => return Err(HostError::NoEntry(name.clone()).into()),
         };
         let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
-        let (mtu, mode) = (setup.mtu, setup.mode.clone());
+        let (mtu, mode, title) = (setup.mtu, setup.mode.clone(), name.clone());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
-            worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode);
+            worker.datapath.add_tap(id, &title, TapPort::new(queue, offloads, mtu), mode);
             worker.watch_tap(id)
         })?;
         if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {

@@ -117,7 +117,7 @@ impl WorkerHandle {
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
         let (commands, inbox) = crossbeam_channel::unbounded();
-        let mut worker = Worker { poll, commands: inbox, clock, ready: Vec::new(), datapath, news };
+        let mut worker = Worker { poll, commands: inbox, clock, ready: super::Ready::default(), datapath, news };
         worker.watch_tunnel()?;
         let (started, outcome) = crossbeam_channel::bounded(1);
         let thread = thread::Builder::new()
