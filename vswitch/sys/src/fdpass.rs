@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
 
@@ -47,11 +47,11 @@ pub fn peer_credentials(stream: &UnixStream) -> io::Result<Credentials> {
     Ok(Credentials { pid, uid: ucred.uid, gid: ucred.gid })
 }
 
-/// Sends `bytes` with copies of `fds`; returns how many of the bytes went. The descriptors go with the first of them.
+/// Sends `bytes` with copies of `fds` over a Unix socket; returns how many of the bytes went. The descriptors go with the first of them.
 ///
 /// # Errors
 /// No bytes, more than [`FDS_MAX`] descriptors, and what the socket answers.
-pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+pub fn send(socket: &impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     if bytes.is_empty() || fds.len() > FDS_MAX {
         let message = format!("{} bytes with {} descriptors; 1 or more with 0 to {FDS_MAX}", bytes.len(), fds.len());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -80,7 +80,7 @@ pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Re
     uninterrupted(|| {
         // SAFETY: `message` points to `iov`, and that to `bytes`, and to `control`, all alive and initialised; the kernel
         // reads them only.
-        count(unsafe { libc::sendmsg(stream.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) })
+        count(unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) })
     })
 }
 
@@ -89,7 +89,7 @@ pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Re
 /// # Errors
 /// What the socket answers, and a message whose descriptors we could not all take in (too many open files); those that
 /// came are closed then.
-pub fn recv(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+pub fn recv(socket: &impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut control = MaybeUninit::<Control>::uninit();
     let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: a msghdr is integers and pointers; all zero is one.
@@ -100,7 +100,7 @@ pub fn recv(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<Own
     let received = uninterrupted(|| {
         // SAFETY: `message` points to `iov`, that to `bytes` we hold exclusively, and to `control` of CONTROL_LEN bytes;
         // the kernel writes no more than the lengths beside them. An interrupted call has changed none of them.
-        count(unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) })
+        count(unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) })
     })?;
     // SAFETY: the kernel has written msg_controllen bytes of well-formed control messages to `control`, which is still
     // where msg_control points.

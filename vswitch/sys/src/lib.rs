@@ -8,6 +8,7 @@
 pub mod bpf;
 pub mod fdpass;
 mod huge;
+pub mod listen;
 pub mod netlink;
 pub mod netns;
 pub mod packet;

@@ -148,21 +148,29 @@ impl Tap {
     /// # Errors
     /// What is not a TAP device attached with `IFF_NO_PI | IFF_VNET_HDR`.
     pub fn adopt(fd: OwnedFd) -> Result<Self, TapError> {
-        let file = File::from(fd);
-        let metadata = file.metadata().map_err(|source| system("inspect", "(unnamed)", source))?;
-        // An ioctl means one thing per driver: never send ours to another's.
-        if !metadata.file_type().is_char_device() || metadata.rdev() != TUN_DEVICE {
-            return Err(TapError::NotTap("not /dev/net/tun"));
-        }
-        let queue = TapQueue(file);
-        let (name, flags) = queue.attached().map_err(|_| TapError::NotTap("not attached to a device"))?;
-        for (flag, what) in [(libc::IFF_TAP, "IFF_TAP (it is a TUN device)"), (libc::IFF_VNET_HDR, "IFF_VNET_HDR")] {
-            if flags & flag == 0 {
-                return Err(TapError::WrongKind(name, what));
+        Self::adopt_all(vec![fd], None)
+    }
+
+    /// Takes over all queues of one device, as [`Self::adopt`] does with one. Where it is known what the kernel granted,
+    /// nothing is asked again: whoever owns the interface may have switched some of it off since.
+    ///
+    /// # Errors
+    /// As [`Self::adopt`]; no queues, and queues of several devices.
+    pub fn adopt_all(fds: Vec<OwnedFd>, granted: Option<Offloads>) -> Result<Self, TapError> {
+        let mut adopted = fds.into_iter().map(TapQueue::adopt);
+        let (name, first) = adopted.next().ok_or(TapError::BadQueues(0))??;
+        let mut queues = vec![first];
+        for other in adopted {
+            let (other, queue) = other?;
+            if other != name {
+                return Err(TapError::NotTap("its queues are of several devices"));
             }
+            queues.push(queue);
         }
-        queue.set_nonblocking().map_err(|source| system("make non-blocking", &name, source))?;
-        Self::set_up(name, vec![queue])
+        match granted {
+            Some(offloads) => Ok(Self { name, offloads, queues }),
+            None => Self::set_up(name, queues),
+        }
     }
 
     /// Fixes header size and byte order and asks for offloads; all three belong to the device, not the queue.
@@ -206,6 +214,33 @@ impl Tap {
 pub struct TapQueue(File);
 
 impl TapQueue {
+    /// The queue behind `fd`, with the name of its device.
+    fn adopt(fd: OwnedFd) -> Result<(String, Self), TapError> {
+        let file = File::from(fd);
+        let metadata = file.metadata().map_err(|source| system("inspect", "(unnamed)", source))?;
+        // An ioctl means one thing per driver: never send ours to another's.
+        if !metadata.file_type().is_char_device() || metadata.rdev() != TUN_DEVICE {
+            return Err(TapError::NotTap("not /dev/net/tun"));
+        }
+        let queue = Self(file);
+        let (name, flags) = queue.attached().map_err(|_| TapError::NotTap("not attached to a device"))?;
+        for (flag, what) in [(libc::IFF_TAP, "IFF_TAP (it is a TUN device)"), (libc::IFF_VNET_HDR, "IFF_VNET_HDR")] {
+            if flags & flag == 0 {
+                return Err(TapError::WrongKind(name, what));
+            }
+        }
+        queue.set_nonblocking().map_err(|source| system("make non-blocking", &name, source))?;
+        Ok((name, queue))
+    }
+
+    /// Another descriptor of the same queue: what one reads, the other does not.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone().map(Into::into)
+    }
+
     /// Reads one frame. What does not fit into `buf` is lost.
     ///
     /// # Errors
