@@ -46,6 +46,9 @@ pub(crate) struct Args {
     /// What to do when no frame waits: look again (busy), for 50 us after traffic (adaptive), or sleep [default: adaptive]
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true)]
     poll: Option<PollMode>,
+    /// Take over from the vswitchd that serves the socket: no frame is lost. Where none does, start as usual
+    #[arg(long)]
+    takeover: bool,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -62,6 +65,7 @@ pub(crate) struct Run {
     pub(crate) workers: u16,
     pub(crate) poll: PollMode,
     pub(crate) log: String,
+    pub(crate) takeover: bool,
     pub(crate) config: Option<Config>,
 }
 
@@ -101,6 +105,7 @@ impl Args {
             workers: self.workers.or(workers).unwrap_or(1),
             poll: self.poll.or(poll).unwrap_or_default(),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            takeover: self.takeover,
             config,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -25,6 +26,10 @@ pub(crate) enum HostError {
     PidReused(u32),
     #[error("interface {0} vanished while it was set up; try again")]
     Vanished(String),
+    #[error("the interface is {there} with {queues} queues, and the port's would be {wanted} with {workers}")]
+    Elsewhere { there: String, wanted: String, queues: usize, workers: u16 },
+    #[error("it was lost when this daemon took over; `vsctl port add` brings it back once its namespace is there")]
+    LostBefore,
 }
 
 /// The namespace that `reference` names.
@@ -66,6 +71,49 @@ pub(crate) fn create_interface(setup: &PortSetup, queues: u16) -> Result<Tap, Ho
         netlink.add_route(None, Some(gateway), index)?;
     }
     Ok(tap)
+}
+
+/// Goes on with the interface of a port behind `descriptors`, which nobody looked after for a while: a change may have been
+/// half-made, or written down and not made. What the container added stays.
+///
+/// An interface that cannot be the port's is deleted.
+pub(crate) fn adopt_interface(setup: &PortSetup, descriptors: Vec<OwnedFd>, workers: u16) -> Result<Tap, HostError> {
+    let tap = Tap::adopt_all(descriptors, None)?;
+    let (queue, ifname) = (tap.queues().first(), setup.ifname.as_str());
+    let vanished = || HostError::Vanished(ifname.to_owned());
+    let (netns, name) = queue.map(place).transpose()?.flatten().ok_or_else(vanished)?;
+    let netlink = Netlink::open_in(&netns)?;
+    let link = netlink.link(&name)?.ok_or_else(vanished)?;
+    let is_there = open_netns(&setup.netns).is_ok_and(|wanted| wanted.identity().ok() == netns.identity().ok());
+    if !is_there || name != ifname || tap.queues().len() != usize::from(workers) {
+        netlink.delete_link(link.index)?;
+        let there = if is_there { name } else { format!("{name} in another namespace") };
+        return Err(HostError::Elsewhere { there, wanted: ifname.to_owned(), queues: tap.queues().len(), workers });
+    }
+    if link.mac != Some(setup.mac.0) {
+        netlink.set_mac(link.index, setup.mac.0)?;
+    }
+    if link.mtu != u32::from(setup.mtu) {
+        netlink.set_mtu(link.index, u32::from(setup.mtu))?;
+    }
+    for address in &setup.addresses {
+        give_address(&netlink, link.index, address.net())?;
+    }
+    netlink.set_up(link.index, true)?;
+    for &gateway in &setup.gateways {
+        give_gateway(&netlink, link.index, gateway)?;
+    }
+    Ok(tap)
+}
+
+/// Deletes the interface behind `queue`, whoever else has descriptors of it.
+pub(crate) fn delete_interface(queue: &TapQueue) -> Result<(), HostError> {
+    let Some((netns, name)) = place(queue)? else { return Ok(()) };
+    let netlink = Netlink::open_in(&netns)?;
+    if let Some(link) = netlink.link(&name)? {
+        absent(netlink.delete_link(link.index))?;
+    }
+    Ok(())
 }
 
 /// The namespace and the name that the interface behind `queue` has now; `None` where it is gone.

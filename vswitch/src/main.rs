@@ -1,35 +1,34 @@
 //! `vswitchd`: ties the switch, the kernel and the user together. Everything a frame meets is in the crates it uses.
 
 mod args;
+mod clock;
 mod control;
 mod counters;
 mod drops;
 mod host;
 mod network;
 mod port;
+mod start;
 mod store;
+mod systemd;
+mod takeover;
 mod too_big;
 mod underlay;
 mod worker;
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tracing_subscriber::EnvFilter;
-use vswitch_api::Desired;
 use vswitch_sys::HugePages;
 
 use crate::args::{Args, Run};
-use crate::control::{Control, Server};
-use crate::network::Site;
-use crate::port::tunnel::TunnelPort;
-use crate::store::Store;
-use crate::underlay::Underlay;
-use crate::worker::{Datapath, Workers};
+use crate::control::End;
+use crate::systemd::ServiceManager;
 
 /// The FDB of a large network is read all over, for every frame.
 #[global_allocator]
@@ -56,44 +55,38 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let filter = EnvFilter::try_new(&run.log)
         .map_err(|error| format!("--log {:?}: {error}; say error, warn, info, debug or trace", run.log))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let (mut manager, inherited) = ServiceManager::meet(); // before anything is opened
+    raise_descriptor_limit();
     let signal = termination()?; // before any thread starts, so that all of them leave the signals to it
-    let mut server = Server::bind(&run.socket, signal)?;
-    let store = Store::open(&run.state_dir)?;
-    let desired = desired(&run, &store)?;
-    let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
-    let tunnels = match underlay {
-        Some(underlay) => TunnelPort::open(underlay, run.vtep_port, run.underlay, run.workers)?,
-        None => Vec::new(),
+    let taken = if run.takeover { start::in_place(&run, &signal, &mut manager)? } else { None };
+    let (mut control, mut server) = match taken {
+        Some(daemon) => daemon,
+        None => {
+            if run.takeover {
+                tracing::info!("no vswitchd to take over from: this one starts as usual");
+            }
+            start::alone(&run, signal, (manager, inherited))?
+        }
     };
-    let mut tunnels = tunnels.into_iter();
-    let tunnels = (0..run.workers).map(|_| tunnels.next()).collect();
-    let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll)?;
-    let site = Site { underlay, identity: store.identity(seed)? };
-    let mut control = Control::start(desired, site, run.vtep_port, store, workers)?;
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");
-    control.serve(&mut server)?;
-    tracing::info!("ending: a signal came");
+    match control.serve(&mut server)? {
+        End::Signal => tracing::info!("ending: a signal came"),
+        End::HandedOver => {
+            tracing::info!("ending: another vswitchd has taken over");
+            server.remove_file(false);
+        }
+    }
     Ok(())
 }
 
-/// What to start with: what was last acknowledged, else what the config file says.
-fn desired(run: &Run, store: &Store) -> Result<Desired, store::StoreError> {
-    let stored: Option<Desired> = store.load()?;
-    let ageing = run.config.as_ref().and_then(|config| config.settings.ageing);
-    let desired = match (stored, &run.config) {
-        (Some(stored), _) => stored,
-        (None, Some(config)) => config.desired.clone(),
-        (None, None) => Desired::default(),
-    };
-    Ok(match ageing {
-        Some(ageing) => desired.with_ageing(ageing),
-        None => desired,
-    })
-}
-
-/// Randomness that a container cannot foresee; std seeds its maps from the kernel's.
-fn seed() -> u64 {
-    RandomState::new().hash_one(0)
+/// Lets this process have as many descriptors as it may: each port takes one for each worker, and for a moment two where
+/// they are handed over. The soft limit is for those who still call select(2).
+fn raise_descriptor_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open descriptors stays as it is");
+    }
 }
 
 /// A descriptor that becomes readable when SIGINT or SIGTERM comes.

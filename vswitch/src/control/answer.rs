@@ -1,43 +1,100 @@
 //! Answers to requests, in the fields that scripts rely on.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
 
+use mio::Token;
 use serde::Serialize;
 use serde_json::Value;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
     Code, FdbInfo, FdbTarget, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans, PortInfo, PortName, PortSpec,
-    PortState, PortStats, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
+    PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, PortId};
 
-use super::server::{Peer, Server, ServerError};
+use super::server::{End, Peer, Server, ServerError, Service};
 use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
 use crate::network::vlan_id;
 use crate::worker::PortStats as WorkerStats;
 
-type Answer = Result<Value, RpcError>;
+pub(super) type Answer = Result<Value, RpcError>;
 
-impl Control {
-    /// Answers every client of `server` until a signal comes.
-    pub(crate) fn serve(&mut self, server: &mut Server) -> Result<(), ServerError> {
-        let owner = nix::unistd::geteuid().as_raw();
-        server.run(|peer, line| {
-            let (id, answer) = match rpc::read_request(line) {
-                Ok((id, request)) => (id, self.answer_from(peer, owner, &request)),
-                Err((id, error)) => (id, Err(error)),
-            };
-            rpc::write_answer(id, answer).unwrap_or_else(|error| {
-                tracing::error!(%error, "an answer could not be written");
-                Vec::new()
-            })
-        })
+/// All clients of the control socket.
+struct Clients<'a> {
+    control: &'a mut Control,
+    /// Who may change things beside root.
+    owner: u32,
+}
+
+impl Service for Clients<'_> {
+    fn answer(&mut self, client: Token, peer: Peer, line: &[u8]) -> (Vec<u8>, Vec<OwnedFd>) {
+        let mut descriptors = Vec::new();
+        let (id, answer) = match rpc::read_request(line) {
+            Ok((id, request)) => (id, self.control.answer_from(client, (peer, self.owner), &request, &mut descriptors)),
+            Err((id, error)) => (id, Err(error)),
+        };
+        let line = rpc::write_answer(id, answer).unwrap_or_else(|error| {
+            tracing::error!(%error, "an answer could not be written");
+            Vec::new()
+        });
+        (line, descriptors)
     }
 
-    fn answer_from(&mut self, peer: Peer, owner: u32, request: &Request) -> Answer {
+    fn heir(&self) -> Option<Token> {
+        self.control.heir()
+    }
+
+    fn heir_left(&mut self) {
+        self.control.decide_who_serves("the other left");
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.control.silent_until()
+    }
+
+    fn handle_timeout(&mut self) {
+        self.control.decide_who_serves("the other fell silent");
+    }
+
+    fn is_handed_over(&self) -> bool {
+        self.control.is_handed_over
+    }
+}
+
+impl Control {
+    /// Answers every client of `server` until a signal comes or another daemon serves.
+    pub(crate) fn serve(&mut self, server: &mut Server) -> Result<End, ServerError> {
+        self.listener =
+            server.listener().map_err(|error| tracing::warn!(%error, "the control socket cannot be handed over")).ok();
+        self.removes_socket = server.removes_file();
+        self.manager.ready();
+        let owner = nix::unistd::geteuid().as_raw();
+        match server.run(&mut Clients { control: self, owner })? {
+            End::Signal => self.decide_who_serves("a signal ends this one"),
+            End::HandedOver => {}
+        }
+        if self.is_handed_over {
+            return Ok(End::HandedOver);
+        }
+        self.manager.stopping();
+        if let Err(error) = self.leave() {
+            tracing::warn!(%error, "what was learned and counted cannot be left to the next daemon");
+        }
+        Ok(End::Signal)
+    }
+
+    fn answer_from(
+        &mut self,
+        client: Token,
+        (peer, owner): (Peer, u32),
+        request: &Request,
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> Answer {
         if request.writes() && peer.uid != 0 && peer.uid != owner {
             let message = format!(
                 "user {} may look but not change: run vsctl as root or as user {owner}, who runs this vswitchd",
@@ -45,10 +102,19 @@ impl Control {
             );
             return Err(RpcError::new(Code::Forbidden, message));
         }
-        self.let_lost_ports_go().map_err(RpcError::from)?;
+        if self.heir().is_none() {
+            self.let_lost_ports_go().map_err(RpcError::from)?;
+        }
         match request {
-            Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
-            Request::Flush(filter) => json(self.flush(filter)?),
+            Request::Takeover(word) => self.hand_over(client, *word, descriptors),
+            Request::Change(wish) => {
+                self.not_under_way()?;
+                json(self.change(wish).map_err(RpcError::from)?)
+            }
+            Request::Flush(filter) => {
+                self.not_under_way()?;
+                json(self.flush(filter)?)
+            }
             Request::Query(query) => self.query(query),
         }
     }
@@ -73,7 +139,7 @@ impl Control {
     }
 
     /// Asks one worker, for all know the same of it.
-    fn ask<R: Send + 'static>(
+    pub(super) fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut crate::worker::Worker) -> R + Send + 'static,
     ) -> Result<R, RpcError> {
@@ -187,14 +253,7 @@ impl Control {
         for stats in self.workers.each(|worker| worker.datapath.stats()).map_err(ControlError::from)? {
             counted.add(&stats);
         }
-        let row = |name: &str, counters: &Counters| PortStats {
-            port: name.to_owned(),
-            rx_frames: counters.rx_frames,
-            rx_bytes: counters.rx_bytes,
-            tx_frames: counters.tx_frames,
-            tx_bytes: counters.tx_bytes,
-            drops: counters.drops(),
-        };
+        let row = |name: &str, counters: &Counters| counters.shown(name);
         let unused = Counters::default();
         let mut ports: Vec<_> = self
             .desired
@@ -239,7 +298,7 @@ impl Control {
     }
 }
 
-fn json(value: impl Serialize) -> Answer {
+pub(super) fn json(value: impl Serialize) -> Answer {
     serde_json::to_value(value).map_err(|error| RpcError::new(Code::Internal, error.to_string()))
 }
 
@@ -247,7 +306,7 @@ fn no_port(name: &str) -> RpcError {
     RpcError::new(Code::NotFound, format!("there is no port {name:?}; `vsctl port list` shows those there are"))
 }
 
-fn offloads(granted: vswitch_sys::Offloads) -> Vec<Offload> {
+pub(super) fn offloads(granted: vswitch_sys::Offloads) -> Vec<Offload> {
     let vswitch_sys::Offloads { checksum, tso4, tso6, tso_ecn, uso } = granted;
     let named = [
         (checksum, Offload::Checksum),

@@ -11,6 +11,7 @@ use super::{Control, ControlError, LivePort};
 use crate::host::{self, HostError};
 use crate::network::{Change, Diff, Network, PortSetup, RemoteSetup, VlanSetup, plan, vlan_id};
 use crate::port::tap::TapPort;
+use crate::takeover::Name;
 
 impl Control {
     /// Makes `target` of what is, or leaves what is.
@@ -102,7 +103,7 @@ impl Control {
             Some(setup) => {
                 let id = match self.remotes.get(&address) {
                     Some(&id) => id,
-                    None => self.free_id()?,
+                    None => self.estate.remote(address).map_or_else(|| self.free_id(), Ok)?,
                 };
                 let to = SocketAddr::new(address, self.vtep_port);
                 let mode = PortMode::Remote { vlans: setup.vlans.clone() };
@@ -114,9 +115,8 @@ impl Control {
     }
 
     fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
-        let id = self.free_id()?;
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
-        let tap = host::create_interface(setup, queues)?;
+        let (id, tap) = self.interface(name, setup, queues)?;
         let offloads = tap.offloads();
         let (mtu, mode) = (setup.mtu, setup.mode.clone());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
@@ -124,6 +124,7 @@ impl Control {
             worker.watch_tap(id)
         })?;
         if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {
+            self.let_interface_go(name, id)?;
             self.workers.each(move |worker| worker.remove_tap(id))?;
             return Err(error.into());
         }
@@ -134,6 +135,7 @@ impl Control {
 
     fn delete_port(&mut self, name: &PortName) -> Result<(), ControlError> {
         if let Some(LivePort { id, .. }) = self.live.remove(name) {
+            self.let_interface_go(name, id)?;
             self.workers.each(move |worker| worker.remove_tap(id))?;
             tracing::info!(port = %name, "port deleted");
         }
@@ -150,6 +152,7 @@ impl Control {
         let gone = lost.clone();
         self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.remove_tap(id)))?;
         for (name, _) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
+            self.manager.forget(&Name::Tap(name.clone()));
             tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
         }
         Ok(())
@@ -190,8 +193,9 @@ impl Control {
     }
 
     /// The least number that neither a port nor a remote has.
-    fn free_id(&self) -> Result<PortId, ControlError> {
+    pub(super) fn free_id(&self) -> Result<PortId, ControlError> {
         let mut used: Vec<_> = self.live.values().map(|port| port.id).chain(self.remotes.values().copied()).collect();
+        used.extend(self.estate.promised());
         used.sort_unstable();
         let gap = used.iter().enumerate().position(|(place, id)| id.index() != place).unwrap_or(used.len());
         u16::try_from(gap).map(PortId::new).map_err(|_| ControlError::NoPortId)

@@ -2,10 +2,13 @@
 
 mod answer;
 mod apply;
+mod handover;
+mod inherit;
 mod server;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,11 +17,15 @@ use vswitch_api::{Change as Wish, Code, Desired, FdbTarget, Outcome, PortName, R
 use vswitch_core::switch::{FdbError, PortId};
 use vtep::DirectoryError;
 
-pub(crate) use server::Server;
+pub(crate) use handover::granted;
+pub(crate) use server::{End, Server};
 
+use self::handover::Handover;
 use crate::host::HostError;
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::store::{Store, StoreError};
+use crate::systemd::ServiceManager;
+use crate::takeover::Estate;
 use crate::worker::{WorkerError, Workers};
 
 /// Why a change could not be made.
@@ -74,16 +81,26 @@ pub(crate) struct Control {
     live: BTreeMap<PortName, LivePort>,
     remotes: BTreeMap<IpAddr, PortId>,
     started: Instant,
+    /// What is left to inherit; nothing once it has started.
+    estate: Estate,
+    manager: ServiceManager,
+    /// The control socket, to hand it over, and whether its file is ours.
+    listener: Option<OwnedFd>,
+    removes_socket: bool,
+    handover: Option<Handover>,
+    is_handed_over: bool,
 }
 
 impl Control {
-    /// Makes `desired` so, as far as the host allows: ports whose namespace is gone are lost, not fatal.
+    /// Makes `desired` so, as far as the host allows: ports whose namespace is gone are lost, not fatal. What is in
+    /// `estate` is used and not made.
     pub(crate) fn start(
         desired: Desired,
         site: Site,
         vtep_port: u16,
         store: Store,
         workers: Workers,
+        (estate, manager): (Estate, ServiceManager),
     ) -> Result<Self, ControlError> {
         let mut control = Self {
             desired: Desired::default(),
@@ -95,16 +112,28 @@ impl Control {
             live: BTreeMap::new(),
             remotes: BTreeMap::new(),
             started: Instant::now(),
+            estate,
+            manager,
+            listener: None,
+            removes_socket: false,
+            handover: None,
+            is_handed_over: false,
         };
         desired.suits(control.vtep_ip())?;
         let network = Network::derive(&desired, &control.site);
         control.restore(network)?;
-        // A disk that is full must not keep a restart from serving what it has.
-        if control.store.load()?.as_ref() != Some(&desired) {
-            control.store.prepare(&desired)?.commit()?;
-        }
+        control.let_unwanted_go();
         control.desired = desired;
         Ok(control)
+    }
+
+    /// Writes down what it started with.
+    pub(crate) fn write_down(&self) -> Result<(), StoreError> {
+        // A disk that is full must not keep a restart from serving what it has.
+        if self.store.load()?.as_ref() != Some(&self.desired) {
+            self.store.prepare(&self.desired)?.commit()?;
+        }
+        Ok(())
     }
 
     fn vtep_ip(&self) -> Option<IpAddr> {

@@ -8,17 +8,18 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::mem;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use thiserror::Error;
 use vswitch_api::rpc::MAX_REQUEST;
+use vswitch_sys::fdpass::{self, FDS_MAX};
 
 const LISTENER: Token = Token(0);
 const SIGNAL: Token = Token(1);
@@ -51,10 +52,54 @@ pub(crate) struct Peer {
     pub(crate) uid: u32,
 }
 
-/// The listening socket; its file goes when this does.
+/// What answers clients.
+pub(crate) trait Service {
+    /// Answers a line with a line, and maybe with descriptors.
+    fn answer(&mut self, client: Token, peer: Peer, line: &[u8]) -> (Vec<u8>, Vec<OwnedFd>);
+
+    /// The client whose leaving matters, where there is one.
+    fn heir(&self) -> Option<Token> {
+        None
+    }
+
+    /// That client has left.
+    fn heir_left(&mut self) {}
+
+    /// When to call [`Self::handle_timeout`].
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// That time has come.
+    fn handle_timeout(&mut self) {}
+
+    /// Whether another process serves from here on.
+    fn is_handed_over(&self) -> bool {
+        false
+    }
+}
+
+/// A function that only answers.
+impl<F: FnMut(Peer, &[u8]) -> Vec<u8>> Service for F {
+    fn answer(&mut self, _: Token, peer: Peer, line: &[u8]) -> (Vec<u8>, Vec<OwnedFd>) {
+        (self(peer, line), Vec::new())
+    }
+}
+
+/// Why it serves no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A signal came.
+    Signal,
+    /// Another process serves now, by the same socket.
+    HandedOver,
+}
+
+/// The listening socket; its file goes when this does, unless it is somebody else's.
 #[derive(Debug)]
 pub(crate) struct Server {
     path: PathBuf,
+    removes_file: bool,
     listener: UnixListener,
     poll: Poll,
     /// Kept open as long as the poll watches it.
@@ -72,6 +117,8 @@ struct Client {
     searched: usize,
     /// The last answer, as far as it is not written.
     output: Vec<u8>,
+    /// Descriptors that go with it, as far as they are not sent; they are fewer than its bytes.
+    fds: Vec<OwnedFd>,
 }
 
 impl Server {
@@ -93,17 +140,42 @@ impl Server {
             Err(_) => {}
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        Self::adopt(path, listener, true, signal)
+    }
+
+    /// Goes on with `listener`, which listens on `path` already; its file may be somebody else's to remove.
+    pub(crate) fn adopt(
+        path: &Path,
+        listener: UnixListener,
+        removes_file: bool,
+        signal: OwnedFd,
+    ) -> Result<Self, ServerError> {
+        listener.set_nonblocking(true).map_err(|error| ServerError::Listen { path: path.to_owned(), error })?;
         let poll = Poll::new().map_err(ServerError::Poll)?;
         for (fd, token) in [(listener.as_raw_fd(), LISTENER), (signal.as_raw_fd(), SIGNAL)] {
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE).map_err(ServerError::Poll)?;
         }
-        Ok(Self { path: path.to_owned(), listener, poll, _signal: signal })
+        Ok(Self { path: path.to_owned(), removes_file, listener, poll, _signal: signal })
     }
 
-    /// Answers every line with the line that `answer` makes of it, until a signal comes.
-    pub(crate) fn run(&mut self, mut answer: impl FnMut(Peer, &[u8]) -> Vec<u8>) -> Result<(), ServerError> {
+    /// Another descriptor of the listening socket.
+    pub(crate) fn listener(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone().map(Into::into)
+    }
+
+    /// Whether the socket's file goes with this.
+    pub(crate) const fn removes_file(&self) -> bool {
+        self.removes_file
+    }
+
+    /// Says whether it does.
+    pub(crate) const fn remove_file(&mut self, removes_file: bool) {
+        self.removes_file = removes_file;
+    }
+
+    /// Answers every line with what `service` makes of it, until a signal comes or the service is handed over.
+    pub(crate) fn run(&mut self, service: &mut impl Service) -> Result<End, ServerError> {
         let mut events = Events::with_capacity(64);
         let mut clients: HashMap<Token, Client> = HashMap::new();
         // Clients who may go on at once: the poll is edge-triggered and will not name them again.
@@ -111,7 +183,9 @@ impl Server {
         let mut next = FIRST_CLIENT;
         let mut waiting = false; // at the door
         for turn in 0_u64.. {
+            let due = service.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
             let timeout = if ready.is_empty() { waiting.then_some(RETRY) } else { Some(Duration::ZERO) };
+            let timeout = timeout.into_iter().chain(due).min();
             if let Err(error) = self.poll.poll(&mut events, timeout) {
                 if error.kind() == ErrorKind::Interrupted {
                     continue;
@@ -121,7 +195,7 @@ impl Server {
             let mut knocked = waiting;
             for event in &events {
                 match event.token() {
-                    SIGNAL => return Ok(()),
+                    SIGNAL => return Ok(End::Signal),
                     LISTENER => knocked = true,
                     token if !ready.contains(&token) => ready.push(token),
                     _ => {}
@@ -138,7 +212,12 @@ impl Server {
             for token in mem::take(&mut ready) {
                 let Some(client) = clients.get_mut(&token) else { continue };
                 client.heard = turn;
-                match client.step(&mut answer) {
+                let step = client.step(token, service);
+                if service.is_handed_over() {
+                    let _ = client.flush(); // who asked for it serves already, and needs no answer
+                    return Ok(End::HandedOver);
+                }
+                match step {
                     Ok(true) => ready.push(token),
                     Ok(false) => {}
                     Err(_) => drop(clients.remove(&token)),
@@ -151,8 +230,17 @@ impl Server {
                     let_go(&mut clients, |client| !client.output.is_empty());
                 }
             }
+            if service.heir().is_some_and(|heir| !clients.contains_key(&heir)) {
+                service.heir_left();
+            }
+            if service.poll_timeout().is_some_and(|due| due <= Instant::now()) {
+                service.handle_timeout();
+            }
+            if service.is_handed_over() {
+                return Ok(End::HandedOver);
+            }
         }
-        Ok(())
+        Ok(End::Signal)
     }
 
     /// Takes in all who wait at the door. After an error somebody may wait still.
@@ -177,11 +265,11 @@ impl Server {
     }
 
     fn welcome(&self, stream: std::os::unix::net::UnixStream, token: Token, turn: u64) -> io::Result<Client> {
-        let peer = Peer { uid: vswitch_sys::fdpass::peer_credentials(&stream)?.uid };
+        let peer = Peer { uid: fdpass::peer_credentials(&stream)?.uid };
         stream.set_nonblocking(true)?;
         let mut stream = UnixStream::from_std(stream);
         self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Client { stream, peer, heard: turn, input: Vec::new(), searched: 0, output: Vec::new() })
+        Ok(Client { stream, peer, heard: turn, input: Vec::new(), searched: 0, output: Vec::new(), fds: Vec::new() })
     }
 }
 
@@ -195,14 +283,16 @@ fn let_go(clients: &mut HashMap<Token, Client>, which: impl Fn(&Client) -> bool)
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path); // a stale file is recognised at the next start anyway
+        if self.removes_file {
+            let _ = fs::remove_file(&self.path); // a stale file is recognised at the next start anyway
+        }
     }
 }
 
 impl Client {
     /// Writes what is left of an answer, else answers a line, else reads on. False where the poll must say when to go
     /// on; an error ends the client.
-    fn step(&mut self, answer: &mut impl FnMut(Peer, &[u8]) -> Vec<u8>) -> io::Result<bool> {
+    fn step(&mut self, token: Token, service: &mut impl Service) -> io::Result<bool> {
         if !self.output.is_empty() {
             return self.flush();
         }
@@ -210,7 +300,7 @@ impl Client {
             let line: Vec<_> = self.input.drain(..=self.searched + end).collect();
             self.searched = 0;
             if !line.trim_ascii().is_empty() {
-                self.output = answer(self.peer, &line[..line.len() - 1]);
+                (self.output, self.fds) = service.answer(token, self.peer, &line[..line.len() - 1]);
             }
             return Ok(true);
         }
@@ -231,7 +321,16 @@ impl Client {
     }
 
     fn flush(&mut self) -> io::Result<bool> {
-        match self.stream.write(&self.output) {
+        let written = if self.fds.is_empty() {
+            self.stream.write(&self.output)
+        } else {
+            // As many as one message takes go with each byte from the first on.
+            let count = self.fds.len().min(FDS_MAX);
+            let fds: Vec<_> = self.fds[..count].iter().map(AsFd::as_fd).collect();
+            let sent = fdpass::send(&self.stream, &self.output[..1], &fds);
+            sent.inspect(|_| drop(self.fds.drain(..count)))
+        };
+        match written {
             Ok(0) => Err(ErrorKind::WriteZero.into()),
             Ok(written) => {
                 self.output.drain(..written);
@@ -273,10 +372,11 @@ mod tests {
         let (ours, signal) = Stream::pair().unwrap();
         let mut server = Server::bind(&path, signal.into()).unwrap();
         thread::scope(|scope| {
-            let served = scope.spawn(move || server.run(|_, line| answer(line)));
+            let mut answer = move |_: Peer, line: &[u8]| answer(line);
+            let served = scope.spawn(move || server.run(&mut answer));
             test(&path);
             drop(ours); // readable: end of file
-            served.join().unwrap().unwrap();
+            assert_eq!(served.join().unwrap().unwrap(), End::Signal);
         });
         assert!(!path.exists(), "the socket's file stays behind");
     }

@@ -4,7 +4,6 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Poll, Waker};
@@ -34,13 +33,23 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one.
-    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode) -> Result<Self, WorkerError> {
-        let clock = Instant::now();
+    /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one. Paused ones move
+    /// no frame until [`Self::resume`].
+    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode, is_paused: bool) -> Result<Self, WorkerError> {
         let numbered = datapaths.into_iter().enumerate();
-        let mut all = numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, clock));
+        let mut all = numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, is_paused));
         let first = all.next().ok_or(WorkerError::Gone)??;
         Ok(Self { first, others: all.collect::<Result<_, _>>()? })
+    }
+
+    /// Has all of them finish their batch and leave further frames in the kernel's queues. On return none moves a frame.
+    pub(crate) fn pause(&self) -> Result<(), WorkerError> {
+        self.each(|worker| worker.set_paused(true)).map(drop)
+    }
+
+    /// Has all of them go on.
+    pub(crate) fn resume(&self) -> Result<(), WorkerError> {
+        self.each(|worker| worker.set_paused(false)).map(drop)
     }
 
     /// How many there are.
@@ -93,11 +102,11 @@ struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    fn start(number: usize, datapath: Datapath, mode: PollMode, clock: Instant) -> Result<Self, WorkerError> {
+    fn start(number: usize, datapath: Datapath, mode: PollMode, is_paused: bool) -> Result<Self, WorkerError> {
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
         let (commands, inbox) = crossbeam_channel::unbounded();
-        let mut worker = Worker { poll, commands: inbox, clock, ready: Vec::new(), datapath };
+        let mut worker = Worker { poll, commands: inbox, ready: Vec::new(), is_paused, datapath };
         worker.watch_tunnel()?;
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
