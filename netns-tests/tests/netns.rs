@@ -50,6 +50,9 @@ mod port_changes;
 /// What survives a restart, a namespace that goes, a disk that is full.
 #[path = "netns/state.rs"]
 mod state;
+/// Another daemon in the place of the one that runs: no frame is lost, and whoever fails, one of the two serves.
+#[path = "netns/takeover.rs"]
+mod takeover;
 /// What is inside a frame is not the business of a switch; congestion marks are carried over.
 #[path = "netns/transparency.rs"]
 mod transparency;
@@ -93,6 +96,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("idle", idle::TESTS),
     ("malformed", malformed::TESTS),
     ("workers", workers::TESTS),
+    ("takeover", takeover::TESTS),
 ];
 
 /// The ways: what `--underlay` says.
