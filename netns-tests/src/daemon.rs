@@ -52,9 +52,24 @@ impl Daemon {
     /// # Errors
     /// Where it does not, with the end of its log.
     pub fn start(lab: &Lab, host: &Host, spec: &DaemonSpec) -> Result<Self> {
+        Self::start_by(lab, host, spec, Ok)
+    }
+
+    /// As [`Self::start`], by the command that `by` makes of the usual one.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_by(
+        lab: &Lab,
+        host: &Host,
+        spec: &DaemonSpec,
+        by: impl FnOnce(Command) -> Result<Command>,
+    ) -> Result<Self> {
         let folder = lab.folder(host.name())?;
         let (socket, log) = (folder.join("socket"), folder.join("log"));
-        let child = host.spawn(command(lab, &folder, &log, spec)?)?;
+        let mut command = by(command(lab, &folder, &log, spec)?)?;
+        log_to(&mut command, &log)?;
+        let child = host.spawn(command)?;
         host.journal().note(format!("{}: vswitchd started, process {}", host.name(), child.id()));
         let vsctl = Vsctl::new(socket.clone(), host.name().to_owned(), host.journal().clone());
         let mut daemon = Self { child, socket, log, vsctl };
@@ -185,9 +200,15 @@ impl Drop for Daemon {
     }
 }
 
+/// Has all that `command` writes appended to `log`.
+fn log_to(command: &mut Command, log: &Path) -> Result {
+    let log: File = OpenOptions::new().create(true).append(true).open(log)?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(())
+}
+
 fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Command> {
     let DaemonSpec { vtep_ip, underlay, config, takeover, env } = spec;
-    let log: File = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(&binaries()?.vswitchd);
     command.arg("--socket").arg(folder.join("socket")).arg("--state-dir").arg(folder.join("state"));
     command.arg("--log").arg(std::env::var_os("VSWITCH_TEST_LOG").unwrap_or_else(|| "info".into()));
@@ -206,6 +227,7 @@ fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Co
         command.arg("--config").arg(path);
     }
     command.envs(env.iter().map(|(name, value)| (name, value)));
-    command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.env("NO_COLOR", "1");
+    log_to(&mut command, log)?;
     Ok(command)
 }

@@ -50,6 +50,9 @@ mod port_changes;
 /// What survives a restart, a namespace that goes, a disk that is full.
 #[path = "netns/state.rs"]
 mod state;
+/// Under a service manager that keeps descriptors: queues outlive crashes and restarts.
+#[path = "netns/systemd.rs"]
+mod systemd;
 /// Another daemon in the place of the one that runs: no frame is lost, and whoever fails, one of the two serves.
 #[path = "netns/takeover.rs"]
 mod takeover;
@@ -97,6 +100,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("malformed", malformed::TESTS),
     ("workers", workers::TESTS),
     ("takeover", takeover::TESTS),
+    ("systemd", systemd::TESTS),
 ];
 
 /// The ways: what `--underlay` says.
@@ -139,6 +143,11 @@ fn main() -> ExitCode {
             );
         }
     }
+    let no_units = systemd::hindrance();
+    if let Some(why) = &no_units {
+        eprintln!("skipped: the test of the unit files: {why}");
+    }
+    trials.push(trial("systemd::units".to_owned(), systemd::units, None, &no_units));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

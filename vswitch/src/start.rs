@@ -88,6 +88,8 @@ pub(crate) fn in_place(
     control.restore_tally(tally)?;
     control.take_charge()?;
     let paused = clock::now().since(paused_at);
+    // Before the other ends: a service manager would take that for the end of the service.
+    control.announce();
     heir.commit();
     let mut server = server;
     server.remove_file(snapshot.removes_socket);

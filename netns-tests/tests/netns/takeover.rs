@@ -24,6 +24,7 @@ pub(crate) const TESTS: Tests = &[
     ("changes_after_it", changes_after_it),
     ("one_that_is_killed", one_that_is_killed),
     ("one_that_falls_silent", one_that_falls_silent),
+    ("who_holds_the_state_directory_serves", who_holds_the_state_directory_serves),
     ("words_out_of_place", words_out_of_place),
     ("other_settings", other_settings),
     ("nobody_to_take_over_from", nobody_to_take_over_from),
@@ -236,12 +237,13 @@ impl Speaker {
 
 /// The daemon of `node` serves: changes are accepted, frames move.
 fn serves(node: &Node, from: &Host, to: &str) -> Result {
-    eventually(SOON, "changes are accepted again", || Ok(node.ok("vlan add 77")?))?;
+    eventually(SOON, "changes are accepted again", || node.ok("vlan add 77"))?;
     node.ok("vlan del 77")?;
     ping(from, to.parse()?, 56)
 }
 
 fn one_that_is_killed(lab: &Lab) -> Result {
+    const ROUNDS: usize = 24;
     let (_underlay, h1, h2) = Site::pair(lab, 1)?;
     let c1 = h1.node.attach(lab, "c1", "--address 10.0.0.1/24 --access 10")?;
     let _c2 = h2.attach(lab, "c2", "--address 10.0.0.2/24 --access 10")?;
@@ -265,10 +267,10 @@ fn one_that_is_killed(lab: &Lab) -> Result {
     let mut node = h1.node;
     let mut random = lab.random();
     let mut done = 0;
-    for _ in 0..12 {
+    for _ in 0..ROUNDS {
         let Node { daemon, host, ip } = node;
         let next = daemon.successor(lab, &host, &h1.spec)?;
-        let moment = Duration::from_micros(u64::try_from(random.below(120_000))?);
+        let moment = Duration::from_micros(u64::try_from(random.below(9_000))?);
         let start = std::time::Instant::now();
         while start.elapsed() < moment {
             std::thread::yield_now();
@@ -294,7 +296,7 @@ fn one_that_is_killed(lab: &Lab) -> Result {
         node = Node { daemon, host, ip };
         serves(&node, &c1, "10.0.0.2")?;
     }
-    println!("{done} of 12 had taken over when they were killed; the first process was {pid}");
+    println!("{done} of {ROUNDS} had taken over when they were killed; the first process was {pid}");
     Ok(())
 }
 
@@ -309,7 +311,7 @@ fn one_that_falls_silent(lab: &Lab) -> Result {
     // They wait while it is silent, and are not lost.
     let probes = Probes::start(&c2, &c1, "10.0.0.1".parse()?)?;
     speaker.pause()?;
-    eventually(SOON, "the daemon serves on", || Ok(h1.node.ok("vlan add 77")?))?;
+    eventually(SOON, "the daemon serves on", || h1.node.ok("vlan add 77"))?;
     let said = speaker.say("takeover.commit", &json!({}))?;
     ensure_eq!(said["error"]["code"], 1, "a word that comes too late: {said}");
     let log = h1.node.daemon.log()?;
@@ -319,6 +321,40 @@ fn one_that_falls_silent(lab: &Lab) -> Result {
     println!("{} probes, {} lost, the longest took {:?}", answered.sent, answered.lost.len(), answered.longest);
     ensure!(answered.longest >= Duration::from_millis(300), "nothing has waited: {answered:?}");
     serves(&h1.node, &c1, "10.0.0.2")
+}
+
+/// The lock decides, at the moments when words cannot: between the pause and the last word.
+fn who_holds_the_state_directory_serves(lab: &Lab) -> Result {
+    let (_underlay, h1, h2) = Site::pair(lab, 1)?;
+    let c1 = h1.node.attach(lab, "c1", "--address 10.0.0.1/24 --access 10")?;
+    let _c2 = h2.attach(lab, "c2", "--address 10.0.0.2/24 --access 10")?;
+    let lock = || Ok::<_, Failure>(std::fs::File::open(lab.folder("h1")?.join("state"))?);
+    let paused = || {
+        let mut speaker = Speaker::new(&h1.node.daemon)?;
+        speaker.begin()?;
+        ensure!(lock()?.try_lock().is_err(), "the lock can be had before the pause");
+        speaker.pause()?;
+        let lock = lock()?;
+        lock.try_lock()?;
+        Ok::<_, Failure>((speaker, lock))
+    };
+    // It dies with the lock: its connection may close a moment before.
+    let (speaker, held) = paused()?;
+    drop(speaker);
+    drop(held);
+    serves(&h1.node, &c1, "10.0.0.2")?;
+    // It gives up, and leaves in an orderly way.
+    let (speaker, held) = paused()?;
+    drop(held);
+    drop(speaker);
+    serves(&h1.node, &c1, "10.0.0.2")?;
+    // It has the lock and does not say so: it serves all the same, as far as the old one can tell.
+    let (speaker, held) = paused()?;
+    let socket = h1.node.daemon.socket().to_owned();
+    ensure_eq!(h1.node.daemon.ended()?.code(), Some(0), "exit code of the old daemon");
+    ensure!(socket.exists(), "it removed the socket, which is the other's by now");
+    drop((speaker, held));
+    Ok(())
 }
 
 fn words_out_of_place(lab: &Lab) -> Result {

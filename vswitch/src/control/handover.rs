@@ -248,6 +248,12 @@ impl Control {
         })?)
     }
 
+    /// Tells the service manager that this process serves, and waits until it has heard it.
+    pub(crate) fn announce(&self) {
+        self.manager.ready();
+        self.manager.settle();
+    }
+
     /// Lets workers that were started paused read their first frame.
     pub(crate) fn go_on_paused(&self) -> Result<(), ControlError> {
         Ok(self.workers.resume()?)

@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use crate::syscall::check;
 
 /// The first of them.
-const START: RawFd = 3;
+pub(crate) const START: RawFd = 3;
 
 /// Takes the descriptors that the service manager handed to this process, each with its name; none where it did not. They
 /// are close-on-exec from here on, and given once.
