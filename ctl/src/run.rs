@@ -162,6 +162,8 @@ impl Call {
             Request::Flush(_) => self.show(request, |flushed: &vswitch_api::Flushed, out| {
                 out.push_str(&format!("{} learned addresses forgotten\n", flushed.flushed));
             }),
+            // No word of vsctl asks for it: a daemon does.
+            Request::Takeover(_) => json(&self.ask::<serde_json::Value>(request)?),
             Request::Query(query) => match query {
                 Query::PortList {} => self.show(request, render::ports),
                 Query::PortShow { .. } => self.show(request, render::port),

@@ -1,11 +1,12 @@
 //! The real `vswitchd`, in a host.
 
+use std::ffi::OsString;
+use std::fs;
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::{env, fs};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,6 +22,10 @@ pub struct DaemonSpec {
     pub underlay: Option<&'static str>,
     /// What the config file says; none is given where this is empty.
     pub config: String,
+    /// `--takeover`.
+    pub takeover: bool,
+    /// Its environment, beside what it has anyway.
+    pub env: Vec<(&'static str, OsString)>,
 }
 
 /// A running daemon; it is killed with this.
@@ -47,9 +52,24 @@ impl Daemon {
     /// # Errors
     /// Where it does not, with the end of its log.
     pub fn start(lab: &Lab, host: &Host, spec: &DaemonSpec) -> Result<Self> {
+        Self::start_by(lab, host, spec, Ok)
+    }
+
+    /// As [`Self::start`], by the command that `by` makes of the usual one.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_by(
+        lab: &Lab,
+        host: &Host,
+        spec: &DaemonSpec,
+        by: impl FnOnce(Command) -> Result<Command>,
+    ) -> Result<Self> {
         let folder = lab.folder(host.name())?;
         let (socket, log) = (folder.join("socket"), folder.join("log"));
-        let child = host.spawn(command(lab, &folder, &log, spec)?)?;
+        let mut command = by(command(lab, &folder, &log, spec)?)?;
+        log_to(&mut command, &log)?;
+        let child = host.spawn(command)?;
         host.journal().note(format!("{}: vswitchd started, process {}", host.name(), child.id()));
         let vsctl = Vsctl::new(socket.clone(), host.name().to_owned(), host.journal().clone());
         let mut daemon = Self { child, socket, log, vsctl };
@@ -71,6 +91,48 @@ impl Daemon {
             let _ = child.wait();
         }
         Ok(Ended { status: ended?, output: fs::read_to_string(log)? })
+    }
+
+    /// Starts a daemon in `host` that takes over from this one; returns it once it answers and this one has ended.
+    ///
+    /// # Errors
+    /// Where it does not take over, with the end of its log.
+    pub fn taken_over(self, lab: &Lab, host: &Host, spec: &DaemonSpec) -> Result<Self> {
+        let mut next = self.successor(lab, host, spec)?;
+        let mut this = self;
+        let ended = eventually(SOON, "another vswitchd takes over", || {
+            if let Some(status) = next.child.try_wait()? {
+                return Ok(Err(status));
+            }
+            Ok(Ok(this.child.try_wait()?.context("it serves still")?))
+        })?;
+        match ended {
+            Ok(status) => crate::ensure_eq!(status.code(), Some(0), "exit code of the one taken over from"),
+            Err(status) => return Err(Failure::new(format!("no takeover ({status}): {}", next.log_end()))),
+        }
+        crate::ensure_eq!(next.vsctl.ok("status")?["pid"], next.pid(), "process that answers");
+        Ok(next)
+    }
+
+    /// Starts a daemon in `host` that is to take over from this one, and does not wait for it.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn successor(&self, lab: &Lab, host: &Host, spec: &DaemonSpec) -> Result<Self> {
+        let folder = lab.folder(host.name())?;
+        let spec = DaemonSpec { takeover: true, ..spec.clone() };
+        let child = host.spawn(command(lab, &folder, &self.log, &spec)?)?;
+        host.journal().note(format!("{}: vswitchd --takeover started, process {}", host.name(), child.id()));
+        Ok(Self { child, socket: self.socket.clone(), log: self.log.clone(), vsctl: self.vsctl.clone() })
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn ended(mut self) -> Result<ExitStatus> {
+        let child = &mut self.child;
+        eventually(SOON, "vswitchd ends", || child.try_wait()?.context("it runs"))
     }
 
     fn wait_until_ready(&mut self) -> Result {
@@ -138,23 +200,34 @@ impl Drop for Daemon {
     }
 }
 
-fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Command> {
-    let DaemonSpec { vtep_ip, underlay, config } = spec;
+/// Has all that `command` writes appended to `log`.
+fn log_to(command: &mut Command, log: &Path) -> Result {
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Ok(())
+}
+
+fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Command> {
+    let DaemonSpec { vtep_ip, underlay, config, takeover, env } = spec;
     let mut command = Command::new(&binaries()?.vswitchd);
     command.arg("--socket").arg(folder.join("socket")).arg("--state-dir").arg(folder.join("state"));
-    command.arg("--log").arg(env::var_os("VSWITCH_TEST_LOG").unwrap_or_else(|| "info".into()));
+    command.arg("--log").arg(std::env::var_os("VSWITCH_TEST_LOG").unwrap_or_else(|| "info".into()));
     if let Some(ip) = vtep_ip {
         command.arg("--vtep-ip").arg(ip.to_string());
     }
     if let Some(mode) = underlay.or(lab.underlay()) {
         command.arg("--underlay").arg(mode);
     }
+    if *takeover {
+        command.arg("--takeover");
+    }
     if !config.is_empty() {
         let path = folder.join("vswitchd.toml");
         fs::write(&path, config)?;
         command.arg("--config").arg(path);
     }
-    command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.envs(env.iter().map(|(name, value)| (name, value)));
+    command.env("NO_COLOR", "1");
+    log_to(&mut command, log)?;
     Ok(command)
 }

@@ -53,6 +53,12 @@ mod port_changes;
 /// What survives a restart, a namespace that goes, a disk that is full.
 #[path = "netns/state.rs"]
 mod state;
+/// Under a service manager that keeps descriptors: queues outlive crashes and restarts.
+#[path = "netns/systemd.rs"]
+mod systemd;
+/// Another daemon in the place of the one that runs: no frame is lost, and whoever fails, one of the two serves.
+#[path = "netns/takeover.rs"]
+mod takeover;
 /// What is inside a frame is not the business of a switch; congestion marks are carried over.
 #[path = "netns/transparency.rs"]
 mod transparency;
@@ -98,6 +104,8 @@ const ACROSS: &[(&str, Tests)] = &[
     ("malformed", malformed::TESTS),
     ("workers", workers::TESTS),
     ("crash", crash::ACROSS),
+    ("takeover", takeover::TESTS),
+    ("systemd", systemd::TESTS),
 ];
 
 /// The ways: what `--underlay` says.
@@ -140,6 +148,11 @@ fn main() -> ExitCode {
             );
         }
     }
+    let no_units = systemd::hindrance();
+    if let Some(why) = &no_units {
+        eprintln!("skipped: the test of the unit files: {why}");
+    }
+    trials.push(trial("systemd::units".to_owned(), systemd::units, None, &no_units));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -70,6 +70,9 @@ pub(crate) struct Args {
     poll: Option<PollMode>,
     #[command(flatten)]
     bounds: BoundArgs,
+    /// Take over from the vswitchd that serves the socket: no frame is lost. Where none does, start as usual
+    #[arg(long)]
+    takeover: bool,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -92,6 +95,7 @@ pub(crate) struct Run {
     pub(crate) poll: PollMode,
     pub(crate) bounds: Bounds,
     pub(crate) log: String,
+    pub(crate) takeover: bool,
     pub(crate) config: Option<Config>,
 }
 
@@ -159,6 +163,7 @@ impl Args {
             poll: self.poll.or(poll).unwrap_or_default(),
             bounds,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            takeover: self.takeover,
             config,
         })
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use vswitch_api::PortStats;
+
 use crate::drops::Drop;
 
 /// Frames, bytes and drops of one port in one worker. A super-frame counts as one frame.
@@ -56,6 +58,31 @@ impl Counters {
         named
     }
 
+    /// These counters as they are shown, as those of `port`.
+    pub(crate) fn shown(&self, port: &str) -> PortStats {
+        PortStats {
+            port: port.to_owned(),
+            rx_frames: self.rx_frames,
+            rx_bytes: self.rx_bytes,
+            tx_frames: self.tx_frames,
+            tx_bytes: self.tx_bytes,
+            drops: self.drops(),
+        }
+    }
+
+    /// Counters that go on from what was shown. A reason that two stages share is counted as the first one's.
+    pub(crate) fn from_shown(shown: &PortStats) -> Self {
+        let &PortStats { port: _, rx_frames, rx_bytes, tx_frames, tx_bytes, ref drops } = shown;
+        let mut counters = Self { rx_frames, rx_bytes, tx_frames, tx_bytes, ..Self::default() };
+        for (name, &count) in drops {
+            // A reason of another version, which is not known here, has no place to be counted.
+            if let Some(drop) = Drop::all().find(|drop| drop.name() == name) {
+                counters.dropped_many(drop, count);
+            }
+        }
+        counters
+    }
+
     /// Adds what `other` counted.
     pub(crate) fn add(&mut self, other: &Self) {
         self.rx_frames += other.rx_frames;
@@ -65,5 +92,29 @@ impl Counters {
         for (mine, theirs) in self.drops.iter_mut().zip(&other.drops) {
             *mine += theirs;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drops::PortDrop;
+
+    #[test]
+    fn counters_go_on_from_what_was_shown() {
+        let mut counters = Counters::default();
+        counters.received(60);
+        counters.sent(1514);
+        for (drop, count) in Drop::all().zip(1..) {
+            counters.dropped_many(drop, count);
+        }
+        let shown = counters.shown("a");
+        assert_eq!(Counters::from_shown(&shown).shown("a"), shown);
+        let mut strange = shown.clone();
+        strange.drops.insert("of_tomorrow".to_owned(), 7);
+        let mut on = Counters::from_shown(&strange);
+        assert_eq!(on.shown("a"), shown);
+        on.dropped(PortDrop::TooBig);
+        assert_eq!(on.shown("a").drops["too_big"], shown.drops["too_big"] + 1);
     }
 }

@@ -52,6 +52,10 @@ pub(crate) enum HostError {
     PidReused(u32),
     #[error("interface {0} vanished while it was set up; try again")]
     Vanished(String),
+    #[error("the interface is {there} with {queues} queues, and the port's would be {wanted} with {workers}")]
+    Elsewhere { there: String, wanted: String, queues: usize, workers: u16 },
+    #[error("it was lost when this daemon took over; `vsctl port add` brings it back once its namespace is there")]
+    LostBefore,
 }
 
 /// The namespace that `reference` names.
@@ -116,6 +120,30 @@ pub(crate) fn obtain_interface(setup: &PortSetup, mark: &str, queues: u16) -> Re
         let ifname = setup.ifname.as_str();
         tracing::warn!(ifname, queues, "made anew, for it had one queue: what its container had set there is gone");
     }
+    Ok(tap)
+}
+
+/// The interface of a port behind `descriptors`, which nobody looked after for a while: a change may have been half-made, or
+/// written down and not made. What the container added stays. An interface that cannot be the port's is deleted.
+pub(crate) fn kept_interface(
+    setup: &PortSetup,
+    mark: &str,
+    descriptors: Vec<OwnedFd>,
+    workers: u16,
+) -> Result<Tap, HostError> {
+    let tap = Tap::adopt_all(descriptors)?;
+    let (queue, ifname) = (tap.queues().first(), setup.ifname.as_str());
+    let vanished = || HostError::Vanished(ifname.to_owned());
+    let (netns, name) = queue.map(place).transpose()?.flatten().ok_or_else(vanished)?;
+    let netlink = Netlink::open_in(&netns)?;
+    let link = netlink.link(&name)?.ok_or_else(vanished)?;
+    let is_there = netns_identity(&setup.netns)? == Some(netns.identity()?);
+    if !is_there || name != ifname || tap.queues().len() != usize::from(workers) {
+        netlink.delete_link(link.index)?;
+        let there = if is_there { name } else { format!("{name} in another namespace") };
+        return Err(HostError::Elsewhere { there, wanted: ifname.to_owned(), queues: tap.queues().len(), workers });
+    }
+    spec(setup, mark).mend(&netlink, link.index)?;
     Ok(tap)
 }
 

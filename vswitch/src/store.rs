@@ -37,7 +37,7 @@ pub(crate) enum StoreError {
 #[derive(Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
-    /// Locked: two daemons would overwrite each other's state.
+    /// Locked by the daemon that serves: two would overwrite each other's state.
     lock: File,
 }
 
@@ -51,14 +51,31 @@ pub(crate) struct Pending {
 impl Store {
     /// Opens `dir`, which nobody else may have open, and makes it where it is missing.
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        let store = Self::beside(dir)?;
+        store.take()?;
+        Ok(store)
+    }
+
+    /// Opens `dir` to read, where another daemon may still serve; to be followed by [`Self::take`].
+    pub(crate) fn beside(dir: &Path) -> Result<Self, StoreError> {
         // What an operator wants of his network is nobody else's business.
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| io_error("create", dir, error))?;
         let lock = File::open(dir).map_err(|error| io_error("open", dir, error))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), lock }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Taken(dir.to_owned())),
-            Err(TryLockError::Error(error)) => Err(io_error("lock", dir, error)),
+        Ok(Self { dir: dir.to_owned(), lock })
+    }
+
+    /// Makes this the daemon that serves. Among all that try, one succeeds.
+    pub(crate) fn take(&self) -> Result<(), StoreError> {
+        match self.lock.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Taken(self.dir.clone())),
+            Err(TryLockError::Error(error)) => Err(io_error("lock", &self.dir, error)),
         }
+    }
+
+    /// Lets another daemon [take](Self::take) it.
+    pub(crate) fn release(&self) -> Result<(), StoreError> {
+        self.lock.unlock().map_err(|error| io_error("unlock", &self.dir, error))
     }
 
     /// Gives the directory and the files in it, if they are ours, to `user`, who is to keep the state from now on.
@@ -195,8 +212,13 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let message = Store::open(dir.path()).unwrap_err().to_string();
         assert!(message.contains(dir.path().to_str().unwrap()) && message.contains("--state-dir"), "{message}");
-        drop(store);
-        Store::open(dir.path()).unwrap();
+        let beside = Store::beside(dir.path()).unwrap();
+        assert!(matches!(beside.take(), Err(StoreError::Taken(_))));
+        store.release().unwrap();
+        beside.take().unwrap();
+        assert!(matches!(store.take(), Err(StoreError::Taken(_))));
+        drop(beside);
+        store.take().unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::hash::BuildHasher;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use foldhash::fast::FixedState;
 use thiserror::Error;
@@ -44,6 +45,9 @@ pub enum TunnelError {
     /// A source port.
     #[error("cannot send VXLAN: {0}")]
     Lane(#[source] UdpError),
+    /// A descriptor leads to something else.
+    #[error("what was handed over are no sockets of a VTEP: {0}")]
+    NotOurs(#[source] io::Error),
     /// All source ports are taken.
     #[error("only {found} of {wanted} source ports in 49152-65535 are free on {local}: ask for fewer lanes")]
     Ports {
@@ -109,14 +113,35 @@ impl Tunnel {
         };
         let local = SocketAddr::new(options.local, options.port);
         let receive = UdpEndpoint::open(local, &receive).map_err(TunnelError::Receive)?;
-        Ok(Self {
-            receive,
-            lanes: open_lanes(options)?,
-            trains: udp::probe_gso(),
-            slices: Vec::new(),
-            ends: Vec::new(),
-            batch: Vec::new(),
-        })
+        Ok(Self::new(receive, open_lanes(options)?))
+    }
+
+    /// Takes over sockets that [`Self::open`] made, maybe in another process.
+    ///
+    /// # Errors
+    /// What are no such sockets: their addresses differ, or there is no lane.
+    pub fn adopt(receive: OwnedFd, lanes: Vec<OwnedFd>) -> Result<Self, TunnelError> {
+        let receive = UdpEndpoint::adopt(receive).map_err(TunnelError::NotOurs)?;
+        let mut lanes =
+            lanes.into_iter().map(UdpEndpoint::adopt).collect::<io::Result<Vec<_>>>().map_err(TunnelError::NotOurs)?;
+        let local = receive.local_addr().ip();
+        if lanes.is_empty() || lanes.iter().any(|lane| lane.local_addr().ip() != local) {
+            return Err(TunnelError::NotOurs(io::Error::other(format!("not the source ports of {local}"))));
+        }
+        in_order(&mut lanes);
+        Ok(Self::new(receive, lanes))
+    }
+
+    fn new(receive: UdpEndpoint, lanes: Vec<UdpEndpoint>) -> Self {
+        Self { receive, lanes, trains: udp::probe_gso(), slices: Vec::new(), ends: Vec::new(), batch: Vec::new() }
+    }
+
+    /// Other descriptors of what [`Self::adopt`] takes.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
+        Ok((self.receive.try_clone()?, self.lanes.iter().map(UdpEndpoint::try_clone).collect::<io::Result<_>>()?))
     }
 
     /// The receive socket, to wait on.
@@ -256,6 +281,11 @@ fn recycle<A, B>(mut used: Vec<A>) -> Vec<B> {
     used.into_iter().filter_map(|_| None).collect()
 }
 
+/// By port: a flow keeps its source port whoever opened the sockets, and in whatever order they are handed on.
+fn in_order(lanes: &mut [UdpEndpoint]) {
+    lanes.sort_by_key(|lane| lane.local_addr().port());
+}
+
 fn open_lanes(options: &TunnelOptions) -> Result<Vec<UdpEndpoint>, TunnelError> {
     let TunnelOptions { reuse_port, send_buffer, .. } = *options;
     let setup = UdpOptions { send_only: true, reuse_port, send_buffer, ..UdpOptions::default() };
@@ -272,6 +302,7 @@ fn open_lanes(options: &TunnelOptions) -> Result<Vec<UdpEndpoint>, TunnelError> 
             Err(error) => return Err(TunnelError::Lane(error)),
         }
         if lanes.len() == wanted {
+            in_order(&mut lanes);
             return Ok(lanes);
         }
     }

@@ -5,6 +5,7 @@
 pub mod flood;
 pub mod paced;
 pub mod ping;
+pub mod stream;
 pub mod tcp;
 pub mod udp;
 

@@ -24,6 +24,6 @@ pub use reply::{
     Carried, FdbInfo, FdbKind, FlappingInfo, Flushed, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortPlan,
     PortState, PortStats, Sandbox, Stats, Status, VlanInfo, VtepInfo,
 };
-pub use request::{Change, PortSet, Query, Request};
+pub use request::{Change, PortSet, Query, Request, Takeover};
 pub use rpc::Id;
 pub use types::{BadValue, Cidr, IfName, Mac, Mtu, NetnsRef, PortName, Vid, VlanList, VlanName, Vni};

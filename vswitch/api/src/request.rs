@@ -18,6 +18,27 @@ pub enum Request {
     Query(Query),
     /// Forgets learned addresses; answered with [`Flushed`](crate::Flushed).
     Flush(FdbFilter),
+    /// Hands the switch over to another daemon; what is answered is theirs to understand.
+    Takeover(Takeover),
+}
+
+/// The words of a daemon that takes over from the one it speaks to, in this order. A connection that closes before the
+/// last of them, or falls silent, leaves the switch with whom it asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", content = "params", deny_unknown_fields)]
+pub enum Takeover {
+    /// Asks for what there is, descriptors included; from here on changes are refused.
+    #[serde(rename = "takeover.begin")]
+    Begin {
+        /// The form in which the asker understands it.
+        format: u32,
+    },
+    /// Asks to leave frames in the kernel's queues, and for what has changed since.
+    #[serde(rename = "takeover.pause")]
+    Pause {},
+    /// Says that the asker serves now.
+    #[serde(rename = "takeover.commit")]
+    Commit {},
 }
 
 /// A change of the desired state.
@@ -164,6 +185,7 @@ pub enum Query {
 const FLUSH: &str = "fdb.flush";
 const CHANGES: &[&str] =
     &["port.add", "port.set", "port.del", "vlan.add", "vlan.del", "peer.add", "peer.del", "fdb.add", "fdb.del"];
+const TAKEOVER: &[&str] = &["takeover.begin", "takeover.pause", "takeover.commit"];
 const QUERIES: &[&str] =
     &["port.list", "port.show", "port.plan", "vlan.list", "vtep.show", "peer.list", "fdb.list", "stats", "status"];
 
@@ -177,9 +199,10 @@ impl Request {
         let read = match method {
             FLUSH => serde_json::from_value(params).map(Self::Flush),
             _ if CHANGES.contains(&method) => serde_json::from_value(call(params)).map(Self::Change),
+            _ if TAKEOVER.contains(&method) => serde_json::from_value(call(params)).map(Self::Takeover),
             _ if QUERIES.contains(&method) => serde_json::from_value(call(params)).map(Self::Query),
             _ => {
-                let known = [CHANGES, QUERIES, &[FLUSH]].concat().join(", ");
+                let known = [CHANGES, QUERIES, &[FLUSH], TAKEOVER].concat().join(", ");
                 let message = format!("there is no method {method:?}: the methods are {known}");
                 return Err(RpcError::new(Code::MethodNotFound, message));
             }
@@ -196,6 +219,7 @@ impl Request {
             Self::Change(change) => serde_json::to_value(change)?,
             Self::Query(query) => serde_json::to_value(query)?,
             Self::Flush(filter) => json!({"method": FLUSH, "params": filter}),
+            Self::Takeover(word) => serde_json::to_value(word)?,
         };
         let method = call["method"].as_str().unwrap_or_default().to_owned();
         Ok((method, call["params"].take()))
@@ -205,7 +229,7 @@ impl Request {
     #[must_use]
     pub const fn writes(&self) -> bool {
         match self {
-            Self::Change(_) | Self::Flush(_) => true,
+            Self::Change(_) | Self::Flush(_) | Self::Takeover(_) => true,
             Self::Query(_) => false,
         }
     }

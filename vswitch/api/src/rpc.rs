@@ -118,7 +118,7 @@ fn line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Change, FdbFilter, Query};
+    use crate::request::{Change, FdbFilter, Query, Takeover};
 
     fn read(line: &str) -> Result<(Id, Request), (Id, Code, String)> {
         read_request(line.as_bytes()).map_err(|(id, error)| (id, error.code, error.message))
@@ -136,6 +136,11 @@ mod tests {
                 r#"{"jsonrpc":"2.0","id":1,"method":"vlan.del","params":{"vlan":7}}"#,
                 Request::Change(Change::VlanDel { vlan: "7".parse().unwrap() }),
             ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"takeover.begin","params":{"format":1}}"#,
+                Request::Takeover(Takeover::Begin { format: 1 }),
+            ),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"takeover.pause"}"#, Request::Takeover(Takeover::Pause {})),
         ];
         for (line, request) in table {
             assert_eq!(read(line), Ok((Id::Number(1), request.clone())), "{line}");

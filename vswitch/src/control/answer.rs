@@ -5,60 +5,97 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use mio::Token;
 use serde::Serialize;
 use serde_json::Value;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
     Change as Wish, Code, FdbInfo, FdbTarget, FlappingInfo, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans,
-    PortInfo, PortName, PortSpec, PortState, PortStats, Query, Request, RpcError, Stats, Status, Vid, VlanInfo,
-    VtepInfo, rpc,
+    PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, PortId};
 
 use super::access::{Access, Peer};
-use super::server::{Line, Server, ServerError, Service};
+use super::server::{End, Line, Server, ServerError, Service};
 use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
 use crate::network::vlan_id;
 use crate::worker::PortStats as WorkerStats;
 
-type Answer = Result<Value, RpcError>;
+pub(super) type Answer = Result<Value, RpcError>;
 
 /// The control thread, and who may ask what of it.
 struct Desk<'a>(&'a mut Control, Access);
 
 impl Service for Desk<'_> {
-    fn answer(&mut self, line: Line<'_>) -> Vec<u8> {
+    fn answer(&mut self, client: Token, line: Line<'_>) -> (Vec<u8>, Vec<OwnedFd>) {
         let Self(control, access) = self;
+        let mut sent = Vec::new();
         let (id, answer) = match rpc::read_request(line.bytes) {
+            Ok((id, Request::Takeover(word))) => {
+                (id, access.check(line.peer).and_then(|()| control.hand_over(client, word, &mut sent)))
+            }
             Ok((id, request)) => (id, control.answer_to(access, line.peer, &request, line.fds)),
             Err((id, error)) => (id, Err(error)),
         };
-        rpc::write_answer(id, answer).unwrap_or_else(|error| {
+        let answer = rpc::write_answer(id, answer).unwrap_or_else(|error| {
             tracing::error!(%error, "an answer could not be written");
             Vec::new()
-        })
+        });
+        (answer, sent)
     }
 
     fn tend(&mut self, news: bool) -> Option<Duration> {
-        self.0.tend_lost_ports(news)
+        self.0.tend_takeover().or_else(|| self.0.tend_lost_ports(news))
+    }
+
+    fn heir(&self) -> Option<Token> {
+        self.0.heir()
+    }
+
+    fn heir_left(&mut self) {
+        self.0.decide_who_serves("the other left");
+    }
+
+    fn is_handed_over(&self) -> bool {
+        self.0.is_handed_over
     }
 }
 
 impl Control {
-    /// Answers every client of `server` until a signal comes.
-    pub(crate) fn serve(&mut self, server: &mut Server) -> Result<(), ServerError> {
+    /// Answers every client of `server` until a signal comes or another daemon serves.
+    pub(crate) fn serve(&mut self, server: &mut Server) -> Result<End, ServerError> {
+        self.listener =
+            server.listener().map_err(|error| tracing::warn!(%error, "the control socket cannot be handed over")).ok();
+        self.removes_socket = server.removes_file();
+        self.manager.ready();
         let access = server.access().clone();
-        server.run(&mut Desk(self, access))
+        match server.run(&mut Desk(self, access))? {
+            End::Signal => self.decide_who_serves("a signal ends this one"),
+            End::HandedOver => {}
+        }
+        if self.is_handed_over {
+            return Ok(End::HandedOver);
+        }
+        self.manager.stopping();
+        if let Err(error) = self.leave() {
+            tracing::warn!(%error, "what was learned and counted cannot be left to the next daemon");
+        }
+        Ok(End::Signal)
     }
 
     fn answer_to(&mut self, access: &Access, peer: Peer, request: &Request, fds: &mut Vec<OwnedFd>) -> Answer {
         if request.writes() {
             access.check(peer)?;
         }
-        self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
+        if request.writes() {
+            self.not_under_way()?;
+        }
+        if self.heir().is_none() {
+            self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
+        }
         match request {
             Request::Change(wish) => {
                 let fds = if matches!(wish, Wish::PortAdd(_)) { mem::take(fds) } else { Vec::new() };
@@ -66,6 +103,7 @@ impl Control {
             }
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
+            Request::Takeover(_) => Err(RpcError::new(Code::Internal, "a takeover is answered elsewhere")),
         }
     }
 
@@ -90,7 +128,7 @@ impl Control {
     }
 
     /// Asks one worker, for all know the same of it.
-    fn ask<R: Send + 'static>(
+    pub(super) fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut crate::worker::Worker) -> R + Send + 'static,
     ) -> Result<R, RpcError> {
@@ -212,14 +250,7 @@ impl Control {
 
     fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
         let counted = self.counted()?;
-        let row = |name: &str, counters: &Counters| PortStats {
-            port: name.to_owned(),
-            rx_frames: counters.rx_frames,
-            rx_bytes: counters.rx_bytes,
-            tx_frames: counters.tx_frames,
-            tx_bytes: counters.tx_bytes,
-            drops: counters.drops(),
-        };
+        let row = |name: &str, counters: &Counters| counters.shown(name);
         let mut ports: Vec<_> = self
             .desired
             .ports()
@@ -272,7 +303,7 @@ impl Control {
     }
 }
 
-fn json(value: impl Serialize) -> Answer {
+pub(super) fn json(value: impl Serialize) -> Answer {
     serde_json::to_value(value).map_err(|error| RpcError::new(Code::Internal, error.to_string()))
 }
 
@@ -280,7 +311,7 @@ fn no_port(name: &str) -> RpcError {
     RpcError::new(Code::NotFound, format!("there is no port {name:?}; `vsctl port list` shows those there are"))
 }
 
-fn offloads(granted: vswitch_sys::Offloads) -> Vec<Offload> {
+pub(super) fn offloads(granted: vswitch_sys::Offloads) -> Vec<Offload> {
     let vswitch_sys::Offloads { checksum, tso4, tso6, tso_ecn, uso } = granted;
     let named = [
         (checksum, Offload::Checksum),

@@ -124,7 +124,7 @@ impl Control {
             Some(setup) => {
                 let id = match self.remotes.get(&address) {
                     Some(&id) => id,
-                    None => self.free_id()?,
+                    None => self.estate.remote(address).map_or_else(|| self.free_id(), Ok)?,
                 };
                 let to = SocketAddr::new(address, self.vtep_port);
                 let mode = PortMode::Remote { vlans: setup.vlans.clone() };
@@ -136,13 +136,8 @@ impl Control {
     }
 
     fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
-        let id = self.free_id()?;
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
-        let tap = match self.handed_over.take_if(|(port, _)| port == name) {
-            Some((_, tap)) => tap,
-            None if self.rights.privileges.enters() => host::obtain_interface(setup, &self.site.mark(name), queues)?,
-            None => return Err(HostError::NoEntry(name.clone()).into()),
-        };
+        let (id, tap) = self.interface(name, setup, queues)?;
         let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
         let (mtu, mode, title) = (setup.mtu, setup.mode.clone(), name.clone());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
@@ -150,6 +145,7 @@ impl Control {
             worker.watch_tap(id)
         })?;
         if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {
+            self.let_interface_go(name, id)?;
             self.workers.each(move |worker| worker.remove_tap(id))?;
             return Err(error.into());
         }
@@ -169,8 +165,7 @@ impl Control {
             }
             return Ok(());
         };
-        // Gone already where the namespace is.
-        let _ = self.workers.one(move |worker| worker.datapath.tap(id).map(|queue| queue.set_persistent(false)))?;
+        self.let_interface_go(name, id)?;
         self.workers.each(move |worker| worker.remove_tap(id))?;
         tracing::info!(port = %name, "port deleted");
         Ok(())
@@ -192,7 +187,7 @@ impl Control {
     }
 
     /// Where the interface of port `id` is now; `None` where it is gone.
-    fn place(&self, id: PortId) -> Result<Option<(Netns, String)>, ControlError> {
+    pub(super) fn place(&self, id: PortId) -> Result<Option<(Netns, String)>, ControlError> {
         // Asked here: a worker has no right to.
         let queue = self.workers.one(move |worker| worker.datapath.tap(id).map(TapQueue::try_clone))?;
         let place = queue.transpose().map_err(HostError::Descriptor)?.map(|queue| host::place(&queue)).transpose();
@@ -201,7 +196,7 @@ impl Control {
 
     /// Tells the containers whose interfaces were taken up again that they have a network: what they asked meanwhile
     /// nobody heard.
-    pub(super) fn wake_containers(&self) {
+    pub(crate) fn wake_containers(&self) {
         for (name, port) in self.live.iter().filter(|(_, port)| port.pinned.is_some()) {
             let woken = self.place(port.id).and_then(|place| {
                 let woken = place.map_or(Ok(()), |(netns, ifname)| host::wake(&netns, &ifname));
@@ -237,8 +232,9 @@ impl Control {
     }
 
     /// The least number that neither a port nor a remote has.
-    fn free_id(&self) -> Result<PortId, ControlError> {
+    pub(super) fn free_id(&self) -> Result<PortId, ControlError> {
         let mut used: Vec<_> = self.live.values().map(|port| port.id).chain(self.remotes.values().copied()).collect();
+        used.extend(self.estate.promised());
         used.sort_unstable();
         let gap = used.iter().enumerate().position(|(place, id)| id.index() != place).unwrap_or(used.len());
         u16::try_from(gap).map(PortId::new).map_err(|_| ControlError::NoPortId)

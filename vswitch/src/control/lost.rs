@@ -9,6 +9,7 @@ use vswitch_core::switch::PortId;
 
 use super::{Control, ControlError};
 use crate::host;
+use crate::takeover::Name;
 
 /// How often namespaces are looked at that nobody tells of: those of lost ports, and those that only we keep alive.
 const EVERY: Duration = Duration::from_millis(500);
@@ -59,6 +60,7 @@ impl Control {
         let gone = lost.clone();
         self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.remove_tap(id)))?;
         for (name, port) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
+            self.manager.forget(&Name::Tap(name.clone()));
             tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
             let counters = counted.ports.remove(&port.id).unwrap_or_default();
             self.counted_before.entry(name).or_default().add(&counters);

@@ -3,6 +3,8 @@
 pub(crate) mod access;
 mod answer;
 mod apply;
+mod handover;
+mod inherit;
 mod lost;
 mod server;
 
@@ -20,8 +22,10 @@ use vswitch_core::switch::{FdbError, PortId};
 use vswitch_sys::Tap;
 use vtep::DirectoryError;
 
-pub(crate) use server::Server;
+pub(crate) use handover::granted;
+pub(crate) use server::{End, Server};
 
+use handover::Handover;
 use lost::LostPorts;
 
 use crate::counters::Counters;
@@ -29,6 +33,8 @@ use crate::host::{self, HostError};
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::privileges::Rights;
 use crate::store::{Store, StoreError};
+use crate::systemd::ServiceManager;
+use crate::takeover::Estate;
 use crate::worker::{WorkerError, Workers};
 
 /// Why a change could not be made.
@@ -94,17 +100,26 @@ pub(crate) struct Control {
     /// The device that a client made for the port it is about to add.
     handed_over: Option<(PortName, Tap)>,
     started: Instant,
+    /// What is left to inherit; nothing once it has started.
+    estate: Estate,
+    manager: ServiceManager,
+    /// The control socket, to hand it over, and whether its file is ours.
+    listener: Option<OwnedFd>,
+    removes_socket: bool,
+    handover: Option<Handover>,
+    is_handed_over: bool,
 }
 
 impl Control {
-    /// Makes `desired` so, as far as the host allows: ports whose namespace is gone are lost, not fatal.
+    /// Makes `desired` so, as far as the host allows: ports whose namespace is gone are lost, not fatal. What is in
+    /// `estate` is used and not made.
     pub(crate) fn start(
         desired: Desired,
-        site: Site,
-        vtep_port: u16,
+        (site, vtep_port): (Site, u16),
         rights: Rights,
         store: Store,
         workers: Workers,
+        (estate, manager): (Estate, ServiceManager),
     ) -> Result<Self, ControlError> {
         let mut control = Self {
             desired: Desired::default(),
@@ -120,20 +135,33 @@ impl Control {
             rights,
             handed_over: None,
             started: Instant::now(),
+            estate,
+            manager,
+            listener: None,
+            removes_socket: false,
+            handover: None,
+            is_handed_over: false,
         };
         desired.suits(control.vtep_ip())?;
         let network = Network::derive(&desired, &control.site);
-        if let Some(abandoned) = control.store.abandoned::<Desired>() {
+        if !control.estate.is_whole()
+            && let Some(abandoned) = control.store.abandoned::<Desired>()
+        {
             control.take_back_abandoned(&Network::derive(&abandoned, &control.site), &network);
         }
         control.restore(network)?;
-        control.wake_containers();
-        // A disk that is full must not keep a restart from serving what it has.
-        if control.store.load()?.as_ref() != Some(&desired) {
-            control.store.prepare(&desired)?.commit()?;
-        }
+        control.let_unwanted_go();
         control.desired = desired;
         Ok(control)
+    }
+
+    /// Writes down what it started with.
+    pub(crate) fn write_down(&self) -> Result<(), StoreError> {
+        // A disk that is full must not keep a restart from serving what it has.
+        if self.store.load()?.as_ref() != Some(&self.desired) {
+            self.store.prepare(&self.desired)?.commit()?;
+        }
+        Ok(())
     }
 
     fn vtep_ip(&self) -> Option<IpAddr> {

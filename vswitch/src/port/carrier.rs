@@ -4,13 +4,15 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use clap::ValueEnum;
 use vswitch_api::Carried;
 use vswitch_core::{Frame, Offload};
 use vswitch_sys::Inbox;
 use vtep::{EncapDrop, Failure, Vni};
+
+use crate::takeover::Name;
 
 /// How VXLAN leaves and enters this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -75,6 +77,14 @@ pub(crate) trait Carrier: fmt::Debug + Send {
 
     /// Datagrams that came too fast and were lost.
     fn dropped(&self) -> u64;
+
+    /// Those of them that the carrier's descriptors do not tell of any more.
+    fn dropped_before(&self) -> u64 {
+        0
+    }
+
+    /// Other descriptors of all it has, named for worker number `worker`: for another process to carry VXLAN by.
+    fn descriptors(&self, worker: u16) -> io::Result<Vec<(Name, OwnedFd)>>;
 
     /// Whether the kernel tells nothing of what became of a packet, so that its routes must be asked beforehand.
     fn is_silent(&self) -> bool;

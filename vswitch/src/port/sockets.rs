@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use vswitch_api::Carried;
 use vswitch_core::{Frame, Offload};
@@ -10,6 +10,8 @@ use vswitch_sys::{Inbox, UdpEndpoint, UdpOptions};
 use vtep::{EncapDrop, Failure, Trains, Tunnel, TunnelError, TunnelOptions};
 
 use super::carrier::{Carrier, Entrance, Parcel, Pushed, Receipt};
+use super::handed::SocketSet;
+use crate::takeover::Name;
 
 /// Source ports that flows are spread over: as many paths as most underlays have, and few descriptors.
 const LANES: usize = 16;
@@ -46,6 +48,20 @@ impl Sockets {
         (0..workers).map(one).collect()
     }
 
+    /// Takes over the sockets of each worker, which are to be those at `local`.
+    pub(super) fn adopt(local: SocketAddr, sets: Vec<SocketSet>) -> Result<Vec<Self>, TunnelError> {
+        let one = |(receive, lanes): SocketSet| {
+            let tunnel = Tunnel::adopt(receive, lanes)?;
+            if tunnel.endpoint().local_addr() != local {
+                let message = format!("{} instead of {local}", tunnel.endpoint().local_addr());
+                return Err(TunnelError::NotOurs(io::Error::other(message)));
+            }
+            let trains = Trains::new(tunnel.lanes(), false);
+            Ok(Self { tunnel, trains })
+        };
+        sets.into_iter().map(one).collect()
+    }
+
     /// The source port of each lane.
     pub(super) fn lane_ports(&self) -> Vec<u16> {
         self.tunnel.lane_ports().collect()
@@ -72,6 +88,12 @@ impl Carrier for Sockets {
             tracing::debug!(%error, "the VXLAN socket does not tell what it dropped");
             0
         })
+    }
+
+    fn descriptors(&self, worker: u16) -> io::Result<Vec<(Name, OwnedFd)>> {
+        let (receive, lanes) = self.tunnel.try_clone()?;
+        let lanes = lanes.into_iter().map(|lane| (Name::Lane(worker), lane));
+        Ok(std::iter::once((Name::Receive(worker), receive)).chain(lanes).collect())
     }
 
     fn is_silent(&self) -> bool {

@@ -1,8 +1,9 @@
 //! The tunnel port: frames to remote VTEPs and from them.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -12,11 +13,13 @@ use vswitch_sys::{Inbox, Netlink, NetlinkError, Uplink, UplinkError};
 use vtep::{DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, TunnelError, largest_inner_frame};
 
 use super::carrier::{Carrier, Entrance, Parcel, Pushed, UnderlayMode};
+use super::handed::{SocketSet, UplinkSet};
 use super::sockets::Sockets;
 use super::uplink::UplinkCarrier;
 
 use crate::counters::Counters;
 use crate::drops::{Drop, PortDrop};
+use crate::takeover::Name;
 use crate::underlay::Underlay;
 
 /// Trains received at once; a slot holds the largest.
@@ -67,6 +70,8 @@ pub(crate) enum OpenError {
     Sockets(#[from] TunnelError),
     #[error("--underlay uplink: {0}; --underlay udp works without")]
     Uplink(#[from] UplinkError),
+    #[error("--underlay says otherwise, but VXLAN is carried by {0:?} already")]
+    OtherWay(Carried),
 }
 
 impl TunnelPort {
@@ -78,8 +83,35 @@ impl TunnelPort {
         mode: UnderlayMode,
         workers: u16,
     ) -> Result<Vec<Self>, OpenError> {
+        Ok(Self::all(underlay, carriers(underlay, port, mode, workers)?))
+    }
+
+    /// Goes on with the VTEP that another daemon opened on `underlay`. Its way of carrying VXLAN must be one that `mode`
+    /// means.
+    pub(crate) fn adopt(
+        underlay: Underlay,
+        port: u16,
+        mode: UnderlayMode,
+        (sockets, uplink): (Vec<SocketSet>, Option<UplinkSet>),
+    ) -> Result<Vec<Self>, OpenError> {
+        let wrong = match (mode, &uplink) {
+            (UnderlayMode::Udp, Some(_)) => Some(Carried::Uplink),
+            (UnderlayMode::Uplink, None) => Some(Carried::Udp),
+            _ => None,
+        };
+        if let Some(carried) = wrong {
+            return Err(OpenError::OtherWay(carried));
+        }
+        let sockets = Sockets::adopt(SocketAddr::new(underlay.address, port), sockets)?;
+        let carriers = match uplink {
+            None => by_sockets(sockets),
+            Some((queues, programs)) => by_uplink(underlay, sockets, Uplink::adopt(underlay.index, queues, programs)?),
+        };
+        Ok(Self::all(underlay, carriers))
+    }
+
+    fn all(underlay: Underlay, carriers: Vec<Box<dyn Carrier>>) -> Vec<Self> {
         let longest_frame = largest_inner_frame(underlay.address, underlay.mtu.into());
-        let carriers = carriers(underlay, port, mode, workers)?.into_iter();
         let tunnel = |carrier| Self {
             carrier,
             underlay,
@@ -89,7 +121,19 @@ impl TunnelPort {
             merge: Merge::new(longest_frame),
             counters: Counters::default(),
         };
-        Ok(carriers.map(tunnel).collect())
+        carriers.into_iter().map(tunnel).collect()
+    }
+
+    /// Other descriptors of all that carries VXLAN here, named for worker number `worker`.
+    pub(crate) fn descriptors(&self, worker: u16) -> io::Result<Vec<(Name, OwnedFd)>> {
+        self.carrier.descriptors(worker)
+    }
+
+    /// What was counted, without what those descriptors tell themselves.
+    pub(crate) fn own_counters(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        counters.dropped_many(PortDrop::ReceiveQueueFull, self.carrier.dropped_before());
+        counters
     }
 
     /// The way VXLAN takes.
@@ -259,7 +303,6 @@ fn carriers(
 ) -> Result<Vec<Box<dyn Carrier>>, OpenError> {
     let local = SocketAddr::new(underlay.address, port);
     let sockets = Sockets::open(local, workers)?;
-    let by_sockets = |sockets: Vec<Sockets>| sockets.into_iter().map(|one| Box::new(one) as Box<dyn Carrier>).collect();
     if mode == UnderlayMode::Udp {
         return Ok(by_sockets(sockets));
     }
@@ -268,10 +311,7 @@ fn carriers(
             if let Some(uplink) = uplinks.first() {
                 tracing::info!(interface = uplink.name(), "VXLAN super-frames leave and enter uncut");
             }
-            let queues = sockets.into_iter().zip(uplinks).enumerate();
-            let carrier =
-                |(number, (sockets, uplink))| UplinkCarrier::boxed(sockets, uplink, underlay.address, number == 0);
-            Ok(queues.map(carrier).collect())
+            Ok(by_uplink(underlay, sockets, uplinks))
         }
         Err(error) if mode == UnderlayMode::Uplink => Err(error.into()),
         Err(error) => {
@@ -279,6 +319,16 @@ fn carriers(
             Ok(by_sockets(sockets))
         }
     }
+}
+
+fn by_sockets(sockets: Vec<Sockets>) -> Vec<Box<dyn Carrier>> {
+    sockets.into_iter().map(|one| Box::new(one) as Box<dyn Carrier>).collect()
+}
+
+fn by_uplink(underlay: Underlay, sockets: Vec<Sockets>, uplinks: Vec<Uplink>) -> Vec<Box<dyn Carrier>> {
+    let queues = sockets.into_iter().zip(uplinks).enumerate();
+    let carrier = |(number, (sockets, uplink))| UplinkCarrier::boxed(sockets, uplink, underlay.address, number == 0);
+    queues.map(carrier).collect()
 }
 
 /// What the kernel's routing knows: the interface, and a path MTU learned from ICMP, else the MTU of the interface.

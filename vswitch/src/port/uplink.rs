@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use vswitch_api::Carried;
 use vswitch_core::wire::vlan::TAG_LEN;
@@ -18,6 +18,7 @@ use vtep::{EncapDrop, Failure, MAX_MERGED_SEGMENTS, Segments, SendDrop, flow_has
 
 use super::carrier::{Carrier, Entrance, Parcel, Pushed, Receipt};
 use super::sockets::Sockets;
+use crate::takeover::Name;
 
 /// Bytes after which a receipt takes no more: what fits the cache.
 const BYTES: usize = 256 * 1024;
@@ -162,6 +163,22 @@ impl Carrier for UplinkCarrier {
             Some(Ok(None)) | None => {}
         }
         self.dropped.get() + self.sockets.dropped()
+    }
+
+    fn dropped_before(&self) -> u64 {
+        if self.uplink.is_some() { 0 } else { self.dropped.get() }
+    }
+
+    fn descriptors(&self, worker: u16) -> io::Result<Vec<(Name, OwnedFd)>> {
+        let mut all = self.sockets.descriptors(worker)?;
+        if let Some(uplink) = &self.uplink {
+            let (queue, [divert, forward]) = uplink.try_clone()?;
+            all.push((Name::Uplink(worker), queue));
+            if self.is_first {
+                all.extend([(Name::Divert, divert), (Name::Forward, forward)]);
+            }
+        }
+        Ok(all)
     }
 
     fn is_silent(&self) -> bool {

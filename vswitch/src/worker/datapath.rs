@@ -1,8 +1,9 @@
 //! One worker's switch: its queues of all ports, its tunnel, and the buffers of one turn. What happens in a turn is in `journey`.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use vswitch_api::{Carried, PortName};
@@ -21,6 +22,7 @@ use crate::counters::Counters;
 use crate::port::carrier::Entrance;
 use crate::port::tap::{Scissors, TapPort};
 use crate::port::tunnel::{Remote, TunnelPort};
+use crate::takeover::Name;
 
 /// The switch with its ports, and the buffers of one turn.
 #[derive(Debug)]
@@ -45,6 +47,13 @@ pub(crate) struct Datapath {
 pub(crate) struct PortStats {
     pub(crate) ports: BTreeMap<PortId, Counters>,
     pub(crate) tunnel: Counters,
+}
+
+/// Descriptors of what one worker has, for another process to go on with.
+#[derive(Debug)]
+pub(crate) struct WorkerDescriptors {
+    pub(crate) taps: Vec<(PortId, OwnedFd)>,
+    pub(crate) vxlan: Vec<(Name, OwnedFd)>,
 }
 
 /// The FDB: how many addresses there are and may be, and what happened to them.
@@ -158,10 +167,11 @@ impl Datapath {
     }
 
     pub(crate) fn stats(&self) -> PortStats {
-        let mut stats = PortStats::default();
-        if let Some(tunnel) = &self.tunnel {
-            stats.tunnel.add(&tunnel.counters());
-        }
+        self.stats_with(self.tunnel.as_ref().map(TunnelPort::counters))
+    }
+
+    fn stats_with(&self, tunnel: Option<Counters>) -> PortStats {
+        let mut stats = PortStats { tunnel: tunnel.unwrap_or_default(), ..PortStats::default() };
         for (id, port) in self.ports.iter() {
             match port.device {
                 Device::Tap(_) => {
@@ -171,6 +181,36 @@ impl Datapath {
             }
         }
         stats
+    }
+
+    /// Other descriptors of this worker's queues and of what carries VXLAN for it, worker number `worker`.
+    pub(crate) fn descriptors(&self, worker: u16) -> io::Result<WorkerDescriptors> {
+        let tap = |(id, port): (PortId, &Port)| match &port.device {
+            Device::Tap(tap) => Some(tap.queue().try_clone().map(|queue| (id, queue.into()))),
+            Device::Remote(_) => None,
+        };
+        let taps = self.ports.iter().filter_map(tap).collect::<io::Result<_>>()?;
+        let vxlan = self.tunnel.as_ref().map(|tunnel| tunnel.descriptors(worker)).transpose()?.unwrap_or_default();
+        Ok(WorkerDescriptors { taps, vxlan })
+    }
+
+    /// What [`Self::stats`] tells, without what the tunnel's descriptors tell themselves: for another process that goes on
+    /// with them.
+    pub(crate) fn own_stats(&self) -> PortStats {
+        let tunnel = self.tunnel.as_ref().map(TunnelPort::own_counters);
+        self.stats_with(tunnel)
+    }
+
+    /// Goes on counting from `stats`.
+    pub(crate) fn restore_stats(&mut self, stats: &PortStats) {
+        for (&id, counters) in &stats.ports {
+            if let Some(port) = self.ports.get_mut(id) {
+                port.counters.add(counters);
+            }
+        }
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.counters_mut().add(&stats.tunnel);
+        }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

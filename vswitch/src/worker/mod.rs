@@ -32,11 +32,12 @@ use vswitch_core::Instant;
 use vswitch_core::switch::PortId;
 
 pub(crate) use datapath::{Datapath, PortStats};
-pub(crate) use threads::{WorkerError, Workers};
+pub(crate) use threads::{WorkerError, WorkerOptions, Workers};
 
 use ready::Ready;
 use threads::Command;
 
+use crate::clock;
 use crate::port::carrier::Entrance;
 
 const WAKER: Token = Token(usize::MAX);
@@ -80,10 +81,10 @@ enum Source {
 pub(crate) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
-    /// The same for all workers: they compare what they note.
-    clock: std::time::Instant,
     /// Sources not yet read until empty: the poll is edge-triggered and will not name them again.
     ready: Ready,
+    /// Whether frames are left in the kernel's queues, for another process to read.
+    is_paused: bool,
     pub(crate) datapath: Datapath,
     /// Wakes the control thread.
     news: Arc<Waker>,
@@ -96,7 +97,9 @@ impl Worker {
         let mut spin_until = Instant::default();
         loop {
             let spinning = spin.is_none() || self.now() < spin_until;
-            let timeout = if !self.ready.is_empty() || spinning {
+            let timeout = if self.is_paused {
+                None
+            } else if !self.ready.is_empty() || spinning {
                 Some(Duration::ZERO)
             } else {
                 self.datapath.poll_timeout().map(|at| at.since(self.now()))
@@ -123,6 +126,9 @@ impl Worker {
             if woken && !self.run_commands() {
                 return;
             }
+            if self.is_paused {
+                continue;
+            }
             let now = self.now();
             self.datapath.handle_timeout(now);
             if self.ready.is_empty() {
@@ -135,10 +141,14 @@ impl Worker {
         }
     }
 
+    /// Leaves frames where they are, or goes on reading them. What has become ready meanwhile is still known.
+    pub(crate) fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
     /// The moment on the workers' clock; read once a turn.
     pub(crate) fn now(&self) -> Instant {
-        let nanos = self.clock.elapsed().as_nanos();
-        Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        clock::now()
     }
 
     /// One batch of every ready source, in turn: none can starve another. The more wait, the smaller the batches.

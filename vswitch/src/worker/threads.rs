@@ -4,13 +4,12 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Poll, Waker};
 use thiserror::Error;
 
-use super::{Datapath, PollMode, WAKER, Worker};
+use super::{Datapath, PollMode, Ready, WAKER, Worker};
 use crate::privileges::{self, PrivilegesError};
 use crate::sandbox::{self, SandboxError};
 
@@ -32,6 +31,16 @@ pub(crate) enum WorkerError {
     Sandbox(#[from] SandboxError),
 }
 
+/// How workers run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorkerOptions {
+    pub(crate) poll: PollMode,
+    /// Whether they confine themselves.
+    pub(crate) confined: bool,
+    /// Whether they move no frame until [`Workers::resume`].
+    pub(crate) paused: bool,
+}
+
 /// The control thread's end of all workers.
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -41,19 +50,27 @@ pub(crate) struct Workers {
 
 impl Workers {
     /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one. They wake `news`
-    /// when a port is lost, give up what privileges they inherit, and confine themselves where `confined`.
+    /// when a port is lost, and give up what privileges they inherit.
     pub(crate) fn start(
         datapaths: Vec<Datapath>,
-        mode: PollMode,
-        confined: bool,
+        options: WorkerOptions,
         news: &Arc<Waker>,
     ) -> Result<Self, WorkerError> {
-        let clock = Instant::now();
         let numbered = datapaths.into_iter().enumerate();
-        let mut all = numbered
-            .map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, confined, clock, Arc::clone(news)));
+        let mut all =
+            numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, options, Arc::clone(news)));
         let first = all.next().ok_or(WorkerError::Gone)??;
         Ok(Self { first, others: all.collect::<Result<_, _>>()? })
+    }
+
+    /// Has all of them finish their batch and leave further frames in the kernel's queues. On return none moves a frame.
+    pub(crate) fn pause(&self) -> Result<(), WorkerError> {
+        self.each(|worker| worker.set_paused(true)).map(drop)
+    }
+
+    /// Has all of them go on.
+    pub(crate) fn resume(&self) -> Result<(), WorkerError> {
+        self.each(|worker| worker.set_paused(false)).map(drop)
     }
 
     /// How many there are.
@@ -109,15 +126,13 @@ impl WorkerHandle {
     fn start(
         number: usize,
         datapath: Datapath,
-        mode: PollMode,
-        confined: bool,
-        clock: Instant,
+        WorkerOptions { poll: mode, confined, paused: is_paused }: WorkerOptions,
         news: Arc<Waker>,
     ) -> Result<Self, WorkerError> {
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
         let (commands, inbox) = crossbeam_channel::unbounded();
-        let mut worker = Worker { poll, commands: inbox, clock, ready: super::Ready::default(), datapath, news };
+        let mut worker = Worker { poll, commands: inbox, ready: Ready::default(), is_paused, datapath, news };
         worker.watch_tunnel()?;
         let (started, outcome) = crossbeam_channel::bounded(1);
         let thread = thread::Builder::new()

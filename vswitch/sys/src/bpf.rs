@@ -5,10 +5,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use crate::syscall::check;
+use crate::syscall::{check, socklen};
 
 /// Commands of bpf(2) and the constants they take (`linux/bpf.h`).
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
@@ -47,7 +48,7 @@ pub enum BpfError {
 /// A program at work on what an interface receives; dropping it takes it away.
 #[derive(Debug)]
 pub struct Ingress {
-    _link: OwnedFd,
+    link: OwnedFd,
 }
 
 impl Ingress {
@@ -71,6 +72,28 @@ impl Ingress {
         Self::attach(from, &program)
     }
 
+    /// Takes over a program at work, maybe started by another process, on what interface `index` receives.
+    ///
+    /// # Errors
+    /// What is not the link of such a program, or its interface is gone.
+    pub fn adopt(link: OwnedFd, index: u32) -> io::Result<Self> {
+        const TCX: u32 = 11;
+        // `struct bpf_link_info` of a tcx link: type, id, program, padding, interface, where.
+        let [kind, _, _, _, on, at, ..] = link_info(&link)?;
+        if (kind, on, at) != (TCX, index, BPF_TCX_INGRESS) {
+            return Err(io::Error::other(format!("not a program on what interface {index} receives")));
+        }
+        Ok(Self { link })
+    }
+
+    /// Another descriptor of the same link.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.link.try_clone()
+    }
+
     fn attach(index: u32, program: &[Instruction]) -> Result<Self, BpfError> {
         let program = load(program).map_err(|source| BpfError::Load { instructions: program.len(), source })?;
         let attributes =
@@ -78,7 +101,7 @@ impl Ingress {
         // SAFETY: BPF_LINK_CREATE reads `LinkAttributes` as the first fields of its attributes and takes those behind
         // the given size for zero.
         let link = unsafe { bpf(BPF_LINK_CREATE, &attributes) };
-        Ok(Self { _link: link.map_err(|source| BpfError::Attach { index, source })? })
+        Ok(Self { link: link.map_err(|source| BpfError::Attach { index, source })? })
     }
 }
 
@@ -211,6 +234,31 @@ fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
     // given size for zero. They point to as many instructions of 8 bytes as they say, and to a text with an end mark;
     // both outlive the call, and both are only read.
     unsafe { bpf(BPF_PROG_LOAD, &attributes) }
+}
+
+/// The start of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD.
+#[repr(C)]
+struct InfoAttributes {
+    object: u32,
+    len: u32,
+    info: u64,
+}
+
+/// What the kernel tells of `link`, as far as it has something to tell.
+fn link_info(link: &OwnedFd) -> io::Result<[u32; 16]> {
+    let mut info = [0; 16];
+    let attributes = InfoAttributes {
+        object: link.as_raw_fd().cast_unsigned(),
+        len: socklen::<[u32; 16]>(),
+        info: info.as_mut_ptr().expose_provenance() as u64,
+    };
+    // SAFETY: BPF_OBJ_GET_INFO_BY_FD reads `InfoAttributes` as the first fields of its attributes and takes those behind
+    // the given size for zero. It writes at most `len` bytes to `info`, which are all integers, whatever the descriptor is.
+    check(unsafe {
+        let size = size_of::<InfoAttributes>();
+        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attributes, size).try_into().unwrap_or(-1)
+    })?;
+    Ok(info)
 }
 
 /// Calls bpf(2) for a command that answers with a descriptor.

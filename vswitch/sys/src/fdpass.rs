@@ -82,7 +82,7 @@ pub fn peer_groups(stream: &impl AsFd) -> io::Result<Vec<u32>> {
     }
 }
 
-/// Sends `bytes` with copies of `fds`; returns how many of the bytes went. The descriptors go with the first of them.
+/// Sends `bytes` with copies of `fds` over a Unix socket; returns how many of the bytes went. The descriptors go with the first of them.
 ///
 /// # Errors
 /// No bytes, more than [`FDS_MAX`] descriptors, and what the socket answers.

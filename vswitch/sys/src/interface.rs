@@ -84,7 +84,16 @@ impl InterfaceSpec {
             }
             outcome => outcome?,
         };
-        // All else is the container's by now. These may be missing where its owner ended in the middle of a change.
+        self.mend(&netlink, index)?;
+        Ok((tap, Origin::Left))
+    }
+
+    /// Gives interface `index`, which was left or kept, what it may lack where its owner ended in the middle of a change.
+    /// All else is the container's by now.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn mend(&self, netlink: &Netlink, index: u32) -> Result<(), InterfaceError> {
         netlink.set_mtu(index, u32::from(self.mtu))?;
         for &address in &self.addresses {
             or_there(netlink.add_address(index, address))?;
@@ -92,7 +101,7 @@ impl InterfaceSpec {
         for &gateway in &self.gateways {
             or_there(netlink.add_route(None, Some(gateway), index))?; // perhaps another one, the container's
         }
-        Ok((tap, Origin::Left))
+        Ok(())
     }
 
     /// Removes the interface that was left in `netns`; returns whether there was one with our mark.

@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod fdpass;
 mod huge;
 pub mod interface;
+pub mod listen;
 pub mod netlink;
 pub mod netns;
 pub mod packet;

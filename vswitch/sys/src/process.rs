@@ -1,7 +1,8 @@
-//! Child processes that do not outlive their parent, and user namespaces for those who are not root.
+//! Child processes that do not outlive their parent, or start with descriptors, and user namespaces for those who are not root.
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -9,6 +10,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
+use crate::listen::START as LISTEN_START;
 use crate::syscall::check;
 
 /// Why a user namespace could not be entered.
@@ -48,6 +50,34 @@ pub fn die_with_parent(command: &mut Command) -> &mut Command {
     // SAFETY: between fork and exec the closure makes two system calls and builds errors from numbers: no allocation, no
     // lock, nothing that another thread could have left half done.
     unsafe { command.pre_exec(ask) }
+}
+
+/// Has the child start with `fds`, in this order from descriptor 3 on, as a service manager does (sd_listen_fds(3)).
+///
+/// # Errors
+/// Out of descriptors.
+pub fn hand_in(command: &mut Command, fds: Vec<OwnedFd>) -> io::Result<&mut Command> {
+    let count = RawFd::try_from(fds.len()).map_err(io::Error::other)?;
+    let end = LISTEN_START + count;
+    // Out of the way of the numbers they are to get, where none would be overwritten before its turn.
+    let raised = fds.into_iter().map(|fd| {
+        // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory.
+        let raised = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, end) })?;
+        // SAFETY: the kernel has just made this descriptor and nobody else knows its number.
+        Ok(unsafe { OwnedFd::from_raw_fd(raised) })
+    });
+    let raised = raised.collect::<io::Result<Vec<_>>>()?;
+    let place = move || {
+        for (to, fd) in (LISTEN_START..).zip(&raised) {
+            // SAFETY: dup2 takes integers and touches no memory. In the child it closes what stood at `to`: descriptors
+            // that exec would close anyway, at worst the one by which a failing exec is told to the parent.
+            check(unsafe { libc::dup2(fd.as_raw_fd(), to) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes system calls and builds errors from numbers: no allocation, no lock,
+    // nothing that another thread could have left half done.
+    Ok(unsafe { command.pre_exec(place) })
 }
 
 /// Makes the process root in a user namespace of its own, with its own network, its own mounts and an empty `/run`.

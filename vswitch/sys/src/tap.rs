@@ -203,16 +203,18 @@ impl Tap {
     /// # Errors
     /// No descriptor, what is not a TAP device attached with `IFF_NO_PI | IFF_VNET_HDR`, and queues of several devices.
     pub fn adopt_all(fds: impl IntoIterator<Item = OwnedFd>) -> Result<Self, TapError> {
-        let (mut name, mut queues) = (None::<String>, Vec::new());
-        for fd in fds {
-            let (queue, attached) = TapQueue::adopt(fd)?;
-            match &name {
-                Some(first) if *first != attached => return Err(TapError::Several(first.clone(), attached)),
-                _ => name = Some(attached),
-            }
-            queues.push(queue);
-        }
-        Self::set_up(name.unwrap_or_default(), queues)
+        let (name, queues) = TapQueue::adopt_all(fds)?;
+        Self::set_up(name, queues)
+    }
+
+    /// As [`Self::adopt_all`], where it is known what the kernel granted: nothing is asked again, for whoever owns the
+    /// interface may have switched some of it off since.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn adopt_granted(fds: impl IntoIterator<Item = OwnedFd>, offloads: Offloads) -> Result<Self, TapError> {
+        let (name, queues) = TapQueue::adopt_all(fds)?;
+        Ok(Self { name, offloads, queues })
     }
 
     /// Fixes header size and byte order and asks for offloads; all three belong to the device, not the queue.
@@ -256,6 +258,20 @@ impl Tap {
 pub struct TapQueue(File);
 
 impl TapQueue {
+    /// The queues of one device behind `fds`, and its name.
+    fn adopt_all(fds: impl IntoIterator<Item = OwnedFd>) -> Result<(String, Vec<Self>), TapError> {
+        let (mut name, mut queues) = (None::<String>, Vec::new());
+        for fd in fds {
+            let (queue, attached) = Self::adopt(fd)?;
+            match &name {
+                Some(first) if *first != attached => return Err(TapError::Several(first.clone(), attached)),
+                _ => name = Some(attached),
+            }
+            queues.push(queue);
+        }
+        Ok((name.ok_or(TapError::BadQueues(0))?, queues))
+    }
+
     /// The queue behind `fd`, and the name of its device.
     fn adopt(fd: OwnedFd) -> Result<(Self, String), TapError> {
         let file = File::from(fd);
@@ -275,7 +291,7 @@ impl TapQueue {
         Ok((queue, name))
     }
 
-    /// Another handle on the same queue.
+    /// Another handle on the same queue: what one reads, the other does not.
     ///
     /// # Errors
     /// Where no descriptor is left.

@@ -7,12 +7,12 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use crate::bpf::{BpfError, Ingress};
 use crate::netlink::{Link, Netlink, NetlinkError};
-use crate::tap::{Offloads, TapError, TapQueue, attach_all};
+use crate::tap::{Offloads, Tap, TapError, TapQueue, attach_all};
 use crate::vnet::TUNNEL_HDR_LEN;
 
 /// `TUN_F_UDP_TUNNEL_GSO` and `TUN_F_UDP_TUNNEL_GSO_CSUM` (`linux/if_tun.h` of 6.17).
@@ -44,6 +44,9 @@ pub enum UplinkError {
     /// A program could not be attached.
     #[error(transparent)]
     Bpf(#[from] BpfError),
+    /// A descriptor leads to something else.
+    #[error("what was handed over is no uplink: {0}")]
+    NotOurs(#[source] io::Error),
 }
 
 /// One queue of an uplink. Every packet, both ways, stands behind [`TUNNEL_HDR_LEN`] bytes of header and an Ethernet
@@ -53,8 +56,8 @@ pub struct Uplink {
     queue: TapQueue,
     name: String,
     index: u32,
-    /// The programs go with the last queue.
-    _programs: Arc<[Ingress; 2]>,
+    /// What diverts and what forwards; they go with the last queue.
+    programs: Arc<[Ingress; 2]>,
 }
 
 impl Uplink {
@@ -81,8 +84,35 @@ impl Uplink {
         netlink.set_up(index, true)?;
         let divert = Ingress::divert(underlay, local, index)?;
         let programs = Arc::new([divert, forward]);
-        let uplink = |queue| Self { queue, name: name.clone(), index, _programs: Arc::clone(&programs) };
+        let uplink = |queue| Self { queue, name: name.clone(), index, programs: Arc::clone(&programs) };
         Ok(taps.into_iter().map(uplink).collect())
+    }
+
+    /// Takes over an uplink on interface `underlay` that [`Self::open`] made, maybe in another process: its queues, what
+    /// diverts and what forwards.
+    ///
+    /// # Errors
+    /// What is no such uplink, or no longer one: its own or the underlay's interface was deleted.
+    pub fn adopt(underlay: u32, queues: Vec<OwnedFd>, programs: [OwnedFd; 2]) -> Result<Vec<Self>, UplinkError> {
+        // Header and offloads stay as they are: they are not those of a port.
+        let tap = Tap::adopt_granted(queues, Offloads::default())?;
+        let name = tap.name().to_owned();
+        let index = Netlink::open()?.link(&name)?.ok_or_else(|| UplinkError::Vanished(name.clone()))?.index;
+        let [divert, forward] = programs;
+        let divert = Ingress::adopt(divert, underlay).map_err(UplinkError::NotOurs)?;
+        let forward = Ingress::adopt(forward, index).map_err(UplinkError::NotOurs)?;
+        let programs = Arc::new([divert, forward]);
+        let uplink = |queue| Self { queue, name: name.clone(), index, programs: Arc::clone(&programs) };
+        Ok(tap.into_queues().into_iter().map(uplink).collect())
+    }
+
+    /// Other descriptors of what [`Self::adopt`] takes: of this queue, and of the programs.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<(OwnedFd, [OwnedFd; 2])> {
+        let [divert, forward] = &*self.programs;
+        Ok((self.queue.try_clone()?.into(), [divert.try_clone()?, forward.try_clone()?]))
     }
 
     /// The interface's name.

@@ -201,6 +201,19 @@ impl Switch {
         self.fdb.flush(vlan, port)
     }
 
+    /// Learns the addresses that another switch on the same clock had learned, and goes on counting from `counters`.
+    /// Addresses behind ports that are not here, or not in the VLAN, are left out, and so are static ones.
+    pub fn fdb_restore(&mut self, mut entries: Vec<FdbEntry>, counters: Counters) {
+        let is_member = |entry: &FdbEntry| self.port_mode(entry.port).is_some_and(|mode| mode.is_member(entry.vlan));
+        entries.retain(|entry| entry.mac.is_station() && is_member(entry));
+        // What was seen last ages last.
+        entries.sort_unstable_by_key(|entry| match entry.kind {
+            FdbKind::Static => Instant::default(),
+            FdbKind::Learned { last_seen } => last_seen,
+        });
+        self.fdb.restore(entries, counters);
+    }
+
     /// What is known of an address.
     #[must_use]
     pub fn fdb_get(&self, vlan: VlanId, mac: MacAddr) -> Option<FdbEntry> {

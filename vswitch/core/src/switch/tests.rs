@@ -289,3 +289,41 @@ fn what_a_port_may_flood() {
         assert_eq!((0..50).filter(|&turn| floods(turn, port)).count(), 6, "port {port}");
     }
 }
+
+#[test]
+fn another_switch_goes_on_with_what_was_learned() {
+    let mut first = switch();
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    // In this order: 2 is the oldest, and 1 was seen again last.
+    let from = |station| frame(MacAddr::BROADCAST, mac(station), None);
+    for (seconds, station, port) in [(0, 1, 0), (1, 2, 0), (3, 1, 1)] {
+        first.ingress(at(seconds), PortId::new(port), &from(station));
+    }
+    first.ingress_remote(at(2), PortId::new(4), vlan(10), &from(3));
+    first.fdb_add_static(vlan(10), mac(9), PortId::new(0)).unwrap();
+    let (entries, counters) = (first.fdb_entries().collect::<Vec<_>>(), first.counters());
+    assert_eq!((entries.len(), counters.learned, counters.moved), (4, 2 + 1, 1));
+
+    let mut next = switch();
+    next.remove_port(PortId::new(4));
+    next.fdb_restore(entries.clone(), counters);
+    assert_eq!(next.counters(), counters, "restoring is not learning");
+    assert_eq!(next.fdb_get(vlan(10), mac(9)), None, "static addresses come from elsewhere");
+    assert_eq!(next.fdb_get(vlan(10), mac(3)), None, "its port is not here");
+    for station in [1, 2] {
+        assert_eq!(next.fdb_get(vlan(10), mac(station)), first.fdb_get(vlan(10), mac(station)));
+    }
+    // What was seen meanwhile makes younger, and moves.
+    let seen = FdbEntry { port: PortId::new(1), kind: FdbKind::Learned { last_seen: at(9) }, ..entries[0] };
+    let seen = FdbEntry { mac: mac(2), ..seen };
+    next.fdb_restore(Vec::from([seen]), counters);
+    assert_eq!(next.fdb_lookup(vlan(10), mac(2)), Some(PortId::new(1)));
+    // And ages go on: 1 was last seen three seconds after NOW, 2 nine.
+    let aged = |switch: &mut Switch, seconds| {
+        switch.handle_timeout(at(seconds));
+        [1, 2].map(|station| switch.fdb_get(vlan(10), mac(station)).is_none())
+    };
+    assert_eq!(aged(&mut next, 302), [false, false]);
+    assert_eq!(aged(&mut next, 304), [true, false]);
+    assert_eq!(aged(&mut next, 310), [true, true]);
+}

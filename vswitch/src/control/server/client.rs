@@ -1,13 +1,13 @@
 //! One client: what it sent and is not answered, and what it was answered and has not read.
 
 use std::io::{self, ErrorKind, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as Stream;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use vswitch_api::rpc::{MAX_DESCRIPTORS, MAX_REQUEST};
-use vswitch_sys::fdpass;
+use vswitch_sys::fdpass::{self, FDS_MAX};
 
 use super::super::access::{Access, Peer};
 use super::{Line, Service};
@@ -31,6 +31,8 @@ pub(super) struct Client {
     output: Vec<u8>,
     /// How many bytes of `output` are written.
     written: usize,
+    /// Descriptors that go with it, as far as they are not sent; they are fewer than its bytes.
+    sending: Vec<OwnedFd>,
 }
 
 impl Client {
@@ -54,6 +56,7 @@ impl Client {
             fds: Vec::new(),
             output: Vec::new(),
             written: 0,
+            sending: Vec::new(),
         })
     }
 
@@ -77,17 +80,18 @@ impl Client {
 
     /// Writes what is left of an answer, else answers a line, else reads on. False where the poll must say when to go
     /// on; an error ends the client.
-    pub(super) fn step(&mut self, turn: u64, service: &mut dyn Service) -> io::Result<bool> {
+    pub(super) fn step(&mut self, token: Token, turn: u64, service: &mut dyn Service) -> io::Result<bool> {
         self.heard = turn;
         if self.unread() > 0 {
-            return self.flush();
+            return self.write();
         }
         if let Some(end) = self.input[self.searched..].iter().position(|&byte| byte == b'\n') {
             let line: Vec<_> = self.input.drain(..=self.searched + end).collect();
             self.searched = 0;
             if !line.trim_ascii().is_empty() {
                 let line = Line { peer: self.peer, bytes: &line[..line.len() - 1], fds: &mut self.fds };
-                (self.output, self.written) = (service.answer(line), 0);
+                (self.output, self.sending) = service.answer(token, line);
+                self.written = 0;
             }
             if self.input.is_empty() {
                 self.fds.clear(); // whoever did not ask for them gets none
@@ -117,8 +121,23 @@ impl Client {
         }
     }
 
-    fn flush(&mut self) -> io::Result<bool> {
-        match self.stream.write(&self.output[self.written..]) {
+    /// Writes what it can; the client is left alone after that.
+    pub(super) fn flush(&mut self) {
+        while self.unread() > 0 && self.write().is_ok_and(|more| more) {}
+    }
+
+    fn write(&mut self) -> io::Result<bool> {
+        let left = &self.output[self.written..];
+        let written = if self.sending.is_empty() {
+            self.stream.write(left)
+        } else {
+            // As many as one message takes go with each byte from the first on.
+            let count = self.sending.len().min(FDS_MAX);
+            let fds: Vec<_> = self.sending[..count].iter().map(AsFd::as_fd).collect();
+            let sent = fdpass::send(&self.stream, &left[..1], &fds);
+            sent.inspect(|_| drop(self.sending.drain(..count)))
+        };
+        match written {
             Ok(0) => Err(ErrorKind::WriteZero.into()),
             Ok(written) => {
                 self.written += written;

@@ -73,18 +73,41 @@ pub(crate) struct Line<'a> {
 
 /// Who answers.
 pub(crate) trait Service {
-    /// The answer to a line, its end included.
-    fn answer(&mut self, line: Line<'_>) -> Vec<u8>;
+    /// The answer to a line, its end included, and the descriptors that go with it.
+    fn answer(&mut self, client: Token, line: Line<'_>) -> (Vec<u8>, Vec<OwnedFd>);
 
     /// Does what is due, which there may be more of where `news` came by [`Server::waker`]; says how long until it is to
     /// be called again, if at all.
     fn tend(&mut self, news: bool) -> Option<Duration>;
+
+    /// The client whose leaving matters, where there is one.
+    fn heir(&self) -> Option<Token> {
+        None
+    }
+
+    /// That client has left.
+    fn heir_left(&mut self) {}
+
+    /// Whether another process serves from here on.
+    fn is_handed_over(&self) -> bool {
+        false
+    }
 }
 
-/// The listening socket; its file goes when this does.
+/// Why it serves no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A signal came.
+    Signal,
+    /// Another process serves now, by the same socket.
+    HandedOver,
+}
+
+/// The listening socket; its file goes when this does, unless it is somebody else's.
 #[derive(Debug)]
 pub(crate) struct Server {
     path: PathBuf,
+    removes_file: bool,
     listener: UnixListener,
     access: Access,
     poll: Poll,
@@ -104,12 +127,39 @@ impl Server {
     /// Listens on `path`, where nobody else may listen; `signal` becomes readable when it is time to end.
     pub(crate) fn bind(path: &Path, access: Access, signal: OwnedFd) -> Result<Self, ServerError> {
         let listener = listen::bind(path, &access)?;
+        Self::adopt(path, listener, access, true, signal)
+    }
+
+    /// Goes on with `listener`, which listens on `path` already; its file may be somebody else's to remove.
+    pub(crate) fn adopt(
+        path: &Path,
+        listener: UnixListener,
+        access: Access,
+        removes_file: bool,
+        signal: OwnedFd,
+    ) -> Result<Self, ServerError> {
+        listener.set_nonblocking(true).map_err(|error| ServerError::Listen { path: path.to_owned(), error })?;
         let poll = Poll::new().map_err(ServerError::Poll)?;
         for (fd, token) in [(listener.as_raw_fd(), LISTENER), (signal.as_raw_fd(), SIGNAL)] {
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE).map_err(ServerError::Poll)?;
         }
         let waker = Arc::new(Waker::new(poll.registry(), NEWS).map_err(ServerError::Poll)?);
-        Ok(Self { path: path.to_owned(), listener, access, poll, waker, _signal: signal })
+        Ok(Self { path: path.to_owned(), removes_file, listener, access, poll, waker, _signal: signal })
+    }
+
+    /// Another descriptor of the listening socket.
+    pub(crate) fn listener(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone().map(Into::into)
+    }
+
+    /// Whether the socket's file goes with this.
+    pub(crate) const fn removes_file(&self) -> bool {
+        self.removes_file
+    }
+
+    /// Says whether it does.
+    pub(crate) const fn remove_file(&mut self, removes_file: bool) {
+        self.removes_file = removes_file;
     }
 
     /// Who may do what.
@@ -122,8 +172,8 @@ impl Server {
         Arc::clone(&self.waker)
     }
 
-    /// Has `service` answer every line, until a signal comes.
-    pub(crate) fn run(&mut self, service: &mut dyn Service) -> Result<(), ServerError> {
+    /// Has `service` answer every line, until a signal comes or another process serves.
+    pub(crate) fn run(&mut self, service: &mut dyn Service) -> Result<End, ServerError> {
         let mut events = Events::with_capacity(64);
         let mut clients = Clients { all: HashMap::new(), next: FIRST_CLIENT };
         // Clients who may go on at once: the poll is edge-triggered and will not name them again.
@@ -132,6 +182,9 @@ impl Server {
         let mut news = true;
         for turn in 0_u64.. {
             let due = service.tend(mem::take(&mut news));
+            if service.is_handed_over() {
+                return Ok(End::HandedOver);
+            }
             let timeout = match door {
                 Door::Closed if ready.is_empty() => due,
                 Door::Stuck if ready.is_empty() => due.into_iter().chain([RETRY]).min(),
@@ -146,7 +199,7 @@ impl Server {
             let mut knocked = door != Door::Closed;
             for event in &events {
                 match event.token() {
-                    SIGNAL => return Ok(()),
+                    SIGNAL => return Ok(End::Signal),
                     LISTENER => knocked = true,
                     NEWS => news = true,
                     token if !ready.contains(&token) => ready.push(token),
@@ -158,12 +211,20 @@ impl Server {
             }
             // One step of each: none keeps the others, or the signal, waiting.
             for token in mem::take(&mut ready) {
-                if clients.step(token, turn, service) {
+                let more = clients.step(token, turn, service);
+                if service.is_handed_over() {
+                    clients.flush(token); // who asked for it serves already, and needs no answer
+                    return Ok(End::HandedOver);
+                }
+                if more {
                     ready.push(token);
                 }
             }
+            if service.heir().is_some_and(|heir| !clients.all.contains_key(&heir)) {
+                service.heir_left();
+            }
         }
-        Ok(())
+        Ok(End::Signal)
     }
 
     /// Takes in those who wait at the door, or the first of them.
@@ -205,7 +266,9 @@ enum Door {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path); // a stale file is recognised at the next start anyway
+        if self.removes_file {
+            let _ = fs::remove_file(&self.path); // a stale file is recognised at the next start anyway
+        }
     }
 }
 
@@ -219,7 +282,7 @@ impl Clients {
     /// One step of client `token`; whether it may go on at once.
     fn step(&mut self, token: Token, turn: u64, service: &mut dyn Service) -> bool {
         let Some(client) = self.all.get_mut(&token) else { return false };
-        let more = client.step(turn, service);
+        let more = client.step(token, turn, service);
         if more.is_err() || self.unclaimed() > UNCLAIMED {
             self.all.remove(&token);
             return false;
@@ -229,6 +292,13 @@ impl Clients {
             self.let_go(|client| client.unread() > 0);
         }
         more.unwrap_or(false)
+    }
+
+    /// Writes what it can to client `token`.
+    fn flush(&mut self, token: Token) {
+        if let Some(client) = self.all.get_mut(&token) {
+            client.flush();
+        }
     }
 
     fn unclaimed(&self) -> usize {

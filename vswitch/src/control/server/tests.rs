@@ -21,8 +21,8 @@ fn with_server(test: impl FnOnce(&Path)) {
 struct Answers<F>(F);
 
 impl<F: FnMut(&[u8]) -> Vec<u8>> Service for Answers<F> {
-    fn answer(&mut self, line: Line<'_>) -> Vec<u8> {
-        (self.0)(line.bytes)
+    fn answer(&mut self, _: Token, line: Line<'_>) -> (Vec<u8>, Vec<OwnedFd>) {
+        ((self.0)(line.bytes), Vec::new())
     }
 
     fn tend(&mut self, _: bool) -> Option<Duration> {
@@ -39,7 +39,7 @@ fn with_answers(answer: impl FnMut(&[u8]) -> Vec<u8> + Send, test: impl FnOnce(&
         let served = scope.spawn(move || server.run(&mut Answers(answer)));
         test(&path);
         drop(ours); // readable: end of file
-        served.join().unwrap().unwrap();
+        assert_eq!(served.join().unwrap().unwrap(), End::Signal);
     });
     assert!(!path.exists(), "the socket's file stays behind");
 }

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
@@ -111,6 +111,27 @@ impl UdpEndpoint {
         })?;
         let bound = socket.local_addr().map_err(failed("ask the address of"))?.as_socket().unwrap_or(local);
         Ok(Self { socket, local: bound })
+    }
+
+    /// Takes over a socket that [`Self::open`] made, maybe in another process. What it was set up with stays.
+    ///
+    /// # Errors
+    /// What is no UDP socket with an address.
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(fd);
+        let local = socket.local_addr()?.as_socket();
+        let is_udp = socket.protocol()? == Some(Protocol::UDP);
+        let local = local.filter(|_| is_udp).ok_or_else(|| io::Error::other("not a UDP socket"))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, local })
+    }
+
+    /// Another descriptor of the same socket.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone().map(Into::into)
     }
 
     /// The address it is bound to.

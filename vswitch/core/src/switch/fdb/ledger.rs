@@ -168,6 +168,11 @@ impl Ledger {
         self.counters
     }
 
+    /// Goes on counting from `counters`.
+    pub(super) const fn set_counters(&mut self, counters: Counters) {
+        self.counters = counters;
+    }
+
     pub(super) fn flush(&mut self, vlan: Option<VlanId>, port: Option<PortId>) -> u32 {
         let wanted = |key: Key| vlan.is_none_or(|vlan| key.is_in(vlan));
         let flushed = match port {

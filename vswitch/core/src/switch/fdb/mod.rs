@@ -300,6 +300,18 @@ impl Fdb {
         self.shared.ledger.lock().counters()
     }
 
+    /// Learns what another table knew, in the order of the entries.
+    pub(crate) fn restore(&mut self, entries: impl IntoIterator<Item = FdbEntry>, counters: Counters) {
+        self.change(|ledger| {
+            for FdbEntry { mac, vlan, port, kind, .. } in entries {
+                if let FdbKind::Learned { last_seen } = kind {
+                    let _ = ledger.learn(last_seen, Key::new(vlan, mac.to_u64()), port);
+                }
+            }
+            ledger.set_counters(counters);
+        });
+    }
+
     /// Forgets the learned addresses of a VLAN, a port, both or all; returns how many.
     pub(crate) fn flush(&mut self, vlan: Option<VlanId>, port: Option<PortId>) -> u32 {
         self.change(|ledger| ledger.flush(vlan, port))

@@ -1,0 +1,34 @@
+//! SIGHUP: the daemon starts its own program again, which may be a new version by now, to take over from it.
+
+use std::env;
+use std::process::Command;
+use std::thread;
+
+use nix::sys::signal::{SigSet, Signal};
+
+/// Starts successors as signals ask for them, on a thread of its own. SIGHUP must be blocked in the whole process.
+pub(crate) fn on_hangup() {
+    let wait = || {
+        let hangup = SigSet::from(Signal::SIGHUP);
+        while hangup.wait().is_ok() {
+            succeed();
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("reload".to_owned()).spawn(wait) {
+        tracing::warn!(%error, "SIGHUP will do nothing");
+    }
+}
+
+/// Starts a successor and waits for its end. Where it takes over, this process ends first.
+fn succeed() {
+    // As it was called: the running file's own path leads to the old version even where a new one has its place.
+    let mut words = env::args_os();
+    let Some(program) = words.next() else { return };
+    let mut command = Command::new(&program);
+    command.args(words.filter(|word| word != "--takeover")).arg("--takeover");
+    tracing::info!(?program, "SIGHUP came: starting a daemon that takes over");
+    match command.status() {
+        Ok(status) => tracing::warn!(%status, "the daemon that was to take over has ended: this one serves on"),
+        Err(error) => tracing::warn!(?program, %error, "no daemon could be started to take over: this one serves on"),
+    }
+}

@@ -1,0 +1,223 @@
+//! How a daemon comes to serve: on its own, with what a service manager kept, or in the place of one that runs.
+
+use std::error::Error;
+use std::hash::{BuildHasher as _, RandomState};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Instant;
+
+use vswitch_api::{Carried, Desired, Sandbox};
+
+use crate::args::Run;
+use crate::clock;
+use crate::control::{Control, Server};
+use crate::network::Site;
+use crate::port::carrier::UnderlayMode;
+use crate::port::handed::VxlanDescriptors;
+use crate::port::tunnel::TunnelPort;
+use crate::privileges::{self, Rights};
+use crate::store::{Store, StoreError};
+use crate::systemd::{Inheritance, ServiceManager};
+use crate::takeover::{Estate, Handed, Heir, Kept, Name, Snapshot, TakeoverError, VtepRecord};
+use crate::underlay::Underlay;
+use crate::worker::{Datapath, WorkerOptions, Workers};
+use crate::{accounts, sandbox};
+
+/// What serves.
+type Daemon = (Control, Server);
+
+/// Starts with what there is on disk, and what `inherited` brings.
+pub(crate) fn alone(
+    run: &Run,
+    signal: OwnedFd,
+    (mut manager, inherited): (ServiceManager, Inheritance),
+) -> Result<Daemon, Box<dyn Error>> {
+    let Inheritance { control, left, descriptors } = inherited;
+    let server = match control {
+        Some(listener) => Server::adopt(&run.socket, listener, run.access.clone(), false, signal)?,
+        None => Server::bind(&run.socket, run.access.clone(), signal)?,
+    };
+    let store = Store::open(&run.state_dir)?;
+    let desired = desired(run, &store)?;
+    let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
+    let (estate, vxlan) = Estate::waiting(left.as_ref().map(|left| &left.snapshot), descriptors);
+    let tunnels = tunnels(run, underlay, vxlan, &mut manager)?;
+    let rights = rights(run, &store)?; // before any thread starts, so that all of them have no more
+    // Paused: what waits in queues that were kept would find half of the ports.
+    let workers = Workers::start(Datapath::siblings(tunnels, run.bounds, seed()), options(run), &server.waker())?;
+    let site = Site { underlay, identity: store.identity(seed)? };
+    let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, (estate, manager))?;
+    control.write_down()?;
+    if let Some(Kept { snapshot, tally }) = left {
+        control.restore_learned(snapshot.learned)?;
+        control.restore_tally(tally)?;
+    }
+    control.let_frames_in()?;
+    control.wake_containers();
+    Ok((control, server))
+}
+
+/// Takes over from the daemon that serves; `None` where none does.
+pub(crate) fn in_place(
+    run: &Run,
+    signal: &OwnedFd,
+    manager: &mut ServiceManager,
+) -> Result<Option<Daemon>, Box<dyn Error>> {
+    let start = Instant::now();
+    let Some((mut heir, Handed { snapshot, descriptors })) = Heir::begin(&run.socket)? else { return Ok(None) };
+    alike(run, &snapshot)?;
+    let (listeners, descriptors): (Vec<_>, Vec<_>) =
+        descriptors.into_iter().partition(|(name, _)| *name == Name::Control);
+    let (estate, vxlan) = Estate::working(&snapshot, descriptors);
+    let server = match listeners.into_iter().next() {
+        Some((_, listener)) => {
+            Server::adopt(&run.socket, listener.into(), run.access.clone(), false, signal.try_clone()?)?
+        }
+        None => return Err(TakeoverError::NoSocket.into()),
+    };
+    let underlay = snapshot.vtep.map(|vtep| vtep.underlay());
+    let tunnels = match underlay {
+        Some(underlay) => {
+            let handed = vxlan.for_workers(run.workers).ok_or(TakeoverError::NoSockets)?;
+            TunnelPort::adopt(underlay, run.vtep_port, run.underlay, handed)?
+        }
+        None => Vec::new(),
+    };
+    let store = Store::beside(&run.state_dir)?;
+    let rights = rights(run, &store)?;
+    let datapaths = Datapath::siblings(by_worker(run, tunnels), run.bounds, seed());
+    let workers = Workers::start(datapaths, options(run), &server.waker())?;
+    let site = Site { underlay, identity: store.identity(seed)? };
+    let desired = aged(run, snapshot.desired);
+    let inherited = (estate, std::mem::take(manager));
+    let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, inherited)?;
+    control.restore_learned(snapshot.learned)?;
+
+    // From here on frames wait.
+    let tally = heir.pause()?;
+    let paused_at = vswitch_core::Instant::from_nanos(tally.paused_at);
+    control.restore_tally(tally)?;
+    control.take_charge()?;
+    let paused = clock::now().since(paused_at);
+    // Before the other ends: a service manager would take that for the end of the service.
+    control.announce();
+    heir.commit();
+    let mut server = server;
+    server.remove_file(snapshot.removes_socket);
+    tracing::info!("took over in {} ms, paused {:.1} ms", start.elapsed().as_millis(), paused.as_secs_f64() * 1e3);
+    if let Err(error) = control.write_down() {
+        tracing::error!(%error, "what was taken over could not be written down");
+    }
+    Ok(Some((control, server)))
+}
+
+/// Refuses what cannot be otherwise in the daemon that takes over.
+fn alike(run: &Run, snapshot: &Snapshot) -> Result<(), Box<dyn Error>> {
+    let differs = |what, theirs: String, ours: String| {
+        if theirs == ours { Ok(()) } else { Err(TakeoverError::Differs { what, theirs, ours }) }
+    };
+    let none = || "none".to_owned();
+    let vtep = snapshot.vtep;
+    differs("--workers", snapshot.workers.to_string(), run.workers.to_string())?;
+    let ip = vtep.map(|vtep| vtep.ip);
+    differs(
+        "--vtep-ip",
+        ip.map_or_else(none, |ip| ip.to_string()),
+        run.vtep_ip.map_or_else(none, |ip| ip.to_string()),
+    )?;
+    let Some(VtepRecord { ip, port, index, carried, .. }) = vtep else { return Ok(()) };
+    differs("--vtep-port", port.to_string(), run.vtep_port.to_string())?;
+    match (carried, run.underlay) {
+        (Carried::Uplink, UnderlayMode::Udp) => differs("--underlay", "uplink".to_owned(), "udp".to_owned())?,
+        (Carried::Udp, UnderlayMode::Uplink) => differs("--underlay", "udp".to_owned(), "uplink".to_owned())?,
+        _ => {}
+    }
+    let here = Underlay::find(ip)?.index;
+    Ok(differs("the underlay's interface", index.to_string(), here.to_string())?)
+}
+
+/// The tunnel of each worker: with the sockets that were kept where they are those that are wanted, else with new ones.
+fn tunnels(
+    run: &Run,
+    underlay: Option<Underlay>,
+    kept: VxlanDescriptors,
+    manager: &mut ServiceManager,
+) -> Result<Vec<Option<TunnelPort>>, Box<dyn Error>> {
+    if !kept.is_empty() {
+        if let (Some(underlay), Some(kept)) = (underlay, kept.for_workers(run.workers)) {
+            match TunnelPort::adopt(underlay, run.vtep_port, run.underlay, kept) {
+                Ok(tunnels) => return Ok(by_worker(run, tunnels)),
+                Err(error) => tracing::warn!(%error, "the VXLAN sockets that were kept cannot be used"),
+            }
+        }
+        // As long as somebody has them, their ports are taken, and what comes in is nobody's.
+        manager.forget_vxlan();
+    }
+    let Some(underlay) = underlay else { return Ok(by_worker(run, Vec::new())) };
+    let tunnels = TunnelPort::open(underlay, run.vtep_port, run.underlay, run.workers)?;
+    if manager.is_there() {
+        for (number, tunnel) in (0..).zip(&tunnels) {
+            for (name, descriptor) in tunnel.descriptors(number)? {
+                manager.keep(&name, &[descriptor.as_fd()]);
+            }
+        }
+    }
+    Ok(by_worker(run, tunnels))
+}
+
+/// How workers start.
+const fn options(run: &Run) -> WorkerOptions {
+    WorkerOptions { poll: run.poll, confined: run.sandbox, paused: true }
+}
+
+/// One for each worker; none where there is no VTEP.
+fn by_worker(run: &Run, tunnels: Vec<TunnelPort>) -> Vec<Option<TunnelPort>> {
+    let mut tunnels = tunnels.into_iter();
+    (0..run.workers).map(|_| tunnels.next()).collect()
+}
+
+/// What to start with: what was last acknowledged, else what the config file says.
+fn desired(run: &Run, store: &Store) -> Result<Desired, StoreError> {
+    let stored: Option<Desired> = store.load()?;
+    Ok(aged(
+        run,
+        match (stored, &run.config) {
+            (Some(stored), _) => stored,
+            (None, Some(config)) => config.desired.clone(),
+            (None, None) => Desired::default(),
+        },
+    ))
+}
+
+/// The same state with the ageing of the config file, where that names one.
+fn aged(run: &Run, desired: Desired) -> Desired {
+    match run.config.as_ref().and_then(|config| config.settings.ageing) {
+        Some(ageing) => desired.with_ageing(ageing),
+        None => desired,
+    }
+}
+
+/// Gives up what was needed at start only.
+fn rights(run: &Run, store: &Store) -> Result<Rights, Box<dyn Error>> {
+    if let Some(user) = &run.user {
+        store.give(user)?;
+    }
+    let privileges = privileges::reduce(run.user.as_ref(), run.enter_namespaces)?;
+    let sandbox = match (run.sandbox, privileges.enters()) {
+        (false, _) => None,
+        (true, true) => sandbox::is_supported().then_some(Sandbox::Workers),
+        (true, false) => sandbox::confine_daemon(&run.state_dir, run.socket.parent())?.then_some(Sandbox::Daemon),
+    };
+    if run.sandbox && sandbox.is_none() {
+        tracing::warn!(
+            "no sandbox: this kernel has no Landlock (Linux 5.13), or was not started with it (lsm=landlock)"
+        );
+    }
+    let user = run.user.as_ref().map_or_else(accounts::own_name, |user| user.name.clone());
+    tracing::info!(user, capabilities = %privileges, ?sandbox, "gave up what serving does not take");
+    Ok(Rights { user, privileges, sandbox })
+}
+
+/// Randomness that a container cannot foresee; std seeds its maps from the kernel's.
+fn seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
