@@ -39,15 +39,16 @@ pub(crate) fn alone(
     let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
     let (estate, vxlan) = Estate::waiting(left.as_ref().map(|left| &left.snapshot), descriptors);
     let tunnels = tunnels(run, underlay, vxlan, &mut manager)?;
-    let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll, left.is_some())?;
+    // What waits in queues that were kept would find half of the ports.
+    let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll, true)?;
     let site = Site { underlay, identity: store.identity(seed)? };
     let control = Control::start(desired, site, run.vtep_port, store, workers, (estate, manager))?;
     control.write_down()?;
     if let Some(Kept { snapshot, tally }) = left {
         control.restore_learned(snapshot.learned)?;
         control.restore_tally(tally)?;
-        control.go_on_paused()?;
     }
+    control.let_frames_in()?;
     Ok((control, server))
 }
 

@@ -91,8 +91,9 @@ fn queues_outlive(lab: &Lab, signal: Signal, workers: u16) -> Result {
         let answered = probes.stop()?;
         let (sent, lost) = (answered.sent, answered.lost.len());
         println!("{way}: {sent} probes, {lost} lost, the longest took {:?}", answered.longest);
-        // Those the daemon had read when it was killed. All others waited.
-        let most = if signal == Signal::SIGKILL { 2 * 64 } else { 0 };
+        // Those the daemon had read when it was killed; a request and an answer for each of two crashes, and as many more
+        // where this machine was late. All others waited.
+        let most = if signal == Signal::SIGKILL { 8 } else { 0 };
         ensure!(lost <= most, "{way}: {lost} of {sent} lost");
     }
     Ok(())

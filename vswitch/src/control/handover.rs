@@ -254,15 +254,15 @@ impl Control {
         self.manager.settle();
     }
 
-    /// Lets workers that were started paused read their first frame.
-    pub(crate) fn go_on_paused(&self) -> Result<(), ControlError> {
+    /// Lets the workers, which were started paused, read their first frame.
+    pub(crate) fn let_frames_in(&self) -> Result<(), ControlError> {
         Ok(self.workers.resume()?)
     }
 
     /// Takes the state directory, and lets the workers read their first frame.
     pub(crate) fn take_charge(&self) -> Result<(), ControlError> {
         self.store.take()?;
-        Ok(self.workers.resume()?)
+        self.let_frames_in()
     }
 }
 
