@@ -59,7 +59,7 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let (mut manager, inherited) = ServiceManager::meet(); // before anything is opened
     raise_descriptor_limit();
     let signal = termination()?; // before any thread starts, so that all of them leave the signals to it
-    reload::on_hangup();
+    reload::on_hangup()?;
     let taken = if run.takeover { start::in_place(&run, &signal, &mut manager)? } else { None };
     let (mut control, mut server) = match taken {
         Some(daemon) => daemon,
@@ -91,10 +91,9 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// A descriptor that becomes readable when SIGINT or SIGTERM comes. SIGHUP is left to `reload`.
+/// A descriptor that becomes readable when SIGINT or SIGTERM comes.
 fn termination() -> nix::Result<OwnedFd> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     signals.thread_block()?;
-    SigSet::from(Signal::SIGHUP).thread_block()?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Into::into)
 }

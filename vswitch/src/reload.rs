@@ -1,13 +1,19 @@
-//! SIGHUP: the daemon starts its own program again, which may be a new version by now, to take over from it.
+//! SIGHUP: the daemon starts its own program again, which may be a new version by now, to take over from it. One that runs
+//! in a terminal ends with it, as everything there does.
 
 use std::env;
+use std::io::{self, IsTerminal as _};
 use std::process::Command;
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Starts successors as signals ask for them, on a thread of its own. SIGHUP must be blocked in the whole process.
-pub(crate) fn on_hangup() {
+/// Starts successors as signals ask for them, on a thread of its own. To be called before any other thread starts.
+pub(crate) fn on_hangup() -> nix::Result<()> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    SigSet::from(Signal::SIGHUP).thread_block()?;
     let wait = || {
         let hangup = SigSet::from(Signal::SIGHUP);
         while hangup.wait().is_ok() {
@@ -17,6 +23,7 @@ pub(crate) fn on_hangup() {
     if let Err(error) = thread::Builder::new().name("reload".to_owned()).spawn(wait) {
         tracing::warn!(%error, "SIGHUP will do nothing");
     }
+    Ok(())
 }
 
 /// Starts a successor and waits for its end. Where it takes over, this process ends first.

@@ -60,6 +60,14 @@ pub enum TunnelError {
     },
 }
 
+impl TunnelError {
+    /// Whether somebody else has the port.
+    #[must_use]
+    pub const fn is_in_use(&self) -> bool {
+        matches!(self, Self::Receive(UdpError::InUse(_)))
+    }
+}
+
 vswitch_core::drop_reasons! {
     /// Why datagrams did not leave.
     pub enum SendDrop {
