@@ -63,7 +63,7 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let (mut manager, inherited) = ServiceManager::meet(); // before anything is opened
     let signal = termination()?; // before any thread starts, so that all of them leave the signals to it
     allow_many_descriptors();
-    reload::on_hangup();
+    let reloads = reload::block_hangup()?;
     let taken = if run.takeover { start::in_place(&run, &signal, &mut manager)? } else { None };
     let (mut control, mut server) = match taken {
         Some(daemon) => daemon,
@@ -75,6 +75,9 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");
+    if reloads {
+        reload::on_hangup();
+    }
     match control.serve(&mut server)? {
         End::Signal => tracing::info!("ending: a signal came"),
         End::HandedOver => {
@@ -95,10 +98,9 @@ fn allow_many_descriptors() {
     }
 }
 
-/// A descriptor that becomes readable when SIGINT or SIGTERM comes. SIGHUP is left to `reload`.
+/// A descriptor that becomes readable when SIGINT or SIGTERM comes.
 fn termination() -> nix::Result<OwnedFd> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     signals.thread_block()?;
-    SigSet::from(Signal::SIGHUP).thread_block()?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Into::into)
 }

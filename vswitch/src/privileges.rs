@@ -90,6 +90,14 @@ pub(crate) fn reduce(user: Option<&Account>, entering: bool) -> Result<Privilege
     Ok(Privileges { kept })
 }
 
+/// Lets a program that the calling thread starts have the rights of that thread.
+pub(crate) fn pass_on() -> Result<(), PrivilegesError> {
+    let held = caps::read(None, CapSet::Permitted).map_err(PrivilegesError::Caps)?;
+    // Ambient may not exceed inheritable (capabilities(7)).
+    caps::set(None, CapSet::Inheritable, &held).map_err(PrivilegesError::Caps)?;
+    caps::set(None, CapSet::Ambient, &held).map_err(PrivilegesError::Caps)
+}
+
 /// Gives up what is left, for the calling thread.
 pub(crate) fn give_up() -> Result<(), PrivilegesError> {
     keep(&CapsHashSet::new()).map_err(PrivilegesError::Caps)

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use vswitch_api::{Carried, Desired, Sandbox};
 
@@ -13,7 +14,7 @@ use crate::control::{Control, Server};
 use crate::network::Site;
 use crate::port::carrier::UnderlayMode;
 use crate::port::handed::VxlanDescriptors;
-use crate::port::tunnel::TunnelPort;
+use crate::port::tunnel::{OpenError, TunnelPort};
 use crate::privileges::{self, Rights};
 use crate::store::{Store, StoreError};
 use crate::systemd::{Inheritance, ServiceManager};
@@ -21,6 +22,9 @@ use crate::takeover::{Estate, Handed, Heir, Kept, Name, Snapshot, TakeoverError,
 use crate::underlay::Underlay;
 use crate::worker::{Datapath, WorkerOptions, Workers};
 use crate::{accounts, sandbox};
+
+/// How long sockets may still be held by others after they were let go.
+const LETTING_GO: Duration = Duration::from_secs(2);
 
 /// What serves.
 type Daemon = (Control, Server);
@@ -142,7 +146,8 @@ fn tunnels(
     kept: VxlanDescriptors,
     manager: &mut ServiceManager,
 ) -> Result<Vec<Option<TunnelPort>>, Box<dyn Error>> {
-    if !kept.is_empty() {
+    let were_kept = !kept.is_empty();
+    if were_kept {
         if let (Some(underlay), Some(kept)) = (underlay, kept.for_workers(run.workers)) {
             match TunnelPort::adopt(underlay, run.vtep_port, run.underlay, kept) {
                 Ok(tunnels) => return Ok(by_worker(run, tunnels)),
@@ -153,7 +158,16 @@ fn tunnels(
         manager.forget_vxlan();
     }
     let Some(underlay) = underlay else { return Ok(by_worker(run, Vec::new())) };
-    let tunnels = TunnelPort::open(underlay, run.vtep_port, run.underlay, run.workers)?;
+    let start = Instant::now();
+    let tunnels = loop {
+        match TunnelPort::open(underlay, run.vtep_port, run.underlay, run.workers) {
+            // A process that the service manager has just forked holds its descriptors until it runs its own program.
+            Err(OpenError::Sockets(error)) if were_kept && error.is_in_use() && start.elapsed() < LETTING_GO => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            opened => break opened?,
+        }
+    };
     if manager.is_there() {
         for (number, tunnel) in (0..).zip(&tunnels) {
             for (name, descriptor) in tunnel.descriptors(number)? {

@@ -28,6 +28,8 @@ pub(crate) struct ServiceManager {
     socket: Option<UnixDatagram>,
     /// What it keeps: how many descriptors of each name.
     kept: BTreeMap<Name, usize>,
+    /// Bytes of the names of them all, each with a mark behind.
+    named: usize,
 }
 
 /// What it started us with.
@@ -51,17 +53,17 @@ impl ServiceManager {
                 .inspect_err(|error| tracing::warn!(?path, %error, "the service manager cannot be told anything"))
                 .ok()
         });
-        let mut manager = Self { socket, kept: BTreeMap::new() };
+        let mut manager = Self { socket, ..Self::default() };
         let mut inheritance = Inheritance::default();
         for (name, descriptor) in inherited {
             match name.parse() {
                 Ok(Name::Control) => inheritance.control = Some(descriptor.into()),
                 Ok(Name::Kept) => {
                     inheritance.left = read(descriptor);
-                    manager.kept.insert(Name::Kept, 1);
+                    manager.note(&Name::Kept, 1);
                 }
                 Ok(name) => {
-                    *manager.kept.entry(name.clone()).or_default() += 1;
+                    manager.note(&name, 1);
                     inheritance.descriptors.push((name, descriptor));
                 }
                 Err(error) => tracing::warn!(%error, "the service manager handed in a descriptor that is closed"),
@@ -92,21 +94,25 @@ impl ServiceManager {
         if self.socket.is_none() || descriptors.is_empty() {
             return;
         }
-        let text = name.to_string();
-        let named: usize = self.kept.iter().map(|(name, count)| (name.to_string().len() + 1) * count).sum();
-        if named + (text.len() + 1) * descriptors.len() > NAMES_MAX {
+        if self.named + marked(name) * descriptors.len() > NAMES_MAX {
             tracing::warn!(%name, "too many descriptors to be kept by the service manager; this one is not");
             return;
         }
         // Not polled: it would drop what has failed, and a socket has done so after any ICMP error.
-        if self.tell(&format!("FDSTORE=1\nFDPOLL=0\nFDNAME={text}\n"), descriptors) {
-            *self.kept.entry(name.clone()).or_default() += descriptors.len();
+        if self.tell(&format!("FDSTORE=1\nFDPOLL=0\nFDNAME={name}\n"), descriptors) {
+            self.note(name, descriptors.len());
         }
+    }
+
+    fn note(&mut self, name: &Name, count: usize) {
+        *self.kept.entry(name.clone()).or_default() += count;
+        self.named += marked(name) * count;
     }
 
     /// Has nothing of that name kept any more.
     pub(crate) fn forget(&mut self, name: &Name) {
-        if self.kept.remove(name).is_some() {
+        if let Some(count) = self.kept.remove(name) {
+            self.named -= marked(name) * count;
             self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), &[]);
         }
     }
@@ -155,6 +161,11 @@ impl ServiceManager {
         }
         told.is_ok()
     }
+}
+
+/// Bytes of a name with the mark behind it.
+fn marked(name: &Name) -> usize {
+    name.to_string().len() + 1
 }
 
 /// A socket to the address in `$NOTIFY_SOCKET`: a path, or a name in the abstract namespace.

@@ -60,6 +60,14 @@ pub enum TunnelError {
     },
 }
 
+impl TunnelError {
+    /// Whether somebody else has the port.
+    #[must_use]
+    pub const fn is_in_use(&self) -> bool {
+        matches!(self, Self::Receive(UdpError::InUse(_)))
+    }
+}
+
 vswitch_core::drop_reasons! {
     /// Why datagrams did not leave.
     pub enum SendDrop {
@@ -353,6 +361,27 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 16);
+    }
+
+    #[test]
+    fn sockets_go_on_in_other_hands() {
+        let tunnel = open(5);
+        let ports: Vec<_> = tunnel.lane_ports().collect();
+        assert!(ports.is_sorted());
+        let (receive, mut lanes) = tunnel.try_clone().unwrap();
+        lanes.rotate_left(2); // a lane is the same whatever the order they come in
+        let again = Tunnel::adopt(receive, lanes).unwrap();
+        assert_eq!(again.lane_ports().collect::<Vec<_>>(), ports);
+        assert_eq!(again.endpoint().local_addr(), tunnel.endpoint().local_addr());
+
+        let (receive, _) = tunnel.try_clone().unwrap();
+        assert!(Tunnel::adopt(receive, Vec::new()).is_err(), "no lanes");
+        let (receive, mut lanes) = tunnel.try_clone().unwrap();
+        lanes.push(UdpSocket::bind("[::1]:0").unwrap().into());
+        assert!(Tunnel::adopt(receive, lanes).is_err(), "a lane at another address");
+        let (_, lanes) = tunnel.try_clone().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Tunnel::adopt(file.into(), lanes).is_err(), "a file");
     }
 
     #[test]

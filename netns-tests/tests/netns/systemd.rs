@@ -1,6 +1,7 @@
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use netns_tests::traffic::ping::ping;
 use netns_tests::traffic::stream::{Probes, Stream};
@@ -58,9 +59,13 @@ impl Site {
 /// The number the kernel gave the interface, and whether somebody holds its queues.
 fn interface(host: &Host) -> Result<(u32, bool)> {
     let index = host.link("eth0")?.index;
-    let is_running = host.netlink().wait_running(index, std::time::Duration::ZERO)?;
+    let is_running = host.netlink().wait_running(index, Duration::ZERO)?;
     Ok((index, is_running))
 }
+
+/// How long a TAP's queue of 1,000 frames has room, with two probes a millisecond and some TCP: a machine that starts no
+/// daemon within that says nothing about who loses frames.
+const QUEUE_LASTS: Duration = Duration::from_millis(300);
 
 fn queues_outlive(lab: &Lab, signal: Signal, workers: u16) -> Result {
     let (_underlay, mut h1, h2) = Site::pair(lab, workers)?;
@@ -73,12 +78,15 @@ fn queues_outlive(lab: &Lab, signal: Signal, workers: u16) -> Result {
     let stream = Stream::start(&c2, &c3, "10.0.0.3".parse()?, lab.random().next_u64())?;
     let before = interface(&c1)?;
     ensure!(before.1, "the interface is not running");
+    let mut late = false;
     for _ in 0..2 {
         across.go_on(100)?;
         let Site { manager, spec, node: Node { daemon, host, ip } } = h1;
+        let start = Instant::now();
         daemon.end(signal)?;
         ensure_eq!(interface(&c1)?, before, "the interface while no daemon runs");
         let daemon = manager.start(lab, &host, &spec, None)?;
+        late |= start.elapsed() > QUEUE_LASTS;
         h1 = Site { manager, spec, node: Node { daemon, host, ip } };
         ensure_eq!(interface(&c1)?, before, "the interface afterwards");
         ensure_eq!(h1.manager.count("tap.c1"), usize::from(workers), "queues of c1 that are kept afterwards");
@@ -91,9 +99,10 @@ fn queues_outlive(lab: &Lab, signal: Signal, workers: u16) -> Result {
         let answered = probes.stop()?;
         let (sent, lost) = (answered.sent, answered.lost.len());
         println!("{way}: {sent} probes, {lost} lost, the longest took {:?}", answered.longest);
-        // Those the daemon had read when it was killed. All others waited.
-        let most = if signal == Signal::SIGKILL { 2 * 64 } else { 0 };
-        ensure!(lost <= most, "{way}: {lost} of {sent} lost");
+        // Those the daemon had read when it was killed; a request and an answer for each of two crashes, and as many more
+        // where this machine was late. All others waited.
+        let most = if signal == Signal::SIGKILL { 8 } else { 0 };
+        ensure!(late || lost <= most, "{way}: {lost} of {sent} lost");
     }
     Ok(())
 }

@@ -1,8 +1,12 @@
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use netns_tests::binaries::binaries;
 use netns_tests::traffic::ping::ping;
 use netns_tests::traffic::stream::{Probes, Stream, tcp_counter};
 use netns_tests::traffic::tcp::Connection;
@@ -25,6 +29,7 @@ pub(crate) const TESTS: Tests = &[
     ("one_that_is_killed", one_that_is_killed),
     ("one_that_falls_silent", one_that_falls_silent),
     ("who_holds_the_state_directory_serves", who_holds_the_state_directory_serves),
+    ("an_ordinary_user", an_ordinary_user),
     ("words_out_of_place", words_out_of_place),
     ("other_settings", other_settings),
     ("nobody_to_take_over_from", nobody_to_take_over_from),
@@ -267,10 +272,11 @@ fn one_that_is_killed(lab: &Lab) -> Result {
     let mut node = h1.node;
     let mut random = lab.random();
     let mut done = 0;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let Node { daemon, host, ip } = node;
         let next = daemon.successor(lab, &host, &h1.spec)?;
-        let moment = Duration::from_micros(u64::try_from(random.below(9_000))?);
+        // Early moments and late ones, on a machine that is fast and on one that is busy: up to 1 to 32 ms.
+        let moment = Duration::from_micros(u64::try_from(random.below(1 << (10 + round % 6)))?);
         let start = std::time::Instant::now();
         while start.elapsed() < moment {
             std::thread::yield_now();
@@ -355,6 +361,34 @@ fn who_holds_the_state_directory_serves(lab: &Lab) -> Result {
     ensure!(socket.exists(), "it removed the socket, which is the other's by now");
     drop((speaker, held));
     Ok(())
+}
+
+/// Who may only look gets no descriptor.
+fn an_ordinary_user(lab: &Lab) -> Result {
+    const NOBODY: u32 = 65_534;
+    let host = lab.host("h1")?;
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
+    let folder = lab.folder("h1")?;
+    for (path, mode) in [(folder.parent().context("lab")?, 0o755), (&folder, 0o755), (daemon.socket(), 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    let mut command = Command::new(&binaries()?.vswitchd);
+    command.arg("--takeover").arg("--socket").arg(daemon.socket()).arg("--state-dir").arg(folder.join("none"));
+    command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = match host.spawn(command) {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::PermissionDenied) => {
+            println!("SKIPPED: no process can be started here as user {NOBODY}: {error}");
+            return Ok(());
+        }
+        child => child?,
+    };
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure_eq!(output.status.code(), Some(1), "exit code: {said}");
+    for part in ["refuses to be taken over", &format!("user {NOBODY} may look")] {
+        ensure!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    daemon.vsctl().ok("vlan add 10").map(drop)
 }
 
 fn words_out_of_place(lab: &Lab) -> Result {

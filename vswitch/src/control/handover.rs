@@ -13,7 +13,7 @@ use super::{Control, ControlError};
 use crate::clock;
 use crate::counters::Counters;
 use crate::store::StoreError;
-use crate::takeover::{FORMAT, Kept, Learned, Name, PortRecord, Snapshot, Tally, VtepRecord};
+use crate::takeover::{FORMAT, Kept, Learned, Name, PortRecord, Snapshot, TakeoverError, Tally, VtepRecord};
 use crate::worker::PortStats;
 
 /// How long the other may take to prepare itself; frames move meanwhile.
@@ -266,15 +266,15 @@ impl Control {
         self.manager.settle();
     }
 
-    /// Lets workers that were started paused read their first frame.
+    /// Lets the workers, which were started paused, read their first frame.
     pub(crate) fn let_frames_in(&self) -> Result<(), ControlError> {
         Ok(self.workers.resume()?)
     }
 
     /// Takes the state directory, and lets the workers read their first frame.
-    pub(crate) fn take_charge(&self) -> Result<(), ControlError> {
-        self.store.take()?;
-        self.let_frames_in()
+    pub(crate) fn take_charge(&self) -> Result<(), TakeoverError> {
+        self.store.take().map_err(|_| TakeoverError::TooLate)?;
+        Ok(self.workers.resume()?)
     }
 }
 

@@ -11,6 +11,8 @@ use thiserror::Error;
 use vswitch_api::{Id, Request, RpcError, Takeover, rpc};
 use vswitch_sys::fdpass;
 
+use crate::worker::WorkerError;
+
 use super::{FORMAT, Name, Snapshot, Tally};
 
 /// How long an answer may take. A daemon that does not answer is no reason to wait for ever; it serves on.
@@ -31,6 +33,10 @@ pub(crate) enum TakeoverError {
     Format { theirs: u32 },
     #[error("the running vswitchd hands over {got} descriptors and names {named}: {RESTART}")]
     Descriptors { got: usize, named: usize },
+    #[error("the running vswitchd has waited too long, and serves on; try again when the machine is less busy")]
+    TooLate,
+    #[error("the workers do not start: {0}")]
+    Workers(#[from] WorkerError),
     #[error("the running vswitchd hands over no control socket: {RESTART}")]
     NoSocket,
     #[error("the running vswitchd hands over a VTEP without all of its sockets: {RESTART}")]
