@@ -127,7 +127,7 @@ fn every_reason_has_a_frame() {
     let one = mac(1);
     let bad_source = |source| frame(mac(9), source, None);
     type Case = (u16, Option<u16>, Vec<u8>, &'static str, u64);
-    let table: [Case; 21] = [
+    let table: [Case; 23] = [
         (7, None, frame(mac(9), one, None), "unknown_port", 0),
         (700, None, frame(mac(9), one, None), "unknown_port", 0),
         (4, None, frame(mac(9), one, None), "unknown_port", 0),
@@ -149,10 +149,13 @@ fn every_reason_has_a_frame() {
         (4, Some(10), frame(mac(50), one, None), "split_horizon", 1),
         (0, None, double(mac(50), one, 0), "double_tag", 1),
         (6, None, frame(mac(9), one, None), "no_member", 1),
+        (1, None, frame(mac(9), one, None), "spoofed_mac", 0),
+        (1, None, frame(mac(9), mac(60), None), "spoofed_ip", 0),
     ];
     for (port, vid, bytes, reason, learned) in &table {
         let mut switch = switch();
         switch.fdb_add_static(vlan(10), mac(50), PortId::new(5)).unwrap();
+        switch.set_guard(PortId::new(1), Guard::new(Some([mac(60)].into()), Some(Vec::new())));
         let verdict = match *vid {
             None => switch.ingress(NOW, PortId::new(*port), bytes),
             Some(vid) => switch.ingress_remote(NOW, PortId::new(*port), vlan(vid), bytes),

@@ -2,6 +2,7 @@
 
 use super::flood::Flood;
 use super::forward::{ForwardDrop, SourceDrop};
+use super::guard::GuardDrop;
 use super::port::{PortDrop, PortId};
 use super::vlan::VlanDrop;
 use crate::wire::ethernet::EthernetDrop;
@@ -88,6 +89,8 @@ compose! {
     Ethernet(EthernetDrop),
     /// VLAN classification.
     Vlan(VlanDrop),
+    /// What it says of its sender.
+    Guard(GuardDrop),
     /// The source address.
     Source(SourceDrop),
     /// The way to the destination.

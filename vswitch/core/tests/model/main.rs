@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use vswitch_core::switch::FdbKind;
-use vswitch_core::{Egress, Instant, Limits, MacAddr, PortId, PortMode, Switch, Tag, Verdict, VlanId, VlanSet};
+use vswitch_core::{Egress, Guard, Instant, Limits, MacAddr, PortId, PortMode, Switch, Tag, Verdict, VlanId, VlanSet};
 
 use naive::{Naive, Outcome};
 
@@ -39,6 +39,8 @@ enum Op {
     RemovePort(u16),
     SetAgeing(Option<Duration>),
     SetLearning(VlanId, bool),
+    /// The MAC addresses a port may use.
+    SetGuard(u16, Option<Vec<MacAddr>>),
     AddStatic(VlanId, MacAddr, u16),
     Remove(VlanId, MacAddr),
     Flush(Option<VlanId>, Option<u16>),
@@ -93,6 +95,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => port().prop_map(Op::RemovePort),
         1 => select(vec![None, Some(Duration::from_secs(300)), Some(TICK * 20_000), Some(TICK * 192), Some(TICK * 2)]).prop_map(Op::SetAgeing),
         1 => (vlan(), any::<bool>()).prop_map(|(vlan, learning)| Op::SetLearning(vlan, learning)),
+        2 => (port(), proptest::option::weighted(0.7, vec(station(), 0..4)))
+            .prop_map(|(port, allowed)| Op::SetGuard(port, allowed)),
         3 => (vlan(), mac(), port()).prop_map(|(vlan, mac, port)| Op::AddStatic(vlan, mac, port)),
         2 => (vlan(), station()).prop_map(|(vlan, mac)| Op::Remove(vlan, mac)),
         1 => (proptest::option::of(vlan()), proptest::option::of(port())).prop_map(|(vlan, port)| Op::Flush(vlan, port)),
@@ -197,6 +201,12 @@ fn step(workers: &mut [Switch; 2], naive: &mut Naive, now: &mut Instant, op: Op)
                 naive.unlearned.insert(vlan)
             };
         }
+        Op::SetGuard(port, allowed) => {
+            let is_local = naive.set_allowed(port, allowed.clone());
+            for worker in [real, other] {
+                prop_assert_eq!(worker.set_guard(PortId::new(port), Guard::new(allowed.clone(), None)), is_local);
+            }
+        }
         Op::AddStatic(vlan, mac, port) => {
             let added = real.fdb_add_static(vlan, mac, PortId::new(port));
             prop_assert_eq!(added.is_ok(), naive.add_static(vlan, mac, port), "{:?}", added);
@@ -255,6 +265,7 @@ proptest! {
             ageing: Some(Duration::from_secs(300)),
             ports: BTreeMap::new(),
             unlearned: Default::default(),
+            allowed: BTreeMap::new(),
             fdb: Vec::new(),
             counters: Default::default(),
         };

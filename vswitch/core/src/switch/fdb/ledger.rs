@@ -7,6 +7,7 @@ use super::bucket::{Kind, Place};
 use super::store::Store;
 use super::table::{Key, SlotId};
 use super::{Counters, DEFAULT_AGEING, FdbEntry, FdbError, FdbKind, Limits};
+use crate::addr::MacAddr;
 use crate::switch::port::PortId;
 use crate::time::Instant;
 use crate::wire::vlan::VlanId;
@@ -147,6 +148,12 @@ impl Ledger {
                 let ports = (0..=u16::MAX).take(self.store.learned().len()).map(PortId::new);
                 ports.map(|port| self.store.remove_where(port, Kind::Learned, wanted)).sum()
             }
+        }
+    }
+
+    pub(super) fn forget(&mut self, is_wrong: impl Fn(VlanId, MacAddr, PortId) -> bool) {
+        for port in (0..=u16::MAX).take(self.store.learned().len()).map(PortId::new) {
+            self.store.remove_where(port, Kind::Learned, |key| is_wrong(key.vlan(), key.mac(), port));
         }
     }
 
