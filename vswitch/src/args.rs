@@ -46,6 +46,10 @@ pub(crate) struct Args {
     /// What to do when no frame waits: look again (busy), for 50 us after traffic (adaptive), or sleep [default: adaptive]
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true)]
     poll: Option<PollMode>,
+    /// Let ports that do not say otherwise send from their own MAC address and, where they were given some, their own IP
+    /// addresses only
+    #[arg(long)]
+    source_guard: bool,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -61,6 +65,7 @@ pub(crate) struct Run {
     pub(crate) underlay: UnderlayMode,
     pub(crate) workers: u16,
     pub(crate) poll: PollMode,
+    pub(crate) source_guard: bool,
     pub(crate) log: String,
     pub(crate) config: Option<Config>,
 }
@@ -100,6 +105,7 @@ impl Args {
             underlay: self.underlay.or(underlay).unwrap_or_default(),
             workers: self.workers.or(workers).unwrap_or(1),
             poll: self.poll.or(poll).unwrap_or_default(),
+            source_guard: self.source_guard || file.source_guard.unwrap_or(false),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             config,
         })
@@ -138,13 +144,15 @@ mod tests {
     fn the_command_line_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
-        let text = "vtep-ip = \"192.0.2.1\"\nvtep-port = 8472\nsocket = \"/file\"\nworkers = 3\n[[vlan]]\nvlan = 10\n";
+        let text = "vtep-ip = \"192.0.2.1\"\nvtep-port = 8472\nsocket = \"/file\"\nworkers = 3\nsource-guard = true\n[[vlan]]\nvlan = 10\n";
         fs::write(&path, text).unwrap();
         let config = path.to_str().unwrap();
         let run = resolve(&["--config", config, "--socket", "/line"]).unwrap();
         assert_eq!((run.socket, run.vtep_port), (PathBuf::from("/line"), 8472));
         assert_eq!(run.vtep_ip, Some("192.0.2.1".parse().unwrap()));
         assert_eq!((run.config.unwrap().desired.vlans().count(), run.workers), (1, 3));
+        let guard = |args: &[&str]| resolve(args).unwrap().source_guard;
+        assert!(guard(&["--config", config]) && guard(&["--source-guard"]) && !guard(&[]));
         let workers = |args: &[&str]| resolve(args).unwrap().workers;
         assert_eq!((workers(&["--config", config, "--workers", "64"]), workers(&[])), (64, 1));
     }

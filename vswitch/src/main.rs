@@ -68,7 +68,7 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let mut tunnels = tunnels.into_iter();
     let tunnels = (0..run.workers).map(|_| tunnels.next()).collect();
     let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll)?;
-    let site = Site { underlay, identity: store.identity(seed)? };
+    let site = Site { underlay, identity: store.identity(seed)?, source_guard: run.source_guard };
     let mut control = Control::start(desired, site, run.vtep_port, store, workers)?;
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");
     control.serve(&mut server)?;

@@ -118,9 +118,9 @@ impl Control {
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
         let tap = host::create_interface(setup, queues)?;
         let offloads = tap.offloads();
-        let (mtu, mode) = (setup.mtu, setup.mode.clone());
+        let (mtu, mode, guard) = (setup.mtu, setup.mode.clone(), setup.guard());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
-            worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode);
+            worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode, guard);
             worker.watch_tap(id)
         })?;
         if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {
@@ -160,6 +160,9 @@ impl Control {
         let place = self.workers.one(move |worker| worker.datapath.tap(id).map(host::place).transpose())?;
         // Gone, and the worker may not have noticed yet: no reason to refuse a change that concerns others as well.
         let Some((netns, ifname)) = place.map_err(HostError::from)?.flatten() else { return Ok(()) };
+        // First, lest an address that the container gets says so in vain.
+        let guard = after.guard();
+        self.workers.each(move |worker| worker.datapath.switch_mut().set_guard(id, guard))?;
         host::change_interface(&netns, &ifname, before, after)?;
         let (mtu, mode) = (after.mtu, after.mode.clone());
         self.workers.each(move |worker| worker.datapath.set_tap(id, mtu, mode))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use vswitch_api::Carried;
 use vswitch_core::Instant;
-use vswitch_core::switch::{Limits, PortId, PortMode, Switch};
+use vswitch_core::switch::{Guard, Limits, PortId, PortMode, Switch};
 use vswitch_sys::TapQueue;
 use vtep::{Directory, Failure, Run};
 
@@ -89,9 +89,10 @@ impl Datapath {
         &mut self.switch
     }
 
-    pub(crate) fn add_tap(&mut self, id: PortId, tap: TapPort, mode: PortMode) {
+    pub(crate) fn add_tap(&mut self, id: PortId, tap: TapPort, mode: PortMode, guard: Guard) {
         self.ports.set(id, Device::Tap(tap));
         self.switch.add_port(id, mode);
+        self.switch.set_guard(id, guard);
     }
 
     pub(crate) fn set_tap(&mut self, id: PortId, mtu: u16, mode: PortMode) {

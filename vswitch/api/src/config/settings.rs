@@ -31,6 +31,8 @@ pub struct Settings {
     pub log: Option<String>,
     /// How long learned addresses are kept.
     pub ageing: Option<Ageing>,
+    /// Whether ports that do not say otherwise send from their own addresses only.
+    pub source_guard: Option<bool>,
 }
 
 /// The config file.
@@ -56,6 +58,7 @@ struct File {
     poll: Option<String>,
     log: Option<String>,
     ageing: Option<Ageing>,
+    source_guard: Option<bool>,
     #[serde(default)]
     vlan: Vec<VlanSpec>,
     #[serde(default)]
@@ -69,11 +72,22 @@ struct File {
 impl TryFrom<File> for Config {
     type Error = Refusal;
     fn try_from(file: File) -> Result<Self, Refusal> {
-        let File { socket, state_dir, vtep_ip, vtep_port, workers, underlay, poll, log, ageing, vlan, port, peer, fdb } =
-            file;
+        let File { socket, state_dir, vtep_ip, vtep_port, workers, underlay, poll, log, .. } = file;
+        let File { ageing, source_guard, vlan, port, peer, fdb, .. } = file;
         let desired = Desired::try_from(Tables { ageing: ageing.unwrap_or_default(), vlan, port, peer, fdb })?;
         Ok(Self {
-            settings: Settings { socket, state_dir, vtep_ip, vtep_port, workers, underlay, poll, log, ageing },
+            settings: Settings {
+                socket,
+                state_dir,
+                vtep_ip,
+                vtep_port,
+                workers,
+                underlay,
+                poll,
+                log,
+                ageing,
+                source_guard,
+            },
             desired,
         })
     }
