@@ -1,18 +1,16 @@
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
 use etherparse::PacketBuilder;
 use netns_tests::frames::{BROADCAST, Mac, cookie, cookie_of, ethernet, probe, text, vxlan};
-use netns_tests::{
-    Capture, Context, Host, Lab, Node, Result, SOON, Station, Stats, Underlay, ensure, ensure_eq, eventually, traffic,
-};
+use netns_tests::{Capture, Context, Host, Lab, Node, Result, Station, Underlay, ensure, ensure_eq, traffic};
 use nix::libc;
 use socket2::{Domain, Type};
 use vswitch_sys::PacketSocket;
 use vswitch_sys::vnet::{self, VnetHdr};
 
 use crate::Tests;
+use crate::moves::{Counters, moves, received, sent, sum};
 
 pub(crate) const TESTS: Tests = &[
     ("datagrams", datagrams),
@@ -21,78 +19,6 @@ pub(crate) const TESTS: Tests = &[
     ("virtio_headers", virtio_headers),
     ("frames_by_chance", frames_by_chance),
 ];
-
-/// Counters that move, by port and name; everything else stays.
-type Moves = BTreeMap<(String, String), u64>;
-
-/// The counters of a daemon, and what may have moved since the last look.
-struct Counters<'a> {
-    node: &'a Node,
-    last: Stats,
-}
-
-impl<'a> Counters<'a> {
-    fn of(node: &'a Node) -> Result<Self> {
-        Ok(Self { node, last: node.stats()? })
-    }
-
-    fn moved(&self, now: &Stats) -> Moves {
-        let all = now.counts.iter().chain(&now.drops);
-        let moved = all.map(|(key, count)| {
-            let before = self.last.counts.get(key).or_else(|| self.last.drops.get(key)).copied().unwrap_or(0);
-            (key.clone(), count - before)
-        });
-        moved.filter(|&(_, count)| count > 0).collect()
-    }
-
-    /// Waits until exactly `expected` has moved. What moves later is the next step's surprise.
-    fn expect(&mut self, expected: &Moves, what: &str) -> Result {
-        self.last = eventually(SOON, what, || {
-            let now = self.node.stats()?;
-            ensure_eq!(self.moved(&now), *expected, "counters that moved");
-            Ok(now)
-        })?;
-        Ok(())
-    }
-
-    /// Checks that nothing at all has moved.
-    fn expect_rest(&mut self, what: &str) -> Result {
-        let now = self.node.stats()?;
-        ensure_eq!(self.moved(&now), Moves::new(), "counters that moved: {what}");
-        Ok(())
-    }
-
-    /// Waits until `total` of the counters called `name` have moved.
-    fn expect_total(&mut self, port: &str, name: &str, total: u64) -> Result<Moves> {
-        eventually(SOON, "everything is counted", || {
-            let now = self.node.stats()?;
-            let moved = self.moved(&now);
-            ensure_eq!(now.count(port, name) - self.last.count(port, name), total, "{name} of {port}: {moved:?}");
-            Ok(moved)
-        })
-    }
-}
-
-fn moves(expected: &[(&str, &str, u64)]) -> Moves {
-    expected.iter().map(|&(port, name, count)| ((port.to_owned(), name.to_owned()), count)).collect()
-}
-
-/// All that moved in two steps.
-fn sum(one: &Moves, other: &Moves) -> Moves {
-    let mut sum = one.clone();
-    for (key, count) in other {
-        *sum.entry(key.clone()).or_default() += count;
-    }
-    sum
-}
-
-fn received(port: &str, bytes: usize) -> Vec<(&str, &'static str, u64)> {
-    vec![(port, "rx_frames", 1), (port, "rx_bytes", u64::try_from(bytes).unwrap_or(u64::MAX))]
-}
-
-fn sent(port: &str, bytes: usize) -> Vec<(&str, &'static str, u64)> {
-    vec![(port, "tx_frames", 1), (port, "tx_bytes", u64::try_from(bytes).unwrap_or(u64::MAX))]
-}
 
 /// One switch, two hosts on the underlay that send it what they like, and containers.
 struct Scene {
