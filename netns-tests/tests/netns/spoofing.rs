@@ -127,7 +127,7 @@ fn every_kind_of_claim(lab: &Lab, count: u16) -> Result {
             None => {
                 let copies = [("near", "tx_frames", 1), ("tunnel", "tx_frames", 1)];
                 let size = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
-                let bytes = [("near", "tx_bytes", size(frame.len())), ("tunnel", "tx_bytes", size(frame.len()))];
+                let bytes = [("near", "tx_bytes", size(len)), ("tunnel", "tx_bytes", size(frame.len()))];
                 let arrived = [received("tunnel", len), sent("far", len)].concat();
                 ([received("a", frame.len()), copies.to_vec(), bytes.to_vec()].concat(), arrived)
             }
