@@ -18,6 +18,17 @@ const TUNNELS: [u8; 3] = [4, 41, 47];
 /// from the transport header instead.
 #[must_use]
 pub fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
+    // Whoever gets it whole must be able to cut it without turning it into thousands.
+    claimed(header, frame).filter(|offload| {
+        offload.gso.is_none_or(|gso| {
+            let payload = frame.len().saturating_sub(usize::from(gso.header));
+            payload.div_ceil(usize::from(gso.segment).max(1)) <= MAX_SEGMENTS
+        })
+    })
+}
+
+/// As [`offload`], of any number of segments.
+pub(crate) fn claimed(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
     let kind = match header.gso_type & !vnet::GSO_ECN {
         vnet::GSO_NONE => None,
         vnet::GSO_TCPV4 => Some(GsoKind::TcpV4),
@@ -40,11 +51,6 @@ pub fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
         return None;
     }
     let headers = header_len(frame, kind, start)?;
-    // Whoever gets it whole must be able to cut it without turning it into thousands.
-    let payload = frame.len().saturating_sub(usize::from(headers));
-    if payload.div_ceil(usize::from(header.gso_size)) > MAX_SEGMENTS {
-        return None;
-    }
     let gso = Gso { kind, segment: header.gso_size, header: headers, ecn: header.gso_type & vnet::GSO_ECN != 0 };
     Some(Offload { checksum, gso: Some(gso) })
 }

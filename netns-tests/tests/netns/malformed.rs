@@ -18,6 +18,7 @@ pub(crate) const TESTS: Tests = &[
     ("frames", frames),
     ("virtio_headers", virtio_headers),
     ("frames_by_chance", frames_by_chance),
+    ("least_segments", least_segments),
 ];
 
 /// One switch, two hosts on the underlay that send it what they like, and containers.
@@ -306,6 +307,9 @@ fn raw(host: &Host) -> Result<PacketSocket> {
     Ok(socket)
 }
 
+/// Bytes of the headers of [`super_frame`].
+const HEADERS: usize = 54;
+
 /// What becomes of a frame with a virtio header of the container's own making.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Virtio {
@@ -315,6 +319,8 @@ enum Virtio {
     TooMany,
     /// The sender's kernel mends it, or refuses it.
     Mended,
+    /// More segments than a turn has, as a kernel may make them: it passes in two parts.
+    Split,
 }
 
 /// A frame that does not go through for a reason of the sender's kernel moves no counter.
@@ -326,17 +332,30 @@ fn virtio_outcomes(fate: Virtio, to: &str, bytes: usize) -> Vec<Vec<(&str, &'sta
         (Virtio::Nonsense, _) => vec![vec![], dropped_by("a"), dropped_by(to)],
         (Virtio::TooMany, _) => vec![dropped_by("a")],
         (Virtio::Mended, _) => vec![vec![], passed()],
+        (Virtio::Split, _) => {
+            let both = u64::try_from(bytes + HEADERS).unwrap_or(u64::MAX);
+            let counted = |port, frames, bytes| [(port, frames, 2), (port, bytes, both)];
+            vec![vec![], [counted("a", "rx_frames", "rx_bytes"), counted(to, "tx_frames", "tx_bytes")].concat()]
+        }
     }
 }
 
 fn virtio_headers(lab: &Lab) -> Result {
-    use Virtio::{Mended, Nonsense, TooMany};
+    use Virtio::{Mended, Nonsense, Split, TooMany};
     let scene = Scene::new(lab)?;
     let (own, near) = (scene.a.mac, scene.near.mac);
     let socket = raw(&scene.a.host)?;
     let (good, frame) = super_frame(AWAY, own, 3000)?;
     let (_, large) = super_frame(AWAY, own, 60_000)?;
     let (_, short) = super_frame(AWAY, own, 100)?;
+    let (_, seven) = super_frame(AWAY, own, 7000)?;
+    let arp = ethernet(
+        AWAY,
+        own,
+        None,
+        0x0806,
+        &[0, 1, 8, 0, 6, 4, 0, 2, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    );
     let one = VnetHdr { gso_type: vnet::GSO_NONE, gso_size: 0, hdr_len: 0, ..good };
     let table = [
         ("checksum past the end", VnetHdr { csum_start: 3040, ..good }, &frame, Nonsense),
@@ -362,7 +381,17 @@ fn virtio_headers(lab: &Lab) -> Result {
         ("segments of nothing", VnetHdr { gso_size: 0, ..good }, &frame, Nonsense),
         ("segments of one byte", VnetHdr { gso_size: 1, ..good }, &frame, TooMany),
         ("segments of one byte, 60,000 of them", VnetHdr { gso_size: 1, ..good }, &large, TooMany),
-        ("segments beyond the cap", VnetHdr { gso_size: 100, ..good }, &large, TooMany),
+        ("600 segments", VnetHdr { gso_size: 100, ..good }, &large, Split),
+        ("1,000 segments of less than TCP has", VnetHdr { gso_size: 7, ..good }, &seven, TooMany),
+        (
+            "congestion, which TCP may say",
+            VnetHdr { gso_type: vnet::GSO_TCPV4 | vnet::GSO_ECN, ..good },
+            &frame,
+            Mended,
+        ),
+        ("congestion of one frame", VnetHdr { gso_type: vnet::GSO_ECN, ..one }, &short, Mended),
+        ("headers of no length", VnetHdr { hdr_len: 0, ..good }, &frame, Mended),
+        ("a checksum in ARP", VnetHdr { csum_start: 16, csum_offset: 6, ..one }, &arp, Nonsense),
         ("segments without checksum", VnetHdr { flags: 0, ..good }, &frame, Mended),
         ("IPv6 in name only", VnetHdr { gso_type: vnet::GSO_TCPV6, ..good }, &frame, Nonsense),
         ("UDP in name only", VnetHdr { gso_type: vnet::GSO_UDP_L4, csum_offset: 6, ..good }, &frame, Nonsense),
@@ -422,4 +451,21 @@ fn frames_by_chance(lab: &Lab) -> Result {
     let read = scene.node.stats()?.count("a", "rx_frames") - counters.last.count("a", "rx_frames");
     ensure!(read > 300, "the kernel kept nearly all of them: it took {accepted}, and the switch has read {read}");
     scene.still_works(lab)
+}
+
+/// Real kernels whose MTU leaves next to nothing for a segment make super-frames of more than a thousand: none is lost.
+fn least_segments(lab: &Lab) -> Result {
+    let (_underlay, h1, h2) = Node::pair(lab, 1500)?;
+    let words = |n| format!("--address 10.0.0.{n}/24 --access 10 --mtu 100");
+    let (c1, c2) = (h1.attach_quiet(lab, "c1", &words(1))?, h1.attach_quiet(lab, "c2", &words(2))?);
+    let c3 = h2.attach_quiet(lab, "c3", &words(3))?;
+    let seed = lab.random().next_u64();
+    for (peer, ip) in [(&c2, "10.0.0.2"), (&c3, "10.0.0.3")] {
+        Connection::open(&c1, peer, ip.parse()?)?.both_ways(2 << 20, 100_000, seed)?;
+    }
+    for node in [&h1, &h2] {
+        let drops = node.stats()?.drops;
+        ensure!(!drops.keys().any(|(_, reason)| reason == "bad_offload"), "drops: {drops:?}");
+    }
+    Ok(())
 }
