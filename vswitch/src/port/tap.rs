@@ -101,13 +101,12 @@ impl TapPort {
     /// Puts the first part of what was read into `frame`.
     #[cold]
     fn read_in_parts(&mut self, header: &VnetHdr, frame: &mut Frame) -> Read {
-        match Parts::new(header, frame.bytes()) {
-            Some(mut parts) if parts.next(frame) => {
-                self.parts = Some(Box::new(parts));
-                Read::Frame
-            }
-            _ => Read::Malformed,
+        let Some(mut parts) = Parts::new(header, frame.bytes()) else { return Read::Malformed };
+        if !parts.next(frame) {
+            return Read::Malformed;
         }
+        self.parts = Some(Box::new(parts));
+        Read::Frame
     }
 
     /// Writes `head`, and `tail` behind it, as one frame where the device takes it so, else in segments.
