@@ -14,9 +14,11 @@ use crate::Tests;
 use crate::moves::{Counters, moves, received, sent, sum};
 
 pub(crate) const TESTS: Tests = &[
-    ("datagrams", datagrams),
+    ("datagrams", |lab| datagrams(lab, 1)),
+    ("datagrams_with_two_workers", |lab| datagrams(lab, 2)),
     ("datagrams_by_chance", datagrams_by_chance),
-    ("frames", frames),
+    ("frames", |lab| frames(lab, 1)),
+    ("frames_with_two_workers", |lab| frames(lab, 2)),
     ("virtio_headers", virtio_headers),
     ("frames_by_chance", frames_by_chance),
     ("least_segments", least_segments),
@@ -44,8 +46,13 @@ const NEW: Mac = [0x02, 0, 0, 0, 0, 0x78];
 
 impl Scene {
     fn new(lab: &Lab) -> Result<Self> {
+        Self::with_workers(lab, 1)
+    }
+
+    fn with_workers(lab: &Lab, count: u16) -> Result<Self> {
         let underlay = Underlay::new(lab, 1500)?;
-        let node = Node::v4(lab, &underlay, "h1")?;
+        let spec = DaemonSpec { config: format!("workers = {count}\n"), ..DaemonSpec::default() };
+        let node = Node::with(lab, &underlay, "h1", |vtep| vtep.v4, spec)?;
         let (peer, stranger) = (lab.host("peer")?, lab.host("stranger")?);
         let peer_ip = underlay.join(&peer)?.v4;
         underlay.join(&stranger)?;
@@ -112,9 +119,9 @@ enum Fate {
     Arrives,
 }
 
-fn datagrams(lab: &Lab) -> Result {
+fn datagrams(lab: &Lab, workers: u16) -> Result {
     use Fate::{Arrives, Datagram, Frame};
-    let scene = Scene::new(lab)?;
+    let scene = Scene::with_workers(lab, workers)?;
     let (to, inner) = (scene.a.mac, probe(scene.a.mac, AWAY, None, cookie()));
     let headers = |bytes: [u8; 8], inner: &[u8]| [&bytes[..], inner].concat();
     let from = |source: Mac| vxlan(0x08, 100, &probe(to, source, None, cookie()));
@@ -221,8 +228,8 @@ fn datagrams_by_chance(lab: &Lab) -> Result {
 }
 
 /// Frames that a container makes itself. What reaches the switch is counted with a reason.
-fn frames(lab: &Lab) -> Result {
-    let scene = Scene::new(lab)?;
+fn frames(lab: &Lab, workers: u16) -> Result {
+    let scene = Scene::with_workers(lab, workers)?;
     let own = scene.a.mac;
     let from = |source: Mac| probe(BROADCAST, source, None, cookie());
     let tagged = |tci| probe(BROADCAST, own, Some(tci), cookie());
