@@ -4,7 +4,9 @@ use std::net::{SocketAddr, UdpSocket};
 use etherparse::PacketBuilder;
 use netns_tests::frames::{BROADCAST, Mac, cookie, cookie_of, ethernet, probe, text, vxlan};
 use netns_tests::traffic::tcp::Connection;
-use netns_tests::{Capture, Context, Host, Lab, Node, Result, Station, Underlay, ensure, ensure_eq, traffic};
+use netns_tests::{
+    Capture, Context, DaemonSpec, Host, Lab, Node, Result, Station, Underlay, ensure, ensure_eq, traffic,
+};
 use nix::libc;
 use socket2::{Domain, Type};
 use vswitch_sys::PacketSocket;
