@@ -9,8 +9,8 @@ use std::hint::black_box;
 use std::io;
 use std::process::{Command, ExitCode, Stdio};
 
-use benches::{stations, tunnel};
-use vswitch_core::{Instant, PortId};
+use benches::{least, station, stations, tunnel};
+use vswitch_core::{Guard, Instant, PortId, Prefix};
 
 /// How the program tells itself what to run: the number of a part, and how many rounds.
 const ROUNDS: &str = "--rounds";
@@ -21,9 +21,12 @@ struct Part {
     rounds: u32,
 }
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 7] = [
     Part { name: "a frame, known unicast, 1k addresses", run: |rounds| pipeline(1 << 10, rounds), rounds: 100_000 },
     Part { name: "a frame, known unicast, 1M addresses", run: |rounds| pipeline(1 << 20, rounds), rounds: 100_000 },
+    Part { name: "a frame among 32, known unicast", run: |rounds| batches(None, rounds), rounds: 100_000 },
+    Part { name: "the same, its MAC address guarded", run: |rounds| batches(Some(false), rounds), rounds: 100_000 },
+    Part { name: "the same, its IPv4 address too", run: |rounds| batches(Some(true), rounds), rounds: 100_000 },
     Part { name: "cut and encapsulate a super-frame of 43 segments", run: cut, rounds: 1_000 },
     Part { name: "verify and merge its 43 datagrams", run: merge, rounds: 500 },
 ];
@@ -88,6 +91,25 @@ fn pipeline(entries: u32, rounds: u32) {
     let frames = stations::frames(entries, 0, 256);
     for frame in frames.iter().cycle().take(usize::try_from(rounds).unwrap()) {
         black_box(switch.ingress(Instant::default(), PortId::new(0), black_box(frame)));
+    }
+}
+
+/// Two stations talk, 32 frames at a time. With a guard, the port may use one MAC address and, if `ip`, two prefixes.
+fn batches(ip: Option<bool>, rounds: u32) {
+    let (mut switch, port) = (stations::switch(1 << 10), PortId::new(0));
+    let from = station(0);
+    if let Some(ip) = ip {
+        let prefixes = ["fd00::1", "10.0.0.1"].map(|ip| Prefix::host(ip.parse().unwrap()));
+        switch.set_guard(port, Guard::new(Some(vec![from]), ip.then(|| prefixes.to_vec())));
+    }
+    switch.ingress(Instant::default(), PortId::new(1), &least(station(1), from));
+    let mut frame = least(from, station(1));
+    frame[14..34].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    for _ in 0..rounds.div_ceil(32) {
+        let frames = (0..32).map(|_| &black_box(&frame)[..]);
+        switch.ingress_batch(Instant::default(), port, frames, |_, _, verdict| {
+            black_box(verdict);
+        });
     }
 }
 

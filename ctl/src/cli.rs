@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
-use vswitch_api::{Cidr, IfName, Mac, Mtu, NetnsRef, PortName, Vid, VlanList, VlanName, Vni};
+use vswitch_api::{AllowedWord, Cidr, IfName, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -138,6 +138,19 @@ pub(crate) struct PortAdd {
     /// not enter namespaces
     #[arg(long)]
     pub(crate) hand_over: bool,
+    #[command(flatten)]
+    pub(crate) guard: Guard,
+}
+
+/// What a port may send from.
+#[derive(Debug, Args)]
+pub(crate) struct Guard {
+    /// The MAC addresses it may send from, as no other port may; any: all; default: as vswitchd --source-guard says
+    #[arg(long = "allow-mac", value_name = "MAC", num_args = 1..)]
+    pub(crate) macs: Option<Vec<AllowedWord<Mac>>>,
+    /// The IP addresses it may send from, in IP, ARP and neighbour discovery; any: all; default: as for MAC addresses
+    #[arg(long = "allow-ip", value_name = "CIDR", num_args = 1..)]
+    pub(crate) ips: Option<Vec<AllowedWord<Net>>>,
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +175,8 @@ pub(crate) struct PortSet {
     /// Its gateways, instead of all it had; at most one IPv4 and one IPv6
     #[arg(long = "gateway", value_name = "IP")]
     pub(crate) gateways: Option<Vec<IpAddr>>,
+    #[command(flatten)]
+    pub(crate) guard: Guard,
 }
 
 #[derive(Debug, Subcommand)]

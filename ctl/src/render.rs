@@ -42,8 +42,16 @@ pub(crate) fn port(port: &PortInfo, out: &mut String) {
         ("mtu", port.mtu.to_string()),
         ("vlans", mode(&port.mode)),
         ("offloads", offloads.join(" ")),
+        ("allow mac", allowed(port.allow_mac.as_deref())),
+        ("allow ip", allowed(port.allow_ip.as_deref())),
     ];
     fields(&rows, out);
+}
+
+/// What a port may send from.
+fn allowed<T: ToString>(values: Option<&[T]>) -> String {
+    values
+        .map_or_else(|| "any".to_owned(), |values| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
 }
 
 pub(crate) fn vlans(vlans: &Vec<VlanInfo>, out: &mut String) {
@@ -346,8 +354,12 @@ addresses  10.0.0.2/24 fd00::2/64
 mtu        1450
 vlans      10
 offloads   checksum tso4
+allow mac  any
+allow ip   10.0.0.2/32 fd00::/64
 ";
-        assert_eq!(rendered(port, web()), expected);
+        let mut web = web();
+        web["allow_ip"] = json!(["10.0.0.2/32", "fd00::/64"]);
+        assert_eq!(rendered(port, web), expected);
     }
 
     #[test]

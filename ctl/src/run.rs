@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vswitch_api::{Change, Client, ClientError, Outcome, PortPlan, PortSpec, Query, Refusal, Request, Stats, socket};
+use vswitch_api::{Change, Client, ClientError, Outcome, PortPlan, PortSpec, Query, Request, Stats, socket};
 
 use crate::cli::{Cli, Global};
 use crate::demo::{self, DemoError};
@@ -40,7 +40,7 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Usage(#[from] Refusal),
+    Usage(#[from] words::Wrong),
     #[error("{}", explain(error, path))]
     Daemon { error: ClientError, path: PathBuf },
     #[error("cannot write the output: {0}")]

@@ -2,7 +2,8 @@
 
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Change, FdbTarget, PeerSpec, PeerVlans, PortMode, PortSet, PortSpec, Query, Refusal, Request, StaticEntry, VlanSpec,
+    Allowed, AllowedWord, BadValue, Change, FdbTarget, PeerSpec, PeerVlans, PortMode, PortSet, PortSpec, Query,
+    Refusal, Request, StaticEntry, VlanSpec,
 };
 
 use crate::cli;
@@ -20,11 +21,20 @@ pub(crate) enum Task {
     Demo(cli::Demo),
 }
 
+/// Why words that the command line's grammar takes make no sense.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Wrong {
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+    #[error(transparent)]
+    Value(#[from] BadValue),
+}
+
 /// What `command` asks for.
 ///
 /// # Errors
 /// Where its words contradict each other in a way the command line's grammar does not see.
-pub(crate) fn task(command: cli::Command) -> Result<Task, Refusal> {
+pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
     use cli::Command;
     Ok(Task::Ask(match command {
         Command::Port(command) => return port(command),
@@ -38,28 +48,36 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Refusal> {
     }))
 }
 
-fn port_add(add: cli::PortAdd) -> Result<Task, Refusal> {
-    let cli::PortAdd { name, netns, ifname, mac, addresses, gateways, mtu, access, trunk, native, hand_over } = add;
-    let mode = PortMode::from_words(access, trunk, native)?.unwrap_or_default();
-    let spec = PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode };
-    Ok(if hand_over { Task::HandOver(spec) } else { Task::Ask(Change::PortAdd(spec).into()) })
+fn port_add(add: cli::PortAdd) -> Result<Task, Wrong> {
+    let cli::PortAdd { name, netns, ifname, mac, addresses, gateways, mtu, .. } = add;
+    let mode = PortMode::from_words(add.access, add.trunk, add.native)?.unwrap_or_default();
+    let allow_mac = allowed(add.guard.macs)?.unwrap_or_default();
+    let allow_ip = allowed(add.guard.ips)?.unwrap_or_default();
+    let spec = PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip };
+    Ok(if add.hand_over { Task::HandOver(spec) } else { Task::Ask(Change::PortAdd(spec).into()) })
 }
 
-fn port(command: cli::Port) -> Result<Task, Refusal> {
+fn port(command: cli::Port) -> Result<Task, Wrong> {
     Ok(Task::Ask(match command {
         cli::Port::Add(add) => return port_add(*add),
         cli::Port::List => Query::PortList {}.into(),
         cli::Port::Show { name } => Query::PortShow { name }.into(),
         cli::Port::Set(set) => {
-            let cli::PortSet { name, mtu, access, trunk, native, addresses: address, gateways: gateway } = set;
-            let set = PortSet { name, mtu, access, trunk, native, address, gateway };
+            let cli::PortSet { name, mtu, access, trunk, native, addresses: address, gateways: gateway, guard } = set;
+            let (allow_mac, allow_ip) = (allowed(guard.macs)?, allowed(guard.ips)?);
+            let set = PortSet { name, mtu, access, trunk, native, address, gateway, allow_mac, allow_ip };
             if set.is_empty() {
-                return Err(Refusal::NothingToSet { name: set.name });
+                return Err(Refusal::NothingToSet { name: set.name }.into());
             }
             Change::PortSet(set).into()
         }
         cli::Port::Del { name } => Change::PortDel { name }.into(),
     }))
+}
+
+/// The list that `words` mean, if any were given.
+fn allowed<T: Ord>(words: Option<Vec<AllowedWord<T>>>) -> Result<Option<Allowed<T>>, BadValue> {
+    words.map(Allowed::from_words).transpose()
 }
 
 fn vlan(command: cli::Vlan) -> Request {
@@ -179,6 +197,19 @@ mod tests {
                 "port.set",
                 json!({"name": "web", "access": 3, "address": ["10.0.0.2/24"], "gateway": ["10.0.0.1"]}),
             ),
+            (
+                "port add web --netns a --allow-mac 02:00:00:00:00:01 --allow-mac 02:00:00:00:00:02 --allow-ip 10.0.0.2 fd00::/64",
+                "port.add",
+                json!({
+                    "name": "web", "netns": "a", "ifname": "eth0", "access": 1,
+                    "allow-mac": [mac, "02:00:00:00:00:02"], "allow-ip": ["10.0.0.2/32", "fd00::/64"],
+                }),
+            ),
+            (
+                "port set web --allow-mac any --allow-ip default",
+                "port.set",
+                json!({"name": "web", "allow-mac": "any", "allow-ip": "default"}),
+            ),
             ("port del web", "port.del", json!({"name": "web"})),
             ("vlan add 10", "vlan.add", json!({"vlan": 10, "learning": true})),
             (
@@ -246,6 +277,9 @@ mod tests {
             ("port set web", "nothing to set on port web: give mtu"),
             ("port set web --ifname eth1", "--ifname"),
             ("port set web --access 10 --native 20", "--native"),
+            ("port set web --allow-mac any 02:00:00:00:00:01", "stand alone"),
+            ("port set web --allow-mac 01:00:5e:00:00:01", "multicast"),
+            ("port set web --allow-ip 10.0.0.5/24", "10.0.0.0/24"),
             ("vlan add 10 --vni 16777216", "1 to 16777215"),
             ("vlan add 10 --vni 0", "1 to 16777215"),
             ("vtep peer add 192.0.2.2", "--all-vlans"),

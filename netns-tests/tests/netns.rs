@@ -41,6 +41,9 @@ mod kernel_vxlan;
 /// Hostile datagrams and frames: dropped, counted by reason, and the switch goes on.
 #[path = "netns/malformed.rs"]
 mod malformed;
+/// What moves among a daemon's counters.
+#[path = "netns/moves.rs"]
+mod moves;
 /// What fits, by default and on wide underlays; what does not is answered by ICMP.
 #[path = "netns/mtu.rs"]
 mod mtu;
@@ -50,6 +53,9 @@ mod openvswitch;
 /// Ports whose settings change while containers change theirs, and ports that are lost.
 #[path = "netns/port_changes.rs"]
 mod port_changes;
+/// Who a container may say it is: its own addresses pass, others are dropped, and live where they live.
+#[path = "netns/spoofing.rs"]
+mod spoofing;
 /// What survives a restart, a namespace that goes, a disk that is full.
 #[path = "netns/state.rs"]
 mod state;
@@ -102,6 +108,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("transparency", transparency::TESTS),
     ("idle", idle::TESTS),
     ("malformed", malformed::TESTS),
+    ("spoofing", spoofing::TESTS),
     ("workers", workers::TESTS),
     ("crash", crash::ACROSS),
     ("takeover", takeover::TESTS),

@@ -73,6 +73,10 @@ pub(crate) struct Args {
     /// Take over from the vswitchd that serves the socket: no frame is lost. Where none does, start as usual
     #[arg(long)]
     takeover: bool,
+    /// Let ports that do not say otherwise send from their own MAC address and, where they were given some, their own IP
+    /// addresses only
+    #[arg(long)]
+    source_guard: bool,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -94,6 +98,7 @@ pub(crate) struct Run {
     pub(crate) workers: u16,
     pub(crate) poll: PollMode,
     pub(crate) bounds: Bounds,
+    pub(crate) source_guard: bool,
     pub(crate) log: String,
     pub(crate) takeover: bool,
     pub(crate) config: Option<Config>,
@@ -162,6 +167,7 @@ impl Args {
             workers: self.workers.or(workers).unwrap_or(1),
             poll: self.poll.or(poll).unwrap_or_default(),
             bounds,
+            source_guard: self.source_guard || file.source_guard.unwrap_or(false),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             takeover: self.takeover,
             config,
@@ -207,13 +213,15 @@ mod tests {
     fn the_command_line_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
-        let text = "vtep-ip = \"192.0.2.1\"\nvtep-port = 8472\nsocket = \"/file\"\nworkers = 3\n[[vlan]]\nvlan = 10\n";
+        let text = "vtep-ip = \"192.0.2.1\"\nvtep-port = 8472\nsocket = \"/file\"\nworkers = 3\nsource-guard = true\n[[vlan]]\nvlan = 10\n";
         fs::write(&path, text).unwrap();
         let config = path.to_str().unwrap();
         let run = resolve(&["--config", config, "--socket", "/line"]).unwrap();
         assert_eq!((run.socket, run.vtep_port), (PathBuf::from("/line"), 8472));
         assert_eq!(run.vtep_ip, Some("192.0.2.1".parse().unwrap()));
         assert_eq!((run.config.unwrap().desired.vlans().count(), run.workers), (1, 3));
+        let guard = |args: &[&str]| resolve(args).unwrap().source_guard;
+        assert!(guard(&["--config", config]) && guard(&["--source-guard"]) && !guard(&[]));
         let workers = |args: &[&str]| resolve(args).unwrap().workers;
         assert_eq!((workers(&["--config", config, "--workers", "64"]), workers(&[])), (64, 1));
     }

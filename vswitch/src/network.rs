@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use thiserror::Error;
-use vswitch_api::{Cidr, Desired, FdbTarget, IfName, Mac, NetnsRef, PortName, PortSpec, Vid, Vni};
-use vswitch_core::switch::{PortMode, VlanSet};
-use vswitch_core::{MacAddr, VlanId};
+use vswitch_api::{Allowed, Cidr, Desired, FdbTarget, IfName, Mac, Net, NetnsRef, PortName, PortSpec, Vid, Vni};
+use vswitch_core::switch::{Guard, PortMode, VlanSet};
+use vswitch_core::{MacAddr, Prefix, VlanId};
 
 use crate::underlay::Underlay;
 
@@ -38,6 +38,8 @@ pub(crate) struct Site {
     pub(crate) underlay: Option<Underlay>,
     /// A random number, the same over restarts.
     pub(crate) identity: u64,
+    /// Whether ports that do not say otherwise send from their own addresses only.
+    pub(crate) source_guard: bool,
 }
 
 impl Site {
@@ -95,6 +97,9 @@ pub(crate) struct PortSetup {
     /// As asked for, or what fits the underlay.
     pub(crate) mtu: u16,
     pub(crate) mode: PortMode,
+    /// What it may send from; `None` is everything.
+    pub(crate) allow_macs: Option<Vec<Mac>>,
+    pub(crate) allow_ips: Option<Vec<Net>>,
 }
 
 impl Network {
@@ -138,15 +143,39 @@ impl PortSetup {
                 PortMode::Trunk { vlans: vlans.iter().map(vlan_id).collect(), native: native.map(vlan_id) }
             }
         };
+        let mac = spec.mac.map_or_else(|| host.mac(&spec.name), |mac| MacAddr(mac.octets()));
+        let own_ips = || spec.addresses.iter().map(|address| Net::host(address.ip())).collect::<Vec<_>>();
+        let allow_macs = match &spec.allow_mac {
+            Allowed::Only(macs) => Some(macs.clone()),
+            Allowed::Unsaid if host.source_guard => Some(Mac::new(mac.0).into_iter().collect()),
+            Allowed::Unsaid | Allowed::Any => None,
+        };
+        let allow_ips = match &spec.allow_ip {
+            Allowed::Only(ips) => Some(ips.clone()),
+            Allowed::Unsaid if host.source_guard && !spec.addresses.is_empty() => Some(own_ips()),
+            Allowed::Unsaid | Allowed::Any => None,
+        };
         Self {
             netns: spec.netns.clone(),
             ifname: spec.ifname.clone(),
-            mac: spec.mac.map_or_else(|| host.mac(&spec.name), |mac| MacAddr(mac.octets())),
+            mac,
             addresses: spec.addresses.clone(),
             gateways: spec.gateways.clone(),
             mtu: spec.mtu.map_or(fitting, vswitch_api::Mtu::get),
             mode,
+            allow_macs,
+            allow_ips,
         }
+    }
+
+    /// What it may send from, in core's words. The link-local address of the interface needs no mention.
+    pub(crate) fn guard(&self) -> Guard {
+        let macs = self.allow_macs.as_ref().map(|macs| macs.iter().map(|mac| MacAddr(mac.octets())).collect());
+        let prefixes = self.allow_ips.as_ref().map(|nets| {
+            let nets = nets.iter().map(|net| Prefix::new(net.net().addr(), net.net().prefix_len()));
+            nets.chain(self.allow_macs.is_none().then_some(Prefix::link_local(self.mac))).collect()
+        });
+        Guard::new(macs, prefixes)
     }
 }
 
@@ -243,7 +272,7 @@ mod tests {
 
     fn site() -> Site {
         let address = "192.0.2.1".parse().unwrap();
-        Site { underlay: Some(Underlay { address, index: 2, mtu: 1500 }), identity: 7 }
+        Site { underlay: Some(Underlay { address, index: 2, mtu: 1500 }), identity: 7, source_guard: false }
     }
 
     fn two_ports() -> serde_json::Value {
@@ -296,6 +325,37 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 6);
+    }
+
+    #[test]
+    fn a_source_guard_goes_by_what_the_port_says_and_then_by_its_own_addresses() {
+        let mac = "02:00:00:00:00:07";
+        let state = json!({"port": [
+            {"name": "a", "netns": "a", "mac": mac, "address": ["10.0.0.2/24", "fd00::2/64"]},
+            {"name": "b", "netns": "b", "mac": mac},
+            {"name": "c", "netns": "c", "mac": mac, "address": "10.0.0.2/24", "allow-mac": "any", "allow-ip": "fd00::/8"},
+            {"name": "d", "netns": "d", "mac": mac, "address": "10.0.0.2/24", "allow-mac": "02:00:00:00:00:09", "allow-ip": "any"},
+        ]});
+        let said = |source_guard| {
+            let network = Network::derive(&desired(state.clone()), &Site { source_guard, ..site() });
+            let text = |port: &PortSetup| {
+                let macs =
+                    port.allow_macs.as_ref().map(|macs| macs.iter().map(Mac::to_string).collect::<Vec<_>>().join(" "));
+                let ips =
+                    port.allow_ips.as_ref().map(|ips| ips.iter().map(Net::to_string).collect::<Vec<_>>().join(" "));
+                format!("{} {}", macs.unwrap_or_default(), ips.unwrap_or_default())
+            };
+            network.ports.values().map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(said(false), [" ", " ", " fd00::/8", "02:00:00:00:00:09 "]);
+        let own = [format!("{mac} 10.0.0.2/32 fd00::2/128"), format!("{mac} ")];
+        assert_eq!(said(true)[..2], own);
+        assert_eq!(said(true)[2..], said(false)[2..]);
+        let network = Network::derive(&desired(state.clone()), &site());
+        let own_link_local = Prefix::link_local(MacAddr([2, 0, 0, 0, 0, 7]));
+        let wanted = Guard::new(None, Some(vec![Prefix::new("fd00::".parse().unwrap(), 8), own_link_local]));
+        let c: PortName = "c".parse().unwrap();
+        assert_eq!(network.ports[&c].guard(), wanted);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) fn alone(
     let rights = rights(run, &store)?; // before any thread starts, so that all of them have no more
     // Paused: what waits in queues that were kept would find half of the ports.
     let workers = Workers::start(Datapath::siblings(tunnels, run.bounds, seed()), options(run), &server.waker())?;
-    let site = Site { underlay, identity: store.identity(seed)? };
+    let site = Site { underlay, identity: store.identity(seed)?, source_guard: run.source_guard };
     let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, (estate, manager))?;
     control.write_down()?;
     if let Some(Kept { snapshot, tally }) = left {
@@ -90,7 +90,7 @@ pub(crate) fn in_place(
     let rights = rights(run, &store)?;
     let datapaths = Datapath::siblings(by_worker(run, tunnels), run.bounds, seed());
     let workers = Workers::start(datapaths, options(run), &server.waker())?;
-    let site = Site { underlay, identity: store.identity(seed)? };
+    let site = Site { underlay, identity: store.identity(seed)?, source_guard: run.source_guard };
     let desired = aged(run, snapshot.desired);
     let inherited = (estate, std::mem::take(manager));
     let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, inherited)?;

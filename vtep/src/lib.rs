@@ -22,6 +22,7 @@ mod outer;
 mod remotes;
 mod run;
 mod socket;
+mod split;
 pub mod uplink;
 pub mod vnet;
 
@@ -37,6 +38,7 @@ pub use outer::{Outer, outer_len, parse_outer, write_outer};
 pub use remotes::{Directory, DirectoryError, Remote};
 pub use run::Run;
 pub use socket::{Failure, SendDrop, Tunnel, TunnelError, TunnelOptions};
+pub use split::Parts;
 
 #[cfg(test)]
 mod tests;

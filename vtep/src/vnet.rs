@@ -4,6 +4,13 @@ use vswitch_core::{Checksum, Gso, GsoKind, Offload};
 use vswitch_sys::vnet::{self, VnetHdr};
 
 use crate::cut::{MAX_SEGMENTS, header_len};
+use crate::inner::{ETHERNET_LEN, IPV4, IPV6, Ip, MACS_LEN, TCP, UDP, tag_len};
+
+/// EtherTypes of ARP and RARP.
+const ARP: [u8; 2] = [0x08, 0x06];
+const RARP: [u8; 2] = [0x80, 0x35];
+/// Protocols that carry packets with checksums of their own: IPv4, IPv6 and GRE (IANA).
+const TUNNELS: [u8; 3] = [4, 41, 47];
 
 /// The debts that `header` claims for `frame`; `None` where it points outside the frame or says what no kernel says.
 ///
@@ -11,6 +18,17 @@ use crate::cut::{MAX_SEGMENTS, header_len};
 /// from the transport header instead.
 #[must_use]
 pub fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
+    // Whoever gets it whole must be able to cut it without turning it into thousands.
+    claimed(header, frame).filter(|offload| {
+        offload.gso.is_none_or(|gso| {
+            let payload = frame.len().saturating_sub(usize::from(gso.header));
+            payload.div_ceil(usize::from(gso.segment).max(1)) <= MAX_SEGMENTS
+        })
+    })
+}
+
+/// As [`offload`], of any number of segments.
+pub(crate) fn claimed(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
     let kind = match header.gso_type & !vnet::GSO_ECN {
         vnet::GSO_NONE => None,
         vnet::GSO_TCPV4 => Some(GsoKind::TcpV4),
@@ -24,7 +42,7 @@ pub fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
     }
     let (start, offset) = (header.csum_start, header.csum_offset);
     let field = usize::from(start) + usize::from(offset);
-    if usize::from(start) < 14 || field + 2 > frame.len() {
+    if usize::from(start) < ETHERNET_LEN || field + 2 > frame.len() || !may_owe(frame, start.into()) {
         return None;
     }
     let checksum = Checksum::Partial { start, offset };
@@ -33,13 +51,21 @@ pub fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
         return None;
     }
     let headers = header_len(frame, kind, start)?;
-    // Whoever gets it whole must be able to cut it without turning it into thousands.
-    let payload = frame.len().saturating_sub(usize::from(headers));
-    if payload.div_ceil(usize::from(header.gso_size)) > MAX_SEGMENTS {
-        return None;
-    }
     let gso = Gso { kind, segment: header.gso_size, header: headers, ecn: header.gso_type & vnet::GSO_ECN != 0 };
     Some(Offload { checksum, gso: Some(gso) })
+}
+
+/// Whether a checksum may be owed from `start` on: a kernel leaves those of TCP and UDP, in a tunnel or not. Whoever pays
+/// the debt writes where the sender of the frame said, so that elsewhere it could change an address after all checks: in
+/// the IP header, in ARP, in neighbour discovery.
+fn may_owe(frame: &[u8], start: usize) -> bool {
+    match Ip::find(frame) {
+        Some(ip) => start >= ip.transport && (matches!(ip.protocol, TCP | UDP) || TUNNELS.contains(&ip.protocol)),
+        None => {
+            let ethertype = frame.get(MACS_LEN + tag_len(frame)..).and_then(|rest| rest.first_chunk::<2>());
+            ethertype.is_some_and(|ethertype| ![IPV4, IPV6, ARP, RARP].contains(ethertype))
+        }
+    }
 }
 
 /// The header that tells the kernel of `offload`.
@@ -64,6 +90,7 @@ pub fn header(offload: &Offload) -> VnetHdr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inner::testing::{Build, tagged};
     use vswitch_core::Frame;
 
     /// Where a TCP header says how long it is.
@@ -117,5 +144,39 @@ mod tests {
         lying.bytes_mut()[34 + TCP_DATA_OFFSET] = 0xf0;
         let short = Frame::from_bytes(&lying.bytes()[..80]);
         assert_eq!(offload(&good, short.bytes()), None, "TCP header past the end");
+    }
+
+    #[test]
+    fn a_checksum_is_owed_by_tcp_and_udp_only() {
+        let owed =
+            |start| VnetHdr { flags: vnet::F_NEEDS_CSUM, csum_start: start, csum_offset: 6, ..VnetHdr::default() };
+        let with = |frame: &[u8], at: usize, byte| {
+            let mut frame = frame.to_vec();
+            frame[at] = byte;
+            frame
+        };
+        let (v4, v6) = (Build::udp4().payload(&[0; 60]).bytes(), Build::udp6().payload(&[0; 60]).bytes());
+        let ethertype = |frame: &[u8], [hi, lo]: [u8; 2]| with(&with(frame, 12, hi), 13, lo);
+        let table = [
+            ("UDP", v4.clone(), 34, true),
+            ("UDP in a VLAN", tagged(&v4, 10), 38, true),
+            ("UDP over IPv6", v6.clone(), 54, true),
+            ("something in UDP", v4.clone(), 60, true),
+            ("a packet in IPv4", with(&v4, 23, 4), 60, true),
+            ("a packet in GRE", with(&v6, 20, 47), 60, true),
+            ("the IPv4 header", v4.clone(), 33, false),
+            ("the IPv4 source, in a VLAN", tagged(&v4, 10), 24, false),
+            ("the IPv6 header", v6.clone(), 53, false),
+            ("ICMP", with(&v4, 23, 1), 34, false),
+            ("the target of an advertisement", with(&v6, 20, 58), 56, false),
+            ("authentication", with(&v6, 20, 51), 54, false),
+            ("IPv4 of another version", with(&v4, 14, 0x65), 34, false),
+            ("the sender in ARP", ethertype(&v4, ARP), 22, false),
+            ("the sender in RARP, in a VLAN", tagged(&ethertype(&v4, RARP), 10), 26, false),
+            ("what the switch does not know", ethertype(&v4, [0x88, 0xa8]), 38, true),
+        ];
+        for (what, frame, start, expected) in table {
+            assert_eq!(offload(&owed(start), &frame).is_some(), expected, "{what}");
+        }
     }
 }

@@ -69,6 +69,12 @@ const REFUSED: &[(&str, i32, &[&str])] = &[
     ("port add x --netns FREE --address 10.0.0.5/33", 2, &["10.0.0.5/33", "10.0.0.2/24"]),
     ("port add x --netns FREE --address 10.0.0.255/24", 2, &["10.0.0.255/24", "broadcast"]),
     ("vtep peer add 192.0.2 --vlan 10", 2, &["192.0.2"]),
+    ("port set a --allow-mac 01:00:5e:00:00:01", 2, &["01:00:5e:00:00:01", "even first octet"]),
+    ("port set a --allow-mac 02:00:00:00:01", 2, &["02:00:00:00:01", "six pairs"]),
+    ("port set a --allow-ip 10.0.0.5/24", 2, &["10.0.0.5/24", "10.0.0.0/24", "10.0.0.5 for"]),
+    ("port set a --allow-ip 10.0.0.0/33", 2, &["10.0.0.0/33", "10.0.0.0/24"]),
+    ("port set a --allow-ip any 10.0.0.1", 2, &["any and default stand alone", "1 to 64"]),
+    ("port add x --netns FREE --allow-mac default any", 2, &["any and default stand alone"]),
     // Names.
     ("port add x --netns FREE --ifname sixteen-letters-", 2, &["sixteen-letters-", "16 characters", "1 to 15"]),
     ("port add x --netns FREE --ifname a/b", 2, &["a/b", "1 to 15"]),
@@ -159,6 +165,10 @@ fn requests_that_are_refused(lab: &Lab) -> Result {
         ("port.add", json!({"name": "x\n", "netns": "a"}), "1 to 128"),
         ("port.add", json!({"name": "x", "netns": "a", "mac": "01:00:00:00:00:00"}), "even first octet"),
         ("port.add", json!({"name": "x", "netns": "a", "ifname": "a b"}), "1 to 15"),
+        ("port.set", json!({"name": "a", "allow-mac": []}), "1 to 64"),
+        ("port.set", json!({"name": "a", "allow-ip": 10}), "text"),
+        ("port.set", json!({"name": "a", "allow-ip": [["10.0.0.1"]]}), "string"),
+        ("port.set", json!({"name": "a", "allow_mac": "any"}), "allow_mac"),
         ("port.del", json!({}), "name"),
         ("port.fly", json!({"name": "a"}), "port.add"),
     ];

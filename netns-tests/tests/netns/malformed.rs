@@ -1,11 +1,11 @@
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
 use etherparse::PacketBuilder;
 use netns_tests::frames::{BROADCAST, Mac, cookie, cookie_of, ethernet, probe, text, vxlan};
+use netns_tests::traffic::tcp::Connection;
 use netns_tests::{
-    Capture, Context, Host, Lab, Node, Result, SOON, Station, Stats, Underlay, ensure, ensure_eq, eventually, traffic,
+    Capture, Context, DaemonSpec, Host, Lab, Node, Result, Station, Underlay, ensure, ensure_eq, traffic,
 };
 use nix::libc;
 use socket2::{Domain, Type};
@@ -13,86 +13,18 @@ use vswitch_sys::PacketSocket;
 use vswitch_sys::vnet::{self, VnetHdr};
 
 use crate::Tests;
+use crate::moves::{Counters, moves, received, sent, sum};
 
 pub(crate) const TESTS: Tests = &[
-    ("datagrams", datagrams),
+    ("datagrams", |lab| datagrams(lab, 1)),
+    ("datagrams_with_two_workers", |lab| datagrams(lab, 2)),
     ("datagrams_by_chance", datagrams_by_chance),
-    ("frames", frames),
+    ("frames", |lab| frames(lab, 1)),
+    ("frames_with_two_workers", |lab| frames(lab, 2)),
     ("virtio_headers", virtio_headers),
     ("frames_by_chance", frames_by_chance),
+    ("least_segments", least_segments),
 ];
-
-/// Counters that move, by port and name; everything else stays.
-type Moves = BTreeMap<(String, String), u64>;
-
-/// The counters of a daemon, and what may have moved since the last look.
-struct Counters<'a> {
-    node: &'a Node,
-    last: Stats,
-}
-
-impl<'a> Counters<'a> {
-    fn of(node: &'a Node) -> Result<Self> {
-        Ok(Self { node, last: node.stats()? })
-    }
-
-    fn moved(&self, now: &Stats) -> Moves {
-        let all = now.counts.iter().chain(&now.drops);
-        let moved = all.map(|(key, count)| {
-            let before = self.last.counts.get(key).or_else(|| self.last.drops.get(key)).copied().unwrap_or(0);
-            (key.clone(), count - before)
-        });
-        moved.filter(|&(_, count)| count > 0).collect()
-    }
-
-    /// Waits until exactly `expected` has moved. What moves later is the next step's surprise.
-    fn expect(&mut self, expected: &Moves, what: &str) -> Result {
-        self.last = eventually(SOON, what, || {
-            let now = self.node.stats()?;
-            ensure_eq!(self.moved(&now), *expected, "counters that moved");
-            Ok(now)
-        })?;
-        Ok(())
-    }
-
-    /// Checks that nothing at all has moved.
-    fn expect_rest(&mut self, what: &str) -> Result {
-        let now = self.node.stats()?;
-        ensure_eq!(self.moved(&now), Moves::new(), "counters that moved: {what}");
-        Ok(())
-    }
-
-    /// Waits until `total` of the counters called `name` have moved.
-    fn expect_total(&mut self, port: &str, name: &str, total: u64) -> Result<Moves> {
-        eventually(SOON, "everything is counted", || {
-            let now = self.node.stats()?;
-            let moved = self.moved(&now);
-            ensure_eq!(now.count(port, name) - self.last.count(port, name), total, "{name} of {port}: {moved:?}");
-            Ok(moved)
-        })
-    }
-}
-
-fn moves(expected: &[(&str, &str, u64)]) -> Moves {
-    expected.iter().map(|&(port, name, count)| ((port.to_owned(), name.to_owned()), count)).collect()
-}
-
-/// All that moved in two steps.
-fn sum(one: &Moves, other: &Moves) -> Moves {
-    let mut sum = one.clone();
-    for (key, count) in other {
-        *sum.entry(key.clone()).or_default() += count;
-    }
-    sum
-}
-
-fn received(port: &str, bytes: usize) -> Vec<(&str, &'static str, u64)> {
-    vec![(port, "rx_frames", 1), (port, "rx_bytes", u64::try_from(bytes).unwrap_or(u64::MAX))]
-}
-
-fn sent(port: &str, bytes: usize) -> Vec<(&str, &'static str, u64)> {
-    vec![(port, "tx_frames", 1), (port, "tx_bytes", u64::try_from(bytes).unwrap_or(u64::MAX))]
-}
 
 /// One switch, two hosts on the underlay that send it what they like, and containers.
 struct Scene {
@@ -116,8 +48,13 @@ const NEW: Mac = [0x02, 0, 0, 0, 0, 0x78];
 
 impl Scene {
     fn new(lab: &Lab) -> Result<Self> {
+        Self::with_workers(lab, 1)
+    }
+
+    fn with_workers(lab: &Lab, count: u16) -> Result<Self> {
         let underlay = Underlay::new(lab, 1500)?;
-        let node = Node::v4(lab, &underlay, "h1")?;
+        let spec = DaemonSpec { config: format!("workers = {count}\n"), ..DaemonSpec::default() };
+        let node = Node::with(lab, &underlay, "h1", |vtep| vtep.v4, spec)?;
         let (peer, stranger) = (lab.host("peer")?, lab.host("stranger")?);
         let peer_ip = underlay.join(&peer)?.v4;
         underlay.join(&stranger)?;
@@ -184,9 +121,9 @@ enum Fate {
     Arrives,
 }
 
-fn datagrams(lab: &Lab) -> Result {
+fn datagrams(lab: &Lab, workers: u16) -> Result {
     use Fate::{Arrives, Datagram, Frame};
-    let scene = Scene::new(lab)?;
+    let scene = Scene::with_workers(lab, workers)?;
     let (to, inner) = (scene.a.mac, probe(scene.a.mac, AWAY, None, cookie()));
     let headers = |bytes: [u8; 8], inner: &[u8]| [&bytes[..], inner].concat();
     let from = |source: Mac| vxlan(0x08, 100, &probe(to, source, None, cookie()));
@@ -293,8 +230,8 @@ fn datagrams_by_chance(lab: &Lab) -> Result {
 }
 
 /// Frames that a container makes itself. What reaches the switch is counted with a reason.
-fn frames(lab: &Lab) -> Result {
-    let scene = Scene::new(lab)?;
+fn frames(lab: &Lab, workers: u16) -> Result {
+    let scene = Scene::with_workers(lab, workers)?;
     let own = scene.a.mac;
     let from = |source: Mac| probe(BROADCAST, source, None, cookie());
     let tagged = |tci| probe(BROADCAST, own, Some(tci), cookie());
@@ -380,6 +317,9 @@ fn raw(host: &Host) -> Result<PacketSocket> {
     Ok(socket)
 }
 
+/// Bytes of the headers of [`super_frame`].
+const HEADERS: usize = 54;
+
 /// What becomes of a frame with a virtio header of the container's own making.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Virtio {
@@ -389,6 +329,8 @@ enum Virtio {
     TooMany,
     /// The sender's kernel mends it, or refuses it.
     Mended,
+    /// More segments than a turn has, as a kernel may make them: it passes in two parts.
+    Split,
 }
 
 /// A frame that does not go through for a reason of the sender's kernel moves no counter.
@@ -400,17 +342,30 @@ fn virtio_outcomes(fate: Virtio, to: &str, bytes: usize) -> Vec<Vec<(&str, &'sta
         (Virtio::Nonsense, _) => vec![vec![], dropped_by("a"), dropped_by(to)],
         (Virtio::TooMany, _) => vec![dropped_by("a")],
         (Virtio::Mended, _) => vec![vec![], passed()],
+        (Virtio::Split, _) => {
+            let both = u64::try_from(bytes + HEADERS).unwrap_or(u64::MAX);
+            let counted = |port, frames, bytes| [(port, frames, 2), (port, bytes, both)];
+            vec![vec![], [counted("a", "rx_frames", "rx_bytes"), counted(to, "tx_frames", "tx_bytes")].concat()]
+        }
     }
 }
 
 fn virtio_headers(lab: &Lab) -> Result {
-    use Virtio::{Mended, Nonsense, TooMany};
+    use Virtio::{Mended, Nonsense, Split, TooMany};
     let scene = Scene::new(lab)?;
     let (own, near) = (scene.a.mac, scene.near.mac);
     let socket = raw(&scene.a.host)?;
     let (good, frame) = super_frame(AWAY, own, 3000)?;
     let (_, large) = super_frame(AWAY, own, 60_000)?;
     let (_, short) = super_frame(AWAY, own, 100)?;
+    let (_, seven) = super_frame(AWAY, own, 7000)?;
+    let arp = ethernet(
+        AWAY,
+        own,
+        None,
+        0x0806,
+        &[0, 1, 8, 0, 6, 4, 0, 2, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    );
     let one = VnetHdr { gso_type: vnet::GSO_NONE, gso_size: 0, hdr_len: 0, ..good };
     let table = [
         ("checksum past the end", VnetHdr { csum_start: 3040, ..good }, &frame, Nonsense),
@@ -436,7 +391,17 @@ fn virtio_headers(lab: &Lab) -> Result {
         ("segments of nothing", VnetHdr { gso_size: 0, ..good }, &frame, Nonsense),
         ("segments of one byte", VnetHdr { gso_size: 1, ..good }, &frame, TooMany),
         ("segments of one byte, 60,000 of them", VnetHdr { gso_size: 1, ..good }, &large, TooMany),
-        ("segments beyond the cap", VnetHdr { gso_size: 100, ..good }, &large, TooMany),
+        ("600 segments", VnetHdr { gso_size: 100, ..good }, &large, Split),
+        ("1,000 segments of less than TCP has", VnetHdr { gso_size: 7, ..good }, &seven, TooMany),
+        (
+            "congestion, which TCP may say",
+            VnetHdr { gso_type: vnet::GSO_TCPV4 | vnet::GSO_ECN, ..good },
+            &frame,
+            Mended,
+        ),
+        ("congestion of one frame", VnetHdr { gso_type: vnet::GSO_ECN, ..one }, &short, Mended),
+        ("headers of no length", VnetHdr { hdr_len: 0, ..good }, &frame, Mended),
+        ("a checksum in ARP", VnetHdr { csum_start: 16, csum_offset: 6, ..one }, &arp, Nonsense),
         ("segments without checksum", VnetHdr { flags: 0, ..good }, &frame, Mended),
         ("IPv6 in name only", VnetHdr { gso_type: vnet::GSO_TCPV6, ..good }, &frame, Nonsense),
         ("UDP in name only", VnetHdr { gso_type: vnet::GSO_UDP_L4, csum_offset: 6, ..good }, &frame, Nonsense),
@@ -496,4 +461,21 @@ fn frames_by_chance(lab: &Lab) -> Result {
     let read = scene.node.stats()?.count("a", "rx_frames") - counters.last.count("a", "rx_frames");
     ensure!(read > 300, "the kernel kept nearly all of them: it took {accepted}, and the switch has read {read}");
     scene.still_works(lab)
+}
+
+/// Real kernels whose MTU leaves next to nothing for a segment make super-frames of more than a thousand: none is lost.
+fn least_segments(lab: &Lab) -> Result {
+    let (_underlay, h1, h2) = Node::pair(lab, 1500)?;
+    let words = |n| format!("--address 10.0.0.{n}/24 --access 10 --mtu 100");
+    let (c1, c2) = (h1.attach_quiet(lab, "c1", &words(1))?, h1.attach_quiet(lab, "c2", &words(2))?);
+    let c3 = h2.attach_quiet(lab, "c3", &words(3))?;
+    let seed = lab.random().next_u64();
+    for (peer, ip) in [(&c2, "10.0.0.2"), (&c3, "10.0.0.3")] {
+        Connection::open(&c1, peer, ip.parse()?)?.both_ways(2 << 20, 100_000, seed)?;
+    }
+    for node in [&h1, &h2] {
+        let drops = node.stats()?.drops;
+        ensure!(!drops.keys().any(|(_, reason)| reason == "bad_offload"), "drops: {drops:?}");
+    }
+    Ok(())
 }

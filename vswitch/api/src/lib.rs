@@ -26,4 +26,6 @@ pub use reply::{
 };
 pub use request::{Change, PortSet, Query, Request, Takeover};
 pub use rpc::Id;
-pub use types::{BadValue, Cidr, IfName, Mac, Mtu, NetnsRef, PortName, Vid, VlanList, VlanName, Vni};
+pub use types::{
+    Allowed, AllowedWord, BadValue, Cidr, IfName, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni,
+};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{FdbTarget, PortMode};
-use crate::types::{Cidr, IfName, Mac, NetnsRef, PortName, Vid, VlanName, Vni};
+use crate::types::{Cidr, IfName, Mac, Net, NetnsRef, PortName, Vid, VlanName, Vni};
 
 /// The name under which statistics show the VXLAN side; no port may take it.
 pub const TUNNEL: &str = "tunnel";
@@ -33,6 +33,12 @@ pub struct PortInfo {
     pub state: PortState,
     /// What the kernel leaves to us on this port.
     pub offloads: Vec<Offload>,
+    /// The MAC addresses it may send from; null for all.
+    #[serde(default)]
+    pub allow_mac: Option<Vec<Mac>>,
+    /// The IP addresses it may send from, beside link-local ones of its MAC addresses; null for all.
+    #[serde(default)]
+    pub allow_ip: Option<Vec<Net>>,
 }
 
 /// A port's mode as flat fields.
@@ -336,8 +342,22 @@ mod tests {
         assert_eq!(value.as_object().unwrap().len(), fields.len(), "{text}");
     }
 
-    const PORT: &[&str] =
-        &["name", "netns", "ifname", "mac", "addresses", "mtu", "mode", "vlan", "vlans", "native", "state", "offloads"];
+    const PORT: &[&str] = &[
+        "name",
+        "netns",
+        "ifname",
+        "mac",
+        "addresses",
+        "mtu",
+        "mode",
+        "vlan",
+        "vlans",
+        "native",
+        "state",
+        "offloads",
+        "allow_mac",
+        "allow_ip",
+    ];
 
     #[test]
     fn fields_are_those_promised() {
@@ -345,11 +365,13 @@ mod tests {
             "name": "web", "netns": "web", "ifname": "eth0", "mac": "02:00:00:00:00:01",
             "addresses": ["10.0.0.2/24"], "mtu": 1450, "mode": "access", "vlan": 10, "vlans": [], "native": null,
             "state": "up", "offloads": ["checksum", "tso4", "tso6", "tso_ecn", "uso"],
+            "allow_mac": ["02:00:00:00:00:01"], "allow_ip": ["10.0.0.2/32", "fd00::/64"],
         });
         same::<PortInfo>(access, PORT);
         let trunk = json!({
             "name": "r", "netns": "pid:7", "ifname": "eth0", "mac": null, "addresses": [], "mtu": 1500,
             "mode": "trunk", "vlan": null, "vlans": [10, 11], "native": 5, "state": "lost", "offloads": [],
+            "allow_mac": null, "allow_ip": null,
         });
         same::<PortInfo>(trunk, PORT);
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::{PeerSpec, PortSpec, StaticEntry, VlanSpec};
 use crate::error::{Code, RpcError};
-use crate::types::{Cidr, Mac, Mtu, PortName, Vid, VlanList};
+use crate::types::{Allowed, Cidr, Mac, Mtu, Net, PortName, Vid, VlanList};
 
 /// A request. Its parameters are called as the words of `vsctl`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,15 +117,22 @@ pub struct PortSet {
     /// Its new gateways, instead of all it had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Vec<IpAddr>>,
+    /// The MAC addresses it may send from from now on.
+    #[serde(default, rename = "allow-mac", skip_serializing_if = "Option::is_none")]
+    pub allow_mac: Option<Allowed<Mac>>,
+    /// The IP addresses it may send from from now on.
+    #[serde(default, rename = "allow-ip", skip_serializing_if = "Option::is_none")]
+    pub allow_ip: Option<Allowed<Net>>,
 }
 
 impl PortSet {
     /// Whether nothing would change.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let Self { name: _, mtu, access, trunk, native, address, gateway } = self;
+        let Self { name: _, mtu, access, trunk, native, address, gateway, allow_mac, allow_ip } = self;
         let mode = access.is_some() || trunk.is_some() || native.is_some();
-        !mode && mtu.is_none() && address.is_none() && gateway.is_none()
+        let guard = allow_mac.is_some() || allow_ip.is_some();
+        !mode && !guard && mtu.is_none() && address.is_none() && gateway.is_none()
     }
 }
 

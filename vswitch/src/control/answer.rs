@@ -147,6 +147,8 @@ impl Control {
             mode: ModeInfo::from(&spec.mode),
             state: if live.is_some() { PortState::Up } else { PortState::Lost },
             offloads: live.map(|port| offloads(port.offloads)).unwrap_or_default(),
+            allow_mac: setup.and_then(|setup| setup.allow_macs.clone()),
+            allow_ip: setup.and_then(|setup| setup.allow_ips.clone()),
         }
     }
 

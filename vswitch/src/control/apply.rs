@@ -139,9 +139,9 @@ impl Control {
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
         let (id, tap) = self.interface(name, setup, queues)?;
         let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
-        let (mtu, mode, title) = (setup.mtu, setup.mode.clone(), name.clone());
+        let (mtu, mode, guard, title) = (setup.mtu, setup.mode.clone(), setup.guard(), name.clone());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
-            worker.datapath.add_tap(id, &title, TapPort::new(queue, offloads, mtu), mode);
+            worker.datapath.add_tap(id, &title, TapPort::new(queue, offloads, mtu), mode, guard);
             worker.watch_tap(id)
         })?;
         if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {
@@ -173,6 +173,9 @@ impl Control {
 
     fn change_port(&self, name: &PortName, before: &PortSetup, after: &PortSetup) -> Result<(), ControlError> {
         let Some(&LivePort { id, .. }) = self.live.get(name) else { return Ok(()) };
+        // First, lest an address that the container gets says so in vain.
+        let guard = after.guard();
+        self.workers.each(move |worker| worker.datapath.switch_mut().set_guard(id, guard))?;
         if !host::is_same_interface(before, after) {
             if !self.rights.privileges.enters() {
                 return Err(HostError::NotOurs(name.clone()).into());

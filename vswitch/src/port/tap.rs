@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use vswitch_core::{Checksum, Frame, Gso, GsoKind};
 use vswitch_sys::vnet::{VNET_HDR_LEN, VnetHdr};
 use vswitch_sys::{Offloads, TapQueue};
-use vtep::{Segments, vnet};
+use vtep::{Parts, Segments, vnet};
 
 use crate::drops::PortDrop;
 
@@ -25,6 +25,8 @@ pub(crate) struct TapPort {
     mtu: u16,
     /// Set once the device is gone for good.
     lost: bool,
+    /// What is left of a super-frame of too many segments for one turn.
+    parts: Option<Box<Parts>>,
 }
 
 /// What came of reading once.
@@ -48,7 +50,7 @@ pub(crate) struct Scissors {
 
 impl TapPort {
     pub(crate) fn new(queue: TapQueue, offloads: Offloads, mtu: u16) -> Self {
-        Self { queue, offloads, mtu, lost: false }
+        Self { queue, offloads, mtu, lost: false, parts: None }
     }
 
     pub(crate) fn queue(&self) -> &TapQueue {
@@ -67,8 +69,14 @@ impl TapPort {
         self.mtu = mtu;
     }
 
-    /// Reads one frame, or super-frame, into `frame`.
+    /// Reads one frame, or super-frame, or the next part of one, into `frame`.
     pub(crate) fn read(&mut self, frame: &mut Frame) -> Read {
+        if let Some(parts) = &mut self.parts {
+            if parts.next(frame) {
+                return Read::Frame;
+            }
+            self.parts = None;
+        }
         if let Err(error) = frame.fill_with(VNET_HDR_LEN, |room| self.queue.read(room)) {
             return match error.kind() {
                 io::ErrorKind::Interrupted => self.read(frame),
@@ -80,14 +88,25 @@ impl TapPort {
                 }
             };
         }
-        let header = VnetHdr::decode(frame.before(VNET_HDR_LEN));
-        match header.and_then(|header| vnet::offload(&header, frame.bytes())) {
+        let Some(header) = VnetHdr::decode(frame.before(VNET_HDR_LEN)) else { return Read::Malformed };
+        match vnet::offload(&header, frame.bytes()) {
             Some(offload) => {
                 frame.offload = offload;
                 Read::Frame
             }
-            None => Read::Malformed,
+            None => self.read_in_parts(&header, frame),
         }
+    }
+
+    /// Puts the first part of what was read into `frame`.
+    #[cold]
+    fn read_in_parts(&mut self, header: &VnetHdr, frame: &mut Frame) -> Read {
+        let Some(mut parts) = Parts::new(header, frame.bytes()) else { return Read::Malformed };
+        if !parts.next(frame) {
+            return Read::Malformed;
+        }
+        self.parts = Some(Box::new(parts));
+        Read::Frame
     }
 
     /// Writes `head`, and `tail` behind it, as one frame where the device takes it so, else in segments.

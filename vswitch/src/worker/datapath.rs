@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use vswitch_api::{Carried, PortName};
 use vswitch_core::Instant;
-use vswitch_core::switch::{PortId, PortMode, Switch};
+use vswitch_core::switch::{Guard, PortId, PortMode, Switch};
 use vswitch_sys::TapQueue;
 use vtep::{Directory, Failure, Run};
 
@@ -105,9 +105,10 @@ impl Datapath {
         &mut self.switch
     }
 
-    pub(crate) fn add_tap(&mut self, id: PortId, name: &PortName, tap: TapPort, mode: PortMode) {
+    pub(crate) fn add_tap(&mut self, id: PortId, name: &PortName, tap: TapPort, mode: PortMode, guard: Guard) {
         self.ports.set(id, format!("port {name}"), Device::Tap(tap));
         self.switch.add_port(id, mode);
+        self.switch.set_guard(id, guard);
     }
 
     pub(crate) fn set_tap(&mut self, id: PortId, mtu: u16, mode: PortMode) {

@@ -30,7 +30,7 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
 }
 
 pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
-    let PortSet { name, mtu, access, trunk, native, address, gateway } = set;
+    let PortSet { name, mtu, access, trunk, native, address, gateway, allow_mac, allow_ip } = set;
     let Some(there) = desired.port(name) else { return Err(Refusal::NoPort { name: name.clone() }) };
     if set.is_empty() {
         return Err(Refusal::NothingToSet { name: name.clone() });
@@ -46,6 +46,8 @@ pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
     spec.mode = mode.unwrap_or(spec.mode);
     spec.addresses = address.clone().unwrap_or(spec.addresses);
     spec.gateways = gateway.clone().unwrap_or(spec.gateways);
+    spec.allow_mac = allow_mac.clone().unwrap_or(spec.allow_mac);
+    spec.allow_ip = allow_ip.clone().unwrap_or(spec.allow_ip);
     consistent(&spec)?;
     let behind = FdbTarget::Port(name.clone());
     if let Some(entry) = desired.statics().find(|e| e.target == behind && !spec.mode.contains(e.vlan)) {
@@ -113,6 +115,8 @@ fn differences(there: &PortSpec, asked: &PortSpec) -> String {
             ("gateway", list(&spec.gateways)),
             ("MTU", option(spec.mtu)),
             ("VLANs", spec.mode.to_string()),
+            ("allow-mac", spec.allow_mac.to_string()),
+            ("allow-ip", spec.allow_ip.to_string()),
         ]
     };
     let said = |text: String| if text.is_empty() { "none given".to_owned() } else { text };

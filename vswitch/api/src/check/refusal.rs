@@ -11,7 +11,7 @@ use crate::types::{Cidr, IfName, Mac, Mtu, NetnsRef, PortName, Vid, VlanList, Vn
 pub enum Refusal {
     #[error(
         "port {name} is there already with other settings ({differs}): `vsctl port set {name}` changes MTU, VLANs, \
-         addresses and gateways; for the rest `vsctl port del {name}` first"
+         addresses, gateways, allow-mac and allow-ip; for the rest `vsctl port del {name}` first"
     )]
     PortExists { name: PortName, differs: String },
     #[error("there is no port {name}: `vsctl port list` shows those there are")]
@@ -38,7 +38,7 @@ pub enum Refusal {
     GatewayIsAddress { gateway: IpAddr },
     #[error("gateway {gateway} is the second one for its address family: give at most one IPv4 and one IPv6 gateway")]
     GatewayTwice { gateway: IpAddr },
-    #[error("nothing to set on port {name}: give mtu, access, trunk, native, address or gateway")]
+    #[error("nothing to set on port {name}: give mtu, access, trunk, native, address, gateway, allow-mac or allow-ip")]
     NothingToSet { name: PortName },
     #[error(
         "static address {mac} in VLAN {vlan} is behind port {name}, which would leave that VLAN: `vsctl fdb del {mac} \

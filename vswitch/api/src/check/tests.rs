@@ -76,6 +76,10 @@ fn refusals_name_the_value_and_the_way_out() {
         ("port.set", json!({"name": "web", "access": 20}), Conflict, &["02:00:00:00:00:01", "VLAN 10", "vsctl fdb del"]),
         ("port.set", json!({"name": "web", "gateway": ["10.1.0.1"]}), Conflict, &["10.1.0.1"]),
         ("port.set", json!({"name": "web", "ifname": "eth1"}), InvalidParams, &["ifname"]),
+        ("port.add", web(json!({"allow-mac": ["33:33:00:00:00:01"]})), InvalidParams, &["33:33:00:00:00:01", "multicast"]),
+        ("port.add", web(json!({"allow-ip": ["10.0.0.3/24"]})), InvalidParams, &["10.0.0.3/24", "10.0.0.0/24"]),
+        ("port.set", json!({"name": "web", "allow-ip": []}), InvalidParams, &["1 to 64", "any"]),
+        ("port.set", json!({"name": "web", "allow-mac": ["any", "default"]}), InvalidParams, &["stand alone"]),
         ("port.del", json!({"name": "nobody"}), NotFound, &["no port nobody"]),
         // VLANs.
         ("vlan.add", json!({"vlan": 10, "vni": 5011}), Conflict, &["VLAN 10", "VNI 5010", "VNI 5011", "vsctl vlan del 10"]),
@@ -146,6 +150,16 @@ fn changes_and_their_effect() {
     let (next, outcome) = say(&state, "port.set", set.clone()).unwrap();
     assert!(outcome.changed && port(&next, "web").mtu.is_some());
     assert!(!say(&next, "port.set", set).unwrap().1.changed);
+
+    let set = json!({"name": "web", "allow-mac": "02:00:00:00:00:01", "allow-ip": ["10.0.0.2", "fd00::/64"]});
+    let (next, _) = say(&state, "port.set", set.clone()).unwrap();
+    assert_eq!(port(&next, "web").allow_ip.to_string(), "10.0.0.2/32 fd00::/64");
+    assert!(!say(&next, "port.set", set).unwrap().1.changed);
+    let (next, _) = say(&next, "port.set", json!({"name": "web", "allow-mac": "any"})).unwrap();
+    assert_eq!(port(&next, "web").allow_mac.to_string(), "any");
+    let (next, _) =
+        say(&next, "port.set", json!({"name": "web", "allow-mac": "default", "allow-ip": "default"})).unwrap();
+    assert_eq!(next, state);
 
     let (next, outcome) = say(&state, "port.del", json!({"name": "web"})).unwrap();
     assert_eq!(next.statics().count(), 1, "the address behind the port went with it");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Refusal;
-use crate::types::{Cidr, IfName, Mac, Mtu, NetnsRef, PortName, Vid, VlanList};
+use crate::types::{Allowed, Cidr, IfName, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList};
 
 /// A port: a TAP interface in somebody's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,10 @@ pub struct PortSpec {
     pub mtu: Option<Mtu>,
     /// Which VLANs it is in, and how frames are tagged.
     pub mode: PortMode,
+    /// The MAC addresses it may send from. They live on it: nobody else may.
+    pub allow_mac: Allowed<Mac>,
+    /// The IP addresses it may send from.
+    pub allow_ip: Allowed<Net>,
 }
 
 /// Which VLANs a port is in, and how its frames are tagged.
@@ -131,24 +135,30 @@ struct PortTable {
     trunk: Option<VlanList>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     native: Option<Vid>,
+    #[serde(default, rename = "allow-mac", skip_serializing_if = "Allowed::is_unsaid")]
+    allow_mac: Allowed<Mac>,
+    #[serde(default, rename = "allow-ip", skip_serializing_if = "Allowed::is_unsaid")]
+    allow_ip: Allowed<Net>,
 }
 
 impl TryFrom<PortTable> for PortSpec {
     type Error = Refusal;
     fn try_from(table: PortTable) -> Result<Self, Refusal> {
-        let PortTable { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native } = table;
+        let PortTable { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native, .. } = table;
+        let PortTable { allow_mac, allow_ip, .. } = table;
         let mode = PortMode::from_words(access, trunk, native)?.unwrap_or_default();
-        Ok(Self { name, netns, ifname, mac, addresses: address, gateways: gateway, mtu, mode })
+        Ok(Self { name, netns, ifname, mac, addresses: address, gateways: gateway, mtu, mode, allow_mac, allow_ip })
     }
 }
 
 impl From<PortSpec> for PortTable {
     fn from(spec: PortSpec) -> Self {
-        let PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode } = spec;
+        let PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip } = spec;
         let (access, trunk, native) = match mode {
             PortMode::Access(vlan) => (Some(vlan), None, None),
             PortMode::Trunk { vlans, native } => (None, Some(vlans), native),
         };
-        Self { name, netns, ifname, mac, address: addresses, gateway: gateways, mtu, access, trunk, native }
+        let (address, gateway) = (addresses, gateways);
+        Self { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native, allow_mac, allow_ip }
     }
 }

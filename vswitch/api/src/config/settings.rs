@@ -47,6 +47,8 @@ pub struct Settings {
     pub log: Option<String>,
     /// How long learned addresses are kept.
     pub ageing: Option<Ageing>,
+    /// Whether ports that do not say otherwise send from their own addresses only.
+    pub source_guard: Option<bool>,
 }
 
 /// The config file.
@@ -80,6 +82,7 @@ struct File {
     fdb_limit_per_port: Option<u32>,
     log: Option<String>,
     ageing: Option<Ageing>,
+    source_guard: Option<bool>,
     #[serde(default)]
     vlan: Vec<VlanSpec>,
     #[serde(default)]
@@ -111,6 +114,7 @@ impl TryFrom<File> for Config {
             storm_limit: file.storm_limit,
             fdb_limit: file.fdb_limit,
             fdb_limit_per_port: file.fdb_limit_per_port,
+            source_guard: file.source_guard,
             log: file.log,
             ageing: file.ageing,
         };

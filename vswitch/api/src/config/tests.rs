@@ -8,6 +8,7 @@ vtep-port = 4789
 workers = 2
 log = "info"
 ageing = 0
+source-guard = true
 
 [[vlan]]
 vlan = 10
@@ -34,6 +35,8 @@ ifname = "lan0"
 mac = "02:00:00:00:00:01"
 trunk = "10-20,30"
 native = 5
+allow-mac = ["02:00:00:00:00:01", "02:00:00:00:00:02"]
+allow-ip = "any"
 
 [[port]]
 name = "plain"
@@ -71,6 +74,10 @@ fn a_config_file_says_what_vsctl_says() {
     assert_eq!(port("web").mode, PortMode::Access("10".parse().unwrap()));
     assert_eq!(port("web").ifname.as_str(), "eth0");
     assert_eq!(port("web").gateways.len(), 1);
+    assert_eq!(port("web").allow_mac, crate::Allowed::Unsaid);
+    assert_eq!(port("router").allow_mac.to_string(), "02:00:00:00:00:01 02:00:00:00:00:02");
+    assert_eq!(port("router").allow_ip, crate::Allowed::Any);
+    assert_eq!(settings.source_guard, Some(true));
     assert_eq!(port("router").mode.to_string(), "trunk 10-20,30 native 5");
     assert_eq!(port("plain").mode.to_string(), "access 1");
 
@@ -110,6 +117,7 @@ fn an_error_in_the_file_names_its_line() {
         ("[[port]]\nname = \"a\"\nnetns = \"a\"\naddress = \"10.0.0.1\"", "line 4", "no prefix length"),
         ("[[port]]\nname = \"a\"\nnetns = \"a\"\nspeed = 1", "line 4", "speed"),
         ("[[port]]\nname = \"a\"", "line 1", "netns"),
+        ("[[port]]\nname = \"a\"\nnetns = \"a\"\nallow-ip = \"10.0.0.5/24\"", "line 4", "10.0.0.0/24"),
         ("[[port]]\nname = \"a\"\nnetns = \"a\"\nnative = 5", "line 1", "native VLAN 5 needs a trunk"),
         ("[[peer]]\nip = \"192.0.2.2\"", "line 1", "either vlan or all-vlans"),
         ("[[peer]]\nip = \"192.0.2.2\"\nall_vlans = true", "line 3", "all-vlans"),

@@ -1,15 +1,19 @@
 //! The values users write, each checked where it is read: whoever holds one need not check again.
 
+mod allowed;
 mod cidr;
 mod mac;
 mod name;
+mod net;
 mod netns;
 mod number;
 mod vlan_list;
 
+pub use allowed::{Allowed, AllowedWord};
 pub use cidr::Cidr;
 pub use mac::Mac;
 pub use name::{IfName, PortName, VlanName};
+pub use net::Net;
 pub use netns::NetnsRef;
 pub use number::{Mtu, Vid, Vni};
 pub use vlan_list::VlanList;
@@ -76,6 +80,21 @@ pub enum BadValue {
     /// An address that no interface can have.
     #[error("address {0} is {1}, which no interface can have: write a host's address, like 10.0.0.2/24")]
     NotHost(ipnet::IpNet, &'static str),
+    /// Neither a prefix nor an address.
+    #[error("{0:?} is no prefix of addresses: write one like 10.0.0.0/24 or fd00::/64, or one address")]
+    NetSyntax(String),
+    /// An address inside a subnet, where either could be meant.
+    #[error("prefix {0} has bits behind its length: write {1} for the whole subnet, or {2} for that address alone")]
+    BitsBehindPrefix(ipnet::IpNet, ipnet::IpNet, std::net::IpAddr),
+    /// An empty list.
+    #[error("an empty list allows nothing: give 1 to 64 values, any to allow all, or default for what vswitchd says")]
+    NothingAllowed,
+    /// A list that is too long.
+    #[error("{0} values are too many to compare each frame with: give 1 to 64, or prefixes that cover more")]
+    TooManyAllowed(usize),
+    /// A word that stands for a whole list.
+    #[error("any and default stand alone: give one of them, or 1 to 64 values")]
+    AllowedNotAlone,
 }
 
 #[cfg(test)]

@@ -52,6 +52,51 @@ fn mac_addresses() {
 }
 
 #[test]
+fn prefixes() {
+    for good in ["10.0.0.0/24", "10.0.0.5/32", "0.0.0.0/0", "fd00::/64", "::/0", "fe80::1/128"] {
+        check::<Net>(good, Ok(good));
+    }
+    check::<Net>("10.0.0.5", Ok("10.0.0.5/32"));
+    check::<Net>("fd00::5", Ok("fd00::5/128"));
+    check::<Net>("10.0.0.5/24", Err(&["10.0.0.5/24", "10.0.0.0/24", "10.0.0.5 for that address"]));
+    check::<Net>("fd00::5/64", Err(&["fd00::5/64", "fd00::/64"]));
+    for bad in ["", "10.0.0.0/33", "10.0.0", "web", "fd00::/129"] {
+        check::<Net>(bad, Err(&["prefix", "10.0.0.0/24"]));
+    }
+}
+
+#[test]
+fn lists_of_what_is_allowed() {
+    let read = |text: &str| serde_json::from_str::<Allowed<Mac>>(text).map_err(|error| error.to_string());
+    let [one, two] = [1, 2].map(|n| Mac::new([2, 0, 0, 0, 0, n]).unwrap());
+    let table = [
+        (r#""any""#, Ok(Allowed::Any)),
+        (r#"["any"]"#, Ok(Allowed::Any)),
+        (r#""default""#, Ok(Allowed::Unsaid)),
+        (r#""02:00:00:00:00:01""#, Ok(Allowed::Only(vec![one]))),
+        (r#"["02:00:00:00:00:02", "02:00:00:00:00:01", "02:00:00:00:00:02"]"#, Ok(Allowed::Only(vec![one, two]))),
+        (r#"["any", "02:00:00:00:00:01"]"#, Err("stand alone")),
+        (r#"["default", "default"]"#, Err("stand alone")),
+        ("[]", Err("1 to 64")),
+        (r#""01:00:00:00:00:01""#, Err("multicast")),
+        (r#""all""#, Err("six pairs")),
+    ];
+    for (text, expected) in table {
+        match (read(text), expected) {
+            (Ok(allowed), Ok(expected)) => {
+                assert_eq!(allowed, expected, "{text}");
+                assert_eq!(read(&serde_json::to_string(&allowed).unwrap()), Ok(allowed), "{text}");
+            }
+            (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
+            (read, _) => panic!("{text}: {read:?}"),
+        }
+    }
+    let many = |count: u8| (0..count).map(|n| format!("\"02:00:00:00:00:{n:02x}\"")).collect::<Vec<_>>().join(",");
+    assert!(read(&format!("[{}]", many(64))).is_ok());
+    assert!(read(&format!("[{}]", many(65))).unwrap_err().contains("65 values"));
+}
+
+#[test]
 fn names() {
     let longest = "a".repeat(128);
     for good in ["web", "a", "0", "default.web_1-eth0:x", longest.as_str()] {

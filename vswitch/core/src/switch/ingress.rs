@@ -1,4 +1,4 @@
-//! The way of frames through the switch: classify, learn, look up.
+//! The way of frames through the switch: classify, check the source, learn, look up.
 //!
 //! A frame needs two entries of the forwarding database, each a cache line in memory that no cache holds where many
 //! stations talk. A batch is therefore gone through twice: first every frame's VLAN and hashes are worked out and its
@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::fdb::Probe;
 use super::flood::Flood;
 use super::forward::{ForwardDrop, SourceDrop};
+use super::guard::GuardDrop;
 use super::port::{PortDrop, PortId};
 use super::storm::FloodKind;
 use super::verdict::{Egress, Reason, Verdict};
@@ -45,11 +46,23 @@ enum SourceKind {
 
 impl Switch {
     /// Decides on a frame that came in on a local port. `frame` starts with the destination address and may be only
-    /// the head of the frame (18 bytes suffice).
+    /// the head of the frame (18 bytes suffice), unless the port has a guard.
     #[inline]
     pub fn ingress(&mut self, now: Instant, port: PortId, frame: &[u8]) -> Verdict {
+        if self.guards.has(port) {
+            return self.ingress_guarded(now, port, frame);
+        }
         self.fdb.refresh();
         let arrival = self.local(port, frame);
+        self.decide(now, &arrival)
+    }
+
+    /// Apart, so that ports without a guard pay nothing for those that have one.
+    #[cold]
+    #[inline(never)]
+    fn ingress_guarded(&mut self, now: Instant, port: PortId, frame: &[u8]) -> Verdict {
+        self.fdb.refresh();
+        let arrival = self.guarded(port, frame);
         self.decide(now, &arrival)
     }
 
@@ -71,8 +84,25 @@ impl Switch {
         frames: impl IntoIterator<Item = &'a [u8]>,
         answer: impl FnMut(&Self, usize, Verdict),
     ) {
+        if self.guards.has(port) {
+            return self.ingress_batch_guarded(now, port, frames, answer);
+        }
         let mut frames = frames.into_iter();
         self.batch(now, |switch| Some(switch.local(port, frames.next()?)), answer);
+    }
+
+    /// As [`Self::ingress_guarded`].
+    #[cold]
+    #[inline(never)]
+    fn ingress_batch_guarded<'a>(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frames: impl IntoIterator<Item = &'a [u8]>,
+        answer: impl FnMut(&Self, usize, Verdict),
+    ) {
+        let mut frames = frames.into_iter();
+        self.batch(now, |switch| Some(switch.guarded(port, frames.next()?)), answer);
     }
 
     /// Does what [`Self::ingress_remote`] does to each of `frames` in turn, as [`Self::ingress_batch`] does.
@@ -133,6 +163,17 @@ impl Switch {
         Ok(self.arrival(port, false, &header, frame, SourceKind::Learned))
     }
 
+    /// As [`Self::local`], on a port that has a guard.
+    #[cold]
+    #[inline(never)]
+    fn guarded(&self, port: PortId, frame: &[u8]) -> Result<Arrival, Reason> {
+        let arrival = self.local(port, frame)?;
+        if let Some(guard) = self.guards.get(port) {
+            guard.check(&Ethernet::parse(frame)?, frame)?;
+        }
+        Ok(arrival)
+    }
+
     #[inline(always)]
     fn remote(&self, port: PortId, vlan: VlanId, frame: &[u8]) -> Result<Arrival, Reason> {
         let mode = self.port_mode(port).filter(|mode| mode.is_remote()).ok_or(PortDrop::UnknownPort)?;
@@ -173,11 +214,39 @@ impl Switch {
     #[inline(always)]
     fn learn_and_forward(&mut self, now: Instant, arrival: &Arrival) -> Result<Verdict, Reason> {
         match arrival.source_kind {
-            SourceKind::Learned => self.fdb.learn(now, arrival.source, arrival.ingress)?,
-            SourceKind::Ignored => {}
             SourceKind::Bad => return Err(SourceDrop::BadSource.into()),
+            _ if self.fdb.knows(now, arrival.source, arrival.ingress) => {}
+            SourceKind::Learned => self.learn(now, arrival)?,
+            SourceKind::Ignored => self.claim(arrival)?,
         }
         self.forward(now, arrival)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn learn(&mut self, now: Instant, arrival: &Arrival) -> Result<(), Reason> {
+        self.claim(arrival)?;
+        Ok(self.fdb.learn(now, arrival.source, arrival.ingress)?)
+    }
+
+    /// Refuses a source that lives on another port. No need to ask of one that is known on its own: what lives elsewhere is
+    /// not learned, and what is static there may be there too.
+    #[cold]
+    #[inline(never)]
+    fn claim(&self, arrival: &Arrival) -> Result<(), Reason> {
+        let mac = arrival.source.mac();
+        match self.home(arrival.frame.vlan, mac) {
+            Some(_) if !self.guards.is_home(arrival.ingress, mac) => Err(GuardDrop::SpoofedMac.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The way to an address that nobody sent from yet, if it lives here.
+    #[cold]
+    #[inline(never)]
+    fn forward_to_resident(&self, arrival: &Arrival) -> Option<Result<Verdict, Reason>> {
+        let port = self.home(arrival.frame.vlan, arrival.destination.mac())?;
+        Some(unicast(arrival, port, self.port_mode(port)?))
     }
 
     #[inline(always)]
@@ -189,6 +258,11 @@ impl Switch {
             && let Some(mode) = self.port_mode(port).filter(|mode| mode.is_member(frame.vlan))
         {
             return unicast(arrival, port, mode);
+        }
+        if !self.guards.have_no_residents()
+            && let Some(verdict) = self.forward_to_resident(arrival)
+        {
+            return verdict;
         }
         if destination.mac().is_bridge_reserved() {
             return Err(ForwardDrop::ReservedAddress.into());

@@ -3,6 +3,7 @@
 pub mod fdb;
 mod flood;
 mod forward;
+mod guard;
 mod ingress;
 mod port;
 mod storm;
@@ -18,6 +19,7 @@ use core::time::Duration;
 pub use self::fdb::{Counters, FdbEntry, FdbError, FdbKind, Flapping, Limits};
 pub use self::flood::Flood;
 pub use self::forward::{ForwardDrop, SourceDrop};
+pub use self::guard::{Guard, GuardDrop};
 pub use self::port::{PortDrop, PortId};
 pub use self::storm::StormDrop;
 pub use self::verdict::{Egress, Reason, Verdict};
@@ -25,6 +27,7 @@ pub use self::vlan::{PortMode, VlanDrop, VlanSet};
 
 use self::fdb::Fdb;
 use self::flood::Members;
+use self::guard::Guards;
 use self::ingress::Arrivals;
 use self::storm::Storm;
 use crate::addr::MacAddr;
@@ -43,13 +46,14 @@ use crate::wire::vlan::VlanId;
 /// `now` must never go back. Configuration may change between frames, but a [`Flood`] must be carried out before.
 ///
 /// Each worker has a [`sibling`](Self::sibling) of its own. Siblings share what they learn, static addresses and the
-/// ageing time; ports and in which VLANs remotes are learned from are each one's own. The caller tells all of them, in
+/// ageing time; ports with their guards and in which VLANs remotes are learned from are each one's own. The caller tells all of them, in
 /// any order, and begins the next change once all know of the last: until then a sibling treats frames as before.
 /// Their `now` must come from one clock, and [`handle_timeout`](Self::handle_timeout) on any of them does for all.
 #[derive(Debug)]
 pub struct Switch {
     ports: Vec<Option<PortMode>>,
     members: Members,
+    guards: Guards,
     fdb: Fdb,
     /// VLANs in which addresses behind remotes are not learned.
     unlearned: VlanSet,
@@ -65,6 +69,7 @@ impl Switch {
         Self {
             ports: Vec::new(),
             members: Members::new(),
+            guards: Guards::default(),
             fdb: Fdb::new(limits, seed),
             unlearned: VlanSet::new(),
             storm: Storm::new(),
@@ -78,6 +83,7 @@ impl Switch {
         Self {
             ports: self.ports.clone(),
             members: self.members.clone(),
+            guards: self.guards.clone(),
             fdb: self.fdb.sibling(),
             unlearned: self.unlearned.clone(),
             storm: self.storm.sibling(),
@@ -128,9 +134,13 @@ impl Switch {
         if let Some(old) = slot {
             self.members.remove(port, old);
         }
+        if mode.is_remote() {
+            self.guards.set(port, Guard::default());
+        }
         self.members.add(port, &mode);
         self.storm.add_port(port);
         *slot = Some(mode);
+        self.forget_strangers();
     }
 
     /// Gives a port another mode, as [`Self::add_port`] does; returns false, and does nothing, where there is no such
@@ -143,10 +153,48 @@ impl Switch {
         known
     }
 
+    /// Says which addresses a local port may send from: frames that say they are from others are dropped, and those that
+    /// come in on it must be given to [`Self::ingress`] whole. Takes effect at once; learned addresses that it makes wrong
+    /// are forgotten. Returns false, and does nothing, where there is no such local port.
+    ///
+    /// MAC addresses that it names live on the port, in its VLANs: elsewhere they are neither learned nor let in, unless a
+    /// guard allows them there too, and frames to them go to the port even before it spoke.
+    pub fn set_guard(&mut self, port: PortId, guard: Guard) -> bool {
+        let is_local = self.port_mode(port).is_some_and(|mode| !mode.is_remote());
+        if is_local {
+            self.guards.set(port, guard);
+            self.forget_strangers();
+        }
+        is_local
+    }
+
+    /// Forgets what was learned that guards make wrong.
+    fn forget_strangers(&mut self) {
+        let Self { guards, ports, fdb, .. } = self;
+        if guards.are_none() {
+            return;
+        }
+        let is_in = |port: PortId, vlan| matches!(ports.get(port.index()), Some(Some(mode)) if mode.is_member(vlan));
+        fdb.forget(|vlan, mac, port| {
+            let lives_elsewhere = || guards.homes(mac).any(|home| is_in(home, vlan)) && !guards.is_home(port, mac);
+            guards.get(port).is_some_and(|guard| !guard.allows_mac(mac)) || lives_elsewhere()
+        });
+    }
+
+    /// The local port on which `mac` lives in `vlan`.
+    #[inline]
+    fn home(&self, vlan: VlanId, mac: MacAddr) -> Option<PortId> {
+        if self.guards.have_no_residents() {
+            return None;
+        }
+        self.guards.homes(mac).find(|&port| self.port_mode(port).is_some_and(|mode| mode.is_member(vlan)))
+    }
+
     /// Removes a port with all its addresses; returns whether it was there.
     pub fn remove_port(&mut self, port: PortId) -> bool {
         let Some(mode) = self.ports.get_mut(port.index()).and_then(Option::take) else { return false };
         self.members.remove(port, &mode);
+        self.guards.set(port, Guard::default());
         self.fdb.retain(port, |_| false);
         true
     }

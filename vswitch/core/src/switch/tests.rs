@@ -127,7 +127,7 @@ fn every_reason_has_a_frame() {
     let one = mac(1);
     let bad_source = |source| frame(mac(9), source, None);
     type Case = (u16, Option<u16>, Vec<u8>, &'static str, u64);
-    let table: [Case; 25] = [
+    let table: [Case; 27] = [
         (7, None, frame(mac(9), one, None), "unknown_port", 0),
         (700, None, frame(mac(9), one, None), "unknown_port", 0),
         (4, None, frame(mac(9), one, None), "unknown_port", 0),
@@ -153,6 +153,8 @@ fn every_reason_has_a_frame() {
         (1, None, frame(MacAddr::BROADCAST, one, None), "storm_broadcast", 1),
         (1, None, frame(MacAddr([0x33, 0x33, 0, 0, 0, 1]), one, None), "storm_multicast", 1),
         (1, None, frame(mac(9), one, None), "storm_unknown_unicast", 1),
+        (1, None, frame(mac(9), one, None), "spoofed_mac", 0),
+        (1, None, frame(mac(9), mac(60), None), "spoofed_ip", 0),
     ];
     for (port, vid, bytes, reason, learned) in &table {
         let mut switch = switch();
@@ -165,6 +167,9 @@ fn every_reason_has_a_frame() {
         }
         for port in [0, 1, 0, 1, 0] {
             switch.ingress(NOW, PortId::new(port), &frame(mac(50), mac(60), None));
+        }
+        if reason.starts_with("spoofed") {
+            switch.set_guard(PortId::new(1), Guard::new(Some([mac(60)].into()), Some(Vec::new())));
         }
         let before = switch.counters().learned;
         let verdict = match *vid {

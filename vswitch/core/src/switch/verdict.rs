@@ -2,6 +2,7 @@
 
 use super::flood::Flood;
 use super::forward::{ForwardDrop, SourceDrop};
+use super::guard::GuardDrop;
 use super::port::{PortDrop, PortId};
 use super::storm::StormDrop;
 use super::vlan::VlanDrop;
@@ -89,6 +90,8 @@ compose! {
     Ethernet(EthernetDrop),
     /// VLAN classification.
     Vlan(VlanDrop),
+    /// What it says of its sender.
+    Guard(GuardDrop),
     /// The source address.
     Source(SourceDrop),
     /// The way to the destination.

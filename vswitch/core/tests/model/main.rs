@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use vswitch_core::switch::FdbKind;
-use vswitch_core::{Egress, Instant, Limits, MacAddr, PortId, PortMode, Switch, Tag, Verdict, VlanId, VlanSet};
+use vswitch_core::{Egress, Guard, Instant, Limits, MacAddr, PortId, PortMode, Switch, Tag, Verdict, VlanId, VlanSet};
 
 use naive::{Naive, Outcome};
 
@@ -43,6 +43,8 @@ enum Op {
     SetAgeing(Option<Duration>),
     SetLearning(VlanId, bool),
     SetStormLimit(Option<NonZeroU32>),
+    /// The MAC addresses a port may use.
+    SetGuard(u16, Option<Vec<MacAddr>>),
     AddStatic(VlanId, MacAddr, u16),
     Remove(VlanId, MacAddr),
     Flush(Option<VlanId>, Option<u16>),
@@ -99,6 +101,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (vlan(), any::<bool>()).prop_map(|(vlan, learning)| Op::SetLearning(vlan, learning)),
         1 => select(vec![0, 1, 7, 20, 100]).prop_map(|limit| Op::SetStormLimit(NonZeroU32::new(limit))),
         2 => (station(), vec(port(), 5..12)).prop_map(|(mac, ports)| Op::Loop(mac, ports)),
+        2 => (port(), proptest::option::weighted(0.7, vec(station(), 0..4)))
+            .prop_map(|(port, allowed)| Op::SetGuard(port, allowed)),
         3 => (vlan(), mac(), port()).prop_map(|(vlan, mac, port)| Op::AddStatic(vlan, mac, port)),
         2 => (vlan(), station()).prop_map(|(vlan, mac)| Op::Remove(vlan, mac)),
         1 => (proptest::option::of(vlan()), proptest::option::of(port())).prop_map(|(vlan, port)| Op::Flush(vlan, port)),
@@ -214,6 +218,12 @@ fn step(workers: &mut [Switch; 2], naive: &mut Naive, now: &mut Instant, op: Op)
                 real.handle_timeout(*now);
             }
         }
+        Op::SetGuard(port, allowed) => {
+            let is_local = naive.set_allowed(port, allowed.clone());
+            for worker in [real, other] {
+                prop_assert_eq!(worker.set_guard(PortId::new(port), Guard::new(allowed.clone(), None)), is_local);
+            }
+        }
         Op::Loop(mac, ports) => {
             for port in ports {
                 let header = (MacAddr::BROADCAST, mac, None, false);
@@ -281,6 +291,7 @@ proptest! {
             ageing: Some(Duration::from_secs(300)),
             ports: BTreeMap::new(),
             unlearned: Default::default(),
+            allowed: BTreeMap::new(),
             fdb: Vec::new(),
             restless: BTreeMap::new(),
             storm_limit: None,

@@ -58,6 +58,8 @@ pub struct Naive {
     pub ageing: Option<Duration>,
     pub ports: BTreeMap<u16, PortMode>,
     pub unlearned: BTreeSet<VlanId>,
+    /// The MAC addresses that a port may use, where it may not use all.
+    pub allowed: BTreeMap<u16, Vec<MacAddr>>,
     pub fdb: Vec<Address>,
     pub restless: BTreeMap<(VlanId, MacAddr), Restless>,
     pub storm_limit: Option<u32>,
@@ -87,8 +89,16 @@ impl Naive {
             }
             _ => return Err("vlan_not_allowed"),
         };
+        if self.allowed.get(&port).is_some_and(|allowed| !allowed.contains(&from)) {
+            return Err("spoofed_mac");
+        }
         if from.is_multicast() || from == MacAddr::ZERO {
             return Err("bad_source");
+        }
+        let is_static = |known: &Address| (known.vlan, known.mac, known.port, known.seen) == (vlan, from, port, None);
+        let is_at_home = self.lives(port, from) || self.fdb.iter().any(is_static);
+        if !self.homes(vlan, from).is_empty() && !is_at_home {
+            return Err("spoofed_mac");
         }
         if remote.is_none() || !self.unlearned.contains(&vlan) {
             self.learn(now, vlan, from, port)?;
@@ -98,6 +108,7 @@ impl Naive {
         }
         let is_remote = |port: &u16| matches!(self.ports[port], PortMode::Remote { .. });
         let known = self.fdb.iter().find(|known| known.vlan == vlan && known.mac == to).map(|known| known.port);
+        let known = known.or_else(|| self.homes(vlan, to).first().copied());
         let bares = |port: &u16| is_double && tag.is_some() && tagless(&self.ports[port], vlan);
         let targets: Vec<u16> = match known {
             Some(target) if target == port => return Err("same_port"),
@@ -165,6 +176,39 @@ impl Naive {
         };
         holds.push((now + length, length));
         Some((home, if to == home { from } else { to }, now + length))
+    }
+
+    /// Whether `port` is one of those on which `mac` lives.
+    fn lives(&self, port: u16, mac: MacAddr) -> bool {
+        self.allowed.get(&port).is_some_and(|allowed| allowed.contains(&mac))
+    }
+
+    /// The ports of `vlan` on which `mac` lives.
+    fn homes(&self, vlan: VlanId, mac: MacAddr) -> Vec<u16> {
+        let members = self.ports.iter().filter(|(_, mode)| mode.is_member(vlan)).map(|(port, _)| *port);
+        members.filter(|port| self.lives(*port, mac)).collect()
+    }
+
+    pub fn set_allowed(&mut self, port: u16, allowed: Option<Vec<MacAddr>>) -> bool {
+        let is_local = self.ports.get(&port).is_some_and(|mode| !matches!(mode, PortMode::Remote { .. }));
+        if is_local {
+            self.allowed.remove(&port);
+            self.allowed.extend(allowed.map(|allowed| (port, allowed)));
+            self.forget_strangers();
+        }
+        is_local
+    }
+
+    fn forget_strangers(&mut self) {
+        let fdb = std::mem::take(&mut self.fdb);
+        let is_stranger = |known: &Address| {
+            let may = self.allowed.get(&known.port).is_none_or(|allowed| allowed.contains(&known.mac));
+            known.seen.is_some()
+                && (!may || !self.homes(known.vlan, known.mac).is_empty() && !self.lives(known.port, known.mac))
+        };
+        self.fdb = fdb.into_iter().filter(|known| !is_stranger(known)).collect();
+        let known: BTreeSet<_> = self.fdb.iter().map(|known| (known.vlan, known.mac)).collect();
+        self.restless.retain(|key, _| known.contains(key));
     }
 
     fn learn(&mut self, now: Instant, vlan: VlanId, mac: MacAddr, port: u16) -> Result<(), &'static str> {
@@ -235,12 +279,17 @@ impl Naive {
         let is_remote = |mode: &PortMode| matches!(mode, PortMode::Remote { .. });
         let turned = self.ports.get(&port).is_some_and(|old| is_remote(old) != is_remote(&mode));
         self.retain(port, |vlan| !turned && mode.is_member(vlan));
+        if is_remote(&mode) {
+            self.allowed.remove(&port);
+        }
         self.ports.insert(port, mode);
+        self.forget_strangers();
     }
 
     pub fn remove_port(&mut self, port: u16) {
         self.retain(port, |_| false);
         self.ports.remove(&port);
+        self.allowed.remove(&port);
     }
 
     pub fn add_static(&mut self, vlan: VlanId, mac: MacAddr, port: u16) -> bool {

@@ -6,7 +6,7 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address};
+use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 use vswitch_core::{Instant, MacAddr};
 
 const TCP_PORT: u16 = 5001;
@@ -41,24 +41,40 @@ impl Host {
 
     /// The host 10.0.0.`n`, which sends `data` to 10.0.0.`to`.
     pub fn sender(n: u8, to: u8, data: Vec<u8>, seed: u64) -> Self {
-        Self::with_task(n, seed, Task::Send { data, sent: 0 }, |interface, socket| {
-            socket.connect(interface.context(), (Ipv4Address::new(10, 0, 0, to), TCP_PORT), 49_152).unwrap();
+        Self::sender_at(n, [v4(n), v4(to)], data, seed)
+    }
+
+    /// The host `ends[0]` with the MAC address of number `n`, which sends `data` to `ends[1]`.
+    pub fn sender_at(n: u8, ends: [IpAddress; 2], data: Vec<u8>, seed: u64) -> Self {
+        Self::with_task(n, ends[0], seed, Task::Send { data, sent: 0 }, |interface, socket| {
+            socket.connect(interface.context(), (ends[1], TCP_PORT), 49_152).unwrap();
         })
     }
 
     /// The host 10.0.0.`n`, which takes what comes.
     pub fn receiver(n: u8, seed: u64) -> Self {
-        let task = Task::Receive { data: Vec::new() };
-        Self::with_task(n, seed, task, |_, socket| socket.listen(TCP_PORT).unwrap())
+        Self::receiver_at(n, v4(n), seed)
     }
 
-    fn with_task(n: u8, seed: u64, task: Task, open: impl FnOnce(&mut Interface, &mut tcp::Socket<'static>)) -> Self {
+    /// The host `at` with the MAC address of number `n`, which takes what comes.
+    pub fn receiver_at(n: u8, at: IpAddress, seed: u64) -> Self {
+        let task = Task::Receive { data: Vec::new() };
+        Self::with_task(n, at, seed, task, |_, socket| socket.listen(TCP_PORT).unwrap())
+    }
+
+    fn with_task(
+        n: u8,
+        at: IpAddress,
+        seed: u64,
+        task: Task,
+        open: impl FnOnce(&mut Interface, &mut tcp::Socket<'static>),
+    ) -> Self {
         let mut host = Self::ear(n);
         let mut config = Config::new(EthernetAddress(host.mac.0).into());
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut host.wire, StackInstant::ZERO);
-        let address = IpCidr::new(Ipv4Address::new(10, 0, 0, n).into(), 24);
-        interface.update_ip_addrs(|addresses| addresses.push(address).unwrap());
+        let subnet = if matches!(at, IpAddress::Ipv4(_)) { 24 } else { 64 };
+        interface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(at, subnet)).unwrap());
         let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
         let mut socket = tcp::Socket::new(buffer(), buffer());
         open(&mut interface, &mut socket);
@@ -132,6 +148,16 @@ impl Task {
             }
         }
     }
+}
+
+/// 10.0.0.`n`.
+pub fn v4(n: u8) -> IpAddress {
+    IpAddress::v4(10, 0, 0, n)
+}
+
+/// fd00::`n`.
+pub fn v6(n: u8) -> IpAddress {
+    IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, n.into())
 }
 
 fn stack_time(now: Instant) -> StackInstant {

@@ -8,6 +8,7 @@ use super::flap::{Flapping, Flaps};
 use super::store::Store;
 use super::table::{Key, SlotId};
 use super::{Counters, DEFAULT_AGEING, FdbEntry, FdbError, FdbKind, Limits};
+use crate::addr::MacAddr;
 use crate::switch::forward::SourceDrop;
 use crate::switch::port::PortId;
 use crate::time::Instant;
@@ -185,6 +186,14 @@ impl Ledger {
         let Self { flaps, store, .. } = self;
         flaps.retain(|key, _| store.find(key).is_some());
         flushed
+    }
+
+    pub(super) fn forget(&mut self, is_wrong: impl Fn(VlanId, MacAddr, PortId) -> bool) {
+        for port in (0..=u16::MAX).take(self.store.learned().len()).map(PortId::new) {
+            self.store.remove_where(port, Kind::Learned, |key| is_wrong(key.vlan(), key.mac(), port));
+        }
+        let Self { flaps, store, .. } = self;
+        flaps.retain(|key, _| store.find(key).is_some());
     }
 
     pub(super) fn retain(&mut self, port: PortId, kept: impl Fn(VlanId) -> bool) {

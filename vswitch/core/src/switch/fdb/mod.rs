@@ -218,19 +218,17 @@ impl Fdb {
         self.table.touch(probe);
     }
 
-    /// Notes that a station sent from `port`, unless another worker writes just now; or says that it can not have.
+    /// Whether nothing is to be learned of a station that sent from `port`; what is not clear at a glance is to be.
     #[inline]
-    pub(crate) fn learn(&mut self, now: Instant, probe: Probe, port: PortId) -> Result<(), SourceDrop> {
+    pub(crate) fn knows(&self, now: Instant, probe: Probe, port: PortId) -> bool {
         let is_known =
-            |place: Place| place.kind == Kind::Static || place.port() == port && place.age(now) < self.granularity;
-        if self.table.hit(probe).is_some_and(is_known) {
-            return Ok(());
-        }
-        self.look_again_and_learn(now, probe, port)
+            |place: Place| place.port() == port && (place.kind == Kind::Static || place.age(now) < self.granularity);
+        self.table.hit(probe).is_some_and(is_known)
     }
 
+    /// Notes that a station sent from `port`, unless another worker writes just now; or says that it can not have.
     #[cold]
-    fn look_again_and_learn(&mut self, now: Instant, probe: Probe, port: PortId) -> Result<(), SourceDrop> {
+    pub(crate) fn learn(&mut self, now: Instant, probe: Probe, port: PortId) -> Result<(), SourceDrop> {
         match self.table.find(probe) {
             Found::Entry(_, place) if place.kind == Kind::Static => return Ok(()),
             Found::Entry(_, place) if place.port() == port && place.age(now) < self.granularity => return Ok(()),
@@ -315,6 +313,11 @@ impl Fdb {
     /// Forgets the learned addresses of a VLAN, a port, both or all; returns how many.
     pub(crate) fn flush(&mut self, vlan: Option<VlanId>, port: Option<PortId>) -> u32 {
         self.change(|ledger| ledger.flush(vlan, port))
+    }
+
+    /// Forgets the learned addresses that `is_wrong` picks, by VLAN, address and port.
+    pub(crate) fn forget(&mut self, is_wrong: impl Fn(VlanId, MacAddr, PortId) -> bool) {
+        self.change(|ledger| ledger.forget(is_wrong));
     }
 
     /// Removes the addresses of `port`, static ones too, in VLANs that are not `kept`.
