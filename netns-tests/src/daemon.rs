@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,7 +11,7 @@ use std::{env, fs};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Context, Failure, Host, Lab, Result, SOON, Vsctl, binaries::binaries, ensure, eventually};
+use crate::{Account, Context, Failure, Host, Lab, Result, SOON, Vsctl, binaries::binaries, ensure, eventually};
 
 /// How a daemon is started. Its socket, state and log lie in the lab's folder of its host's name.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,10 @@ pub struct DaemonSpec {
     pub vtep_ip: Option<IpAddr>,
     /// `--underlay`, where it is not the lab's.
     pub underlay: Option<&'static str>,
+    /// More arguments.
+    pub args: Vec<String>,
+    /// Whom it runs as, where not as the tests do.
+    pub account: Option<Account>,
     /// What the config file says; none is given where this is empty.
     pub config: String,
 }
@@ -139,9 +144,16 @@ impl Drop for Daemon {
 }
 
 fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Command> {
-    let DaemonSpec { vtep_ip, underlay, config } = spec;
+    let DaemonSpec { vtep_ip, underlay, args, account, config } = spec;
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
-    let mut command = Command::new(&binaries()?.vswitchd);
+    let program = &binaries()?.vswitchd;
+    let mut command = match account {
+        Some(account) => {
+            chown(folder, Some(account.uid), Some(account.gid))?;
+            account.command(program)
+        }
+        None => Command::new(program),
+    };
     command.arg("--socket").arg(folder.join("socket")).arg("--state-dir").arg(folder.join("state"));
     command.arg("--log").arg(env::var_os("VSWITCH_TEST_LOG").unwrap_or_else(|| "info".into()));
     if let Some(ip) = vtep_ip {
@@ -150,6 +162,7 @@ fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Co
     if let Some(mode) = underlay.or(lab.underlay()) {
         command.arg("--underlay").arg(mode);
     }
+    command.args(args);
     if !config.is_empty() {
         let path = folder.join("vswitchd.toml");
         fs::write(&path, config)?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use netns_tests::{Lab, Result, binaries::binaries};
+use netns_tests::{Account, Lab, Result, binaries::binaries};
 use vswitch_sys::{Netns, Uplink, process};
 
 /// What an area's file has: names, and what they test.
@@ -47,6 +47,9 @@ mod openvswitch;
 /// Ports whose settings change while containers change theirs, and ports that are lost.
 #[path = "netns/port_changes.rs"]
 mod port_changes;
+/// As whom the daemon runs, what it gives up, ports that are handed over, and who may change what.
+#[path = "netns/privileges.rs"]
+mod privileges;
 /// What survives a restart, a namespace that goes, a disk that is full.
 #[path = "netns/state.rs"]
 mod state;
@@ -74,6 +77,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("harness", harness::TESTS),
     ("bad_input", bad_input::TESTS),
     ("port_changes", port_changes::TESTS),
+    ("privileges", privileges::TESTS),
     ("state", state::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
 ];
@@ -109,6 +113,10 @@ fn main() -> ExitCode {
     if let Some(why) = &no_peer {
         eprintln!("skipped: the area openvswitch: {why}");
     }
+    let no_users = if arguments.list { None } else { hindrance.clone().or_else(|| Account::possible().err()) };
+    if let (None, Some(why)) = (&hindrance, &no_users) {
+        eprintln!("skipped: the area privileges: {why}");
+    }
     let seed = seed();
     let no_uplink = if arguments.list { None } else { hindrance.clone().or_else(|| uplink().err()) };
     if let (None, Some(why)) = (&hindrance, &no_uplink) {
@@ -125,7 +133,8 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
-        trials.extend(tests.iter().map(|&(name, test)| trial(format!("{area}::{name}"), test, mode, &None)));
+        let lacking = if *area == "privileges" { no_users.clone() } else { None };
+        trials.extend(tests.iter().map(|&(name, test)| trial(format!("{area}::{name}"), test, mode, &lacking)));
     }
     for (area, tests) in ACROSS {
         let peer = if *area == "openvswitch" { no_peer.clone() } else { None };

@@ -23,6 +23,7 @@ use clap::Parser as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::geteuid;
 use tracing_subscriber::EnvFilter;
 use vswitch_api::{Desired, Sandbox};
 use vswitch_sys::HugePages;
@@ -85,8 +86,11 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Gives up what was needed at start only.
 fn rights(run: &Run, store: &Store) -> Result<Rights, Box<dyn std::error::Error>> {
-    if let Some(user) = &run.user {
-        store.give(user)?;
+    match &run.user {
+        Some(user) => store.give(user)?,
+        // Without the right to pass over others' rights root needs to own it.
+        None if geteuid().is_root() => store.give(&accounts::root())?,
+        None => {}
     }
     let privileges = privileges::reduce(run.user.as_ref(), run.enter_namespaces)?;
     let sandbox = match (run.sandbox, privileges.enters()) {
