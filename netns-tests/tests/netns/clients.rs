@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use netns_tests::traffic::{ping::ping, steady::Steady};
 use netns_tests::{
     Account, Context, Daemon, DaemonSpec, Failure, Lab, Node, Random, Result, SOON, Underlay, ensure, ensure_eq,
-    eventually,
+    eventually, frames,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use vswitch_sys::fdpass;
 
 use crate::Tests;
 
-pub(crate) const TESTS: Tests = &[("all_at_once", all_at_once), ("a_crowd_of_another_user", a_crowd_of_another_user)];
+pub(crate) const TESTS: Tests =
+    &[("all_at_once", all_at_once), ("a_crowd_of_another_user", a_crowd_of_another_user), ("long_lists", long_lists)];
 
 /// How long all of them are at it.
 const WHILE: Duration = Duration::from_secs(5);
@@ -167,7 +168,8 @@ fn all_at_once(lab: &Lab) -> Result {
             let start = Instant::now();
             let outcome = (|| -> Result {
                 while start.elapsed() < WHILE {
-                    node.ok("status")?;
+                    // Of the same user as the crowds: it may be let go for one of them, and comes again.
+                    eventually(SOON, "vsctl is answered", || node.ok("status"))?;
                     answers += 1;
                     let (memory, files) = size(&node.daemon)?;
                     (most_memory, most_files) = (most_memory.max(memory), most_files.max(files));
@@ -267,5 +269,54 @@ fn a_crowd_of_another_user(lab: &Lab) -> Result {
     }
     ensure!(ask()? > 0, "whoever was silent, of another user, was let go");
     drop(crowd);
+    Ok(())
+}
+
+/// Addresses that are listed again and again.
+const ADDRESSES: u64 = 20_000;
+
+/// Who has all addresses listed without end takes no time from the datapath.
+fn long_lists(lab: &Lab) -> Result {
+    let underlay = Underlay::new(lab, 1500)?;
+    let node = Node::with(lab, &underlay, "h1", |vtep| vtep.v4, DaemonSpec::default())?;
+    let a = node.attach_quiet(lab, "a", "--address 10.0.0.1/24")?;
+    let b = node.attach_quiet(lab, "b", "--address 10.0.0.2/24")?;
+    ping(&a, "10.0.0.2".parse()?, 56)?;
+    let (socket, to) = (b.packet_socket("eth0")?, a.mac("eth0")?);
+    let mut next = 0_u32;
+    eventually(SOON, "addresses are learned", || {
+        for _ in 0..500 {
+            let [x, y, z, w] = next.to_be_bytes();
+            // No room in its queue: it comes again with the next look.
+            if socket.send(&frames::probe(to, [2, 0xfd, x, y, z, w], None, 1)).is_ok() {
+                next += 1;
+            }
+        }
+        let known = node.ok("status")?["fdb_used"].as_u64().unwrap_or_default();
+        ensure!(known >= ADDRESSES, "{known} addresses after {next}");
+        Ok(())
+    })?;
+    let alone = pinged(&a, || {
+        thread::sleep(WHILE / 5); // to compare with
+        Ok(())
+    })?;
+    let mut lists = 0;
+    let beside = pinged(&a, || {
+        let start = Instant::now();
+        while start.elapsed() < WHILE / 2 {
+            let list = node.ok("fdb list")?;
+            let known = list.as_array().map_or(0, Vec::len) as u64;
+            ensure!(known >= ADDRESSES, "{known} addresses are listed");
+            lists += 1;
+        }
+        Ok(())
+    })?;
+    eprintln!(
+        "{lists} lists of {ADDRESSES} addresses: slowest of {} echoes {:.1} ms, of {} without them {:.1} ms",
+        beside.sent,
+        beside.slowest.as_secs_f64() * 1e3,
+        alone.sent,
+        alone.slowest.as_secs_f64() * 1e3,
+    );
     Ok(())
 }

@@ -15,7 +15,7 @@ use thiserror::Error;
 use vswitch_api::{
     BadValue, Change as Wish, Code, Desired, FdbTarget, Outcome, PortName, PortPlan, PortSpec, Refusal, RpcError,
 };
-use vswitch_core::switch::{FdbError, PortId};
+use vswitch_core::switch::{FdbError, PortId, Switch};
 use vswitch_sys::Tap;
 use vtep::DirectoryError;
 
@@ -82,6 +82,8 @@ pub(crate) struct Control {
     live: BTreeMap<PortName, LivePort>,
     remotes: BTreeMap<IpAddr, PortId>,
     rights: Rights,
+    /// A switch without ports that knows the addresses the workers' know: to list them takes no time from a worker.
+    addresses: Switch,
     /// The device that a client made for the port it is about to add.
     handed_over: Option<(PortName, Tap)>,
     started: Instant,
@@ -97,6 +99,7 @@ impl Control {
         store: Store,
         workers: Workers,
     ) -> Result<Self, ControlError> {
+        let addresses = workers.one(|worker| worker.datapath.switch_mut().sibling())?;
         let mut control = Self {
             desired: Desired::default(),
             network: Network::default(),
@@ -107,6 +110,7 @@ impl Control {
             live: BTreeMap::new(),
             remotes: BTreeMap::new(),
             rights,
+            addresses,
             handed_over: None,
             started: Instant::now(),
         };
