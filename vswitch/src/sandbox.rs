@@ -112,6 +112,29 @@ mod tests {
         });
     }
 
+    /// What a service manager listens on.
+    #[test]
+    fn a_supervisor_is_still_told() {
+        use std::os::linux::net::SocketAddrExt as _;
+        use std::os::unix::net::{SocketAddr, UnixDatagram};
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("notify");
+        let (by_path, by_name) = (
+            SocketAddr::from_pathname(&name).unwrap(),
+            SocketAddr::from_abstract_name(name.as_os_str().as_encoded_bytes()).unwrap(),
+        );
+        for address in [by_path, by_name] {
+            let supervisor = UnixDatagram::bind_addr(&address).unwrap();
+            supervisor.set_nonblocking(true).unwrap();
+            let said = || {
+                let sent = UnixDatagram::unbound().unwrap().send_to_addr(b"READY=1", &address);
+                sent.unwrap_or_else(|error| panic!("{address:?}: {error}"));
+                assert_eq!(supervisor.recv(&mut [0; 16]).unwrap(), 7);
+            };
+            confined(|| confine_daemon(dir.path(), None), said);
+        }
+    }
+
     /// TCP came with the fourth ABI (Linux 6.7).
     fn has_tcp_rules() -> bool {
         Ruleset::default()

@@ -198,7 +198,8 @@ fn all_at_once(lab: &Lab) -> Result {
     ensure!(most_memory <= memory + MEMORY, "{most_memory} KiB of memory, of {memory} at rest");
     eventually(SOON, "all comes back to what it was", || {
         let (memory_now, files_now) = size(&node.daemon)?;
-        ensure_eq!(files_now, files, "open files");
+        // At rest one more may have been counted: of a vsctl that had just ended.
+        ensure!(files_now <= files, "{files_now} open files, of {files} before");
         ensure!(memory_now <= memory + REMAINS, "{memory_now} KiB of memory, of {memory} before");
         Ok(())
     })?;
