@@ -25,8 +25,8 @@ pub(crate) enum HandOverError {
 
 fn way_out(error: &InterfaceError) -> &'static str {
     if error.is_forbidden() {
-        "; --hand-over takes your own rights: CAP_NET_ADMIN and CAP_SYS_ADMIN over the namespace, as root has them, and \
-         as `podman unshare` gives them over a container without root"
+        "; --hand-over takes your own rights: CAP_NET_ADMIN and CAP_SYS_ADMIN over the namespace, as root has them and as \
+         `podman unshare` gives them over a container without root"
     } else {
         ""
     }

@@ -96,7 +96,7 @@ fn rights(run: &Run, store: &Store) -> Result<Rights, Box<dyn std::error::Error>
     let sandbox = match (run.sandbox, privileges.enters()) {
         (false, _) => None,
         (true, true) => sandbox::is_supported().then_some(Sandbox::Workers),
-        (true, false) => sandbox::confine_daemon(&run.state_dir, run.socket.parent())?.then_some(Sandbox::Daemon),
+        (true, false) => sandbox::confine_daemon(&run.state_dir, &run.socket)?.then_some(Sandbox::Daemon),
     };
     if run.sandbox && sandbox.is_none() {
         tracing::warn!(

@@ -27,7 +27,10 @@ pub(crate) enum StoreError {
     Io { doing: &'static str, path: PathBuf, error: io::Error },
     #[error("another vswitchd already keeps its state in {}; stop it first, or choose another directory with --state-dir", .0.display())]
     Taken(PathBuf),
-    #[error("{} belongs to user {owner}, not to {user} (--user): choose another directory with --state-dir, or chown it", .path.display())]
+    #[error(
+        "{} belongs to user {owner}, not to {user} (--user): choose another directory with --state-dir, or chown it",
+        .path.display()
+    )]
     Foreign { path: PathBuf, owner: u32, user: String },
     #[error("{} is not a state this version understands: {error}; mend it, or move it away to start empty", .path.display())]
     Unreadable { path: PathBuf, error: serde_json::Error },
@@ -61,8 +64,8 @@ impl Store {
         }
     }
 
-    /// Gives the directory and the files in it to `user`, who is to keep the state from now on, if they are ours; or takes
-    /// them, where that is us.
+    /// Gives the directory and the files in it, if they are ours, to `user`, who is to keep the state from now on; or
+    /// takes them, where that is us.
     pub(crate) fn give(&self, user: &Account) -> Result<(), StoreError> {
         let failed = |error| io_error("give away", &self.dir, error);
         let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());

@@ -26,8 +26,8 @@ const WHILE: Duration = Duration::from_secs(5);
 const IDLE: usize = 1_000;
 /// Files beyond those at rest: 256 clients, 256 descriptors without the end of their line, one message in hand.
 const FILES: usize = 256 + 256 + 253 + 16;
-/// Memory beyond that at rest, in KiB: 64 MiB of answers that nobody reads and 256 halves of lines, of which each may hold
-/// twice what it has while it grows.
+/// Memory beyond that at rest, in KiB: 64 MiB of answers that nobody reads and 256 halves of lines, each in room for
+/// twice as much.
 const MEMORY: u64 = (2 * (64 << 10)) + (256 * 2 * 80);
 /// What may be left of it once they are gone: pieces that the allocator keeps.
 const REMAINS: u64 = 8 << 10;
@@ -184,8 +184,8 @@ fn all_at_once(lab: &Lab) -> Result {
         })
     })?;
     eprintln!(
-        "clients at once: {tried:?}; {answers} answers to vsctl; slowest of {} echoes {:.1} ms, of {} without them {:.1} ms; \
-         memory {memory} KiB, at most {most_memory}; files {files}, at most {most_files}",
+        "clients at once: {tried:?}; {answers} answers to vsctl; slowest of {} echoes {:.1} ms, of {} without them \
+         {:.1} ms; memory {memory} KiB, at most {most_memory}; files {files}, at most {most_files}",
         beside.sent,
         beside.slowest.as_secs_f64() * 1e3,
         alone.sent,
@@ -217,7 +217,7 @@ fn pinged(from: &netns_tests::Host, work: impl FnOnce() -> Result) -> Result<net
     Ok(count)
 }
 
-/// The variable that makes this program a crowd: it connects to the socket named there without end, until its input ends.
+/// The variable that makes this program a crowd: it connects to the socket named there, until its input ends.
 const CROWD: &str = "VSWITCH_TEST_CROWD";
 
 /// Is a crowd instead of tests, where the environment says so.
