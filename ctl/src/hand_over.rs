@@ -58,8 +58,9 @@ fn make(spec: &PortSpec, plan: &PortPlan) -> Result<Tap, HandOverError> {
         mtu: plan.mtu,
         addresses: spec.addresses.iter().map(|address| address.net()).collect(),
         gateways: spec.gateways.clone(),
+        mark: plan.mark.clone(),
     };
-    let made = interface.create(&netns, plan.queues);
+    let made = interface.obtain(&netns, plan.queues).map(|(tap, _)| tap);
     // Whoever has rights over the container alone cannot make a device where he is.
     let made = made
         .or_else(|error| if error.is_forbidden() { interface.create_inside(&netns, plan.queues) } else { Err(error) });

@@ -23,6 +23,9 @@ mod bytes;
 /// Clients of the control socket who mean no good: bounded, and the datapath feels nothing.
 #[path = "netns/clients.rs"]
 mod clients;
+/// SIGKILL: interfaces, connections and all that was acknowledged live on.
+#[path = "netns/crash.rs"]
+mod crash;
 /// Static, learned, aged, moved and flushed addresses.
 #[path = "netns/fdb.rs"]
 mod fdb;
@@ -83,6 +86,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("privileges", privileges::TESTS),
     ("clients", clients::TESTS),
     ("state", state::TESTS),
+    ("crash", crash::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
 ];
 
@@ -101,6 +105,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("idle", idle::TESTS),
     ("malformed", malformed::TESTS),
     ("workers", workers::TESTS),
+    ("crash", crash::ACROSS),
 ];
 
 /// The ways: what `--underlay` says.

@@ -11,6 +11,7 @@ use thiserror::Error;
 use vswitch_api::{Config, socket};
 
 use crate::accounts::{self, Account, AccountError};
+use crate::bounds::{BoundArgs, Bounds, OutOfBounds};
 use crate::control::access::{Access, Group};
 use crate::port::carrier::UnderlayMode;
 use crate::worker::PollMode;
@@ -67,6 +68,8 @@ pub(crate) struct Args {
     /// What to do when no frame waits: look again (busy), for 50 us after traffic (adaptive), or sleep [default: adaptive]
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true)]
     poll: Option<PollMode>,
+    #[command(flatten)]
+    bounds: BoundArgs,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -87,6 +90,7 @@ pub(crate) struct Run {
     pub(crate) underlay: UnderlayMode,
     pub(crate) workers: u16,
     pub(crate) poll: PollMode,
+    pub(crate) bounds: Bounds,
     pub(crate) log: String,
     pub(crate) config: Option<Config>,
 }
@@ -111,6 +115,8 @@ pub(crate) enum ArgsError {
     NotRoot(String),
     #[error(transparent)]
     Account(#[from] AccountError),
+    #[error(transparent)]
+    Bounds(#[from] OutOfBounds),
     #[error("underlay = {0:?} in the config file: say auto, udp or uplink")]
     Underlay(String),
 }
@@ -125,6 +131,7 @@ impl Args {
             few.ok_or(ArgsError::Workers(workers.get()))
         });
         let workers = workers.transpose()?;
+        let bounds = self.bounds.resolve(&file)?;
         let poll = meant(file.poll, ArgsError::Poll)?;
         let underlay = meant(file.underlay, ArgsError::Underlay)?;
         let user = self.user.or(file.user).as_deref().map(accounts::user).transpose()?;
@@ -150,6 +157,7 @@ impl Args {
             underlay: self.underlay.or(underlay).unwrap_or_default(),
             workers: self.workers.or(workers).unwrap_or(1),
             poll: self.poll.or(poll).unwrap_or_default(),
+            bounds,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             config,
         })
@@ -223,6 +231,22 @@ mod tests {
     }
 
     #[test]
+    fn bounds_have_defaults_and_can_be_lifted() {
+        let bounds = |args: &[&str]| {
+            let Bounds { fdb, storm } = resolve(args).unwrap().bounds;
+            (fdb.entries, fdb.per_port, storm.map_or(0, std::num::NonZeroU32::get))
+        };
+        assert_eq!(bounds(&[]), (131_072, 65_536, 10_000));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "storm-limit = 0\nfdb-limit = 500\nfdb-limit-per-port = 50\n").unwrap();
+        let config = path.to_str().unwrap();
+        assert_eq!(bounds(&["--config", config]), (500, 50, 0));
+        let line = ["--config", config, "--storm-limit", "7", "--fdb-limit", "1", "--fdb-limit-per-port", "2"];
+        assert_eq!(bounds(&line), (1, 2, 7));
+    }
+
+    #[test]
     fn a_wrong_file_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
@@ -238,6 +262,10 @@ mod tests {
             ("socket-group = \"no such group\"\n", "groupadd"),
             ("user = \"no such user\"\n", "useradd"),
             ("sandbox = 1\n", "line 1"),
+            ("storm-limit = 10000001\n", "0 to 10000000"),
+            ("storm-limit = -1\n", "line 1"),
+            ("fdb-limit = 0\n", "fdb-limit = 0 in the config file: say 1 to 16777216"),
+            ("fdb-limit-per-port = 16777217\n", "16777217"),
         ] {
             fs::write(&path, text).unwrap();
             let message = resolve(&["--config", path.to_str().unwrap()]).unwrap_err();
@@ -260,6 +288,10 @@ mod tests {
             ["--socket-mode", "1660"],
             ["--socket-group", "no such group"],
             ["--user", "no such user"],
+            ["--storm-limit", "10000001"],
+            ["--storm-limit", "-1"],
+            ["--fdb-limit", "0"],
+            ["--fdb-limit-per-port", "16777217"],
         ] {
             assert!(resolve(&args).is_err(), "{args:?}");
         }

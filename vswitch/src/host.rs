@@ -4,12 +4,15 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::errno::Errno;
 use thiserror::Error;
 use vswitch_api::{IfName, NetnsRef, PortName};
-use vswitch_sys::{InterfaceError, InterfaceSpec, Netlink, NetlinkError, Netns, NetnsError, Tap, TapError, TapQueue};
+use vswitch_sys::{
+    InterfaceError, InterfaceSpec, Netlink, NetlinkError, Netns, NetnsError, Origin, Tap, TapError, TapQueue,
+};
 
 use crate::network::PortSetup;
 
@@ -77,18 +80,85 @@ pub(crate) fn still_meant(reference: &NetnsRef) -> Result<(), HostError> {
     }
 }
 
-/// Makes the interface of a port in its namespace: MAC, MTU, addresses, up, default route, in that order.
-/// It has `queues` queues. On failure nothing stays: the device goes with its descriptors.
-pub(crate) fn create_interface(setup: &PortSetup, queues: u16) -> Result<Tap, HostError> {
-    let netns = open_netns(&setup.netns)?;
-    let spec = InterfaceSpec {
+/// The namespace that `reference` names, told from others; `None` where there is none.
+pub(crate) fn netns_identity(reference: &NetnsRef) -> Result<Option<(u64, u64)>, HostError> {
+    found_netns(reference)?.map(|netns| netns.identity()).transpose().map_err(HostError::from)
+}
+
+/// The namespace that `reference` names, where there is one.
+fn found_netns(reference: &NetnsRef) -> Result<Option<Netns>, HostError> {
+    match open_netns(reference) {
+        Ok(netns) => Ok(Some(netns)),
+        Err(HostError::Netns(NetnsError::NotFound(_) | NetnsError::NoProcess(_) | NetnsError::NotNamespace(_))) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What the interface of a port shall be. `mark` tells ours from others'.
+fn spec(setup: &PortSetup, mark: &str) -> InterfaceSpec {
+    InterfaceSpec {
         name: setup.ifname.as_str().to_owned(),
         mac: setup.mac.0,
         mtu: setup.mtu,
         addresses: setup.addresses.iter().map(|address| address.net()).collect(),
         gateways: setup.gateways.clone(),
-    };
-    Ok(spec.create(&netns, queues)?)
+        mark: mark.to_owned(),
+    }
+}
+
+/// The interface of a port, with `queues` queues: the one that a daemon before this one left in its namespace, as it is
+/// there, or a new one.
+pub(crate) fn obtain_interface(setup: &PortSetup, mark: &str, queues: u16) -> Result<Tap, HostError> {
+    let (tap, origin) = spec(setup, mark).obtain(&open_netns(&setup.netns)?, queues)?;
+    if origin == Origin::Remade {
+        let ifname = setup.ifname.as_str();
+        tracing::warn!(ifname, queues, "made anew, for it had one queue: what its container had set there is gone");
+    }
+    Ok(tap)
+}
+
+/// Removes the interface that a daemon left for a port, where it did and its namespace is there.
+pub(crate) fn remove_interface(setup: &PortSetup, mark: &str) -> Result<(), HostError> {
+    if let Some(netns) = found_netns(&setup.netns)? {
+        spec(setup, mark).remove(&netns)?;
+    }
+    Ok(())
+}
+
+/// Makes of an interface that a daemon left as `before` says one as `after` says, where it is there.
+pub(crate) fn restore_interface(before: &PortSetup, after: &PortSetup, mark: &str) -> Result<(), HostError> {
+    let (Some(netns), ifname) = (found_netns(&after.netns)?, after.ifname.as_str()) else { return Ok(()) };
+    let link = Netlink::open_in(&netns)?.link(ifname)?;
+    match link.filter(|link| link.alias.as_deref() == Some(mark)) {
+        Some(_) => change_interface(&netns, ifname, before, after),
+        None => Ok(()),
+    }
+}
+
+/// The namespace that the descriptors of `tap` keep alive, where they do and we may ask.
+pub(crate) fn pinned(tap: &Tap) -> Result<Option<(u64, u64)>, HostError> {
+    let Some(queue) = tap.queues().first() else { return Ok(None) };
+    match queue.pins_netns() {
+        Ok(true) => Ok(Some(queue.netns()?.identity()?)),
+        Err(TapError::System { source, .. }) if source.kind() != io::ErrorKind::PermissionDenied => {
+            Err(TapError::System { operation: "inspect", name: tap.name().to_owned(), source }.into())
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Lets the container with interface `ifname`, which was without carrier, ask for its neighbours at once. To be called
+/// when frames are served again.
+pub(crate) fn wake(netns: &Netns, ifname: &str) -> Result<(), HostError> {
+    /// The kernel acts on a carrier from a work queue, at once where nothing else is in its way.
+    const CARRIER: Duration = Duration::from_millis(100);
+    let netlink = Netlink::open_in(netns)?;
+    let Some(link) = netlink.link(ifname)?.filter(|link| link.up) else { return Ok(()) };
+    netlink.wait_running(link.index, CARRIER)?;
+    netlink.forget_unanswered_neighbours(link.index)?;
+    Ok(())
 }
 
 /// Takes the queues of an interface that a client made for `port`, one for each of `workers`.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod args;
+mod bounds;
 mod control;
 mod counters;
 mod drops;
@@ -75,7 +76,8 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let rights = rights(&run, &store)?; // before any thread starts, so that all of them have no more
     let mut tunnels = tunnels.into_iter();
     let tunnels = (0..run.workers).map(|_| tunnels.next()).collect();
-    let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll, run.sandbox)?;
+    let datapaths = Datapath::siblings(tunnels, run.bounds, seed());
+    let workers = Workers::start(datapaths, run.poll, run.sandbox, &server.waker())?;
     let site = Site { underlay, identity: store.identity(seed)? };
     let mut control = Control::start(desired, site, run.vtep_port, rights, store, workers)?;
     tracing::info!(socket = %run.socket.display(), vtep = ?run.vtep_ip, "serving");

@@ -99,6 +99,12 @@ impl Store {
         }
     }
 
+    /// A state that was prepared by a daemon that ended before it was committed; `None` where there is none.
+    pub(crate) fn abandoned<T: DeserializeOwned>(&self) -> Option<T> {
+        // Half-written it is of no use, and nothing was done for it yet.
+        serde_json::from_slice(&fs::read(self.dir.join(PENDING)).ok()?).ok()
+    }
+
     /// A number that is this host's own and stays so: drawn from `draw` once, then kept.
     pub(crate) fn identity(&self, draw: impl FnOnce() -> u64) -> Result<u64, StoreError> {
         let path = self.dir.join(IDENTITY);
@@ -171,8 +177,10 @@ mod tests {
         store.prepare(&vec![1u8]).unwrap().commit().unwrap();
         let _abandoned = store.prepare(&vec![2u8]).unwrap();
         assert_eq!(store.load::<Vec<u8>>().unwrap(), Some(vec![1]));
+        assert_eq!(store.abandoned::<Vec<u8>>(), Some(vec![2]));
         store.prepare(&vec![3u8]).unwrap().commit().unwrap();
         assert_eq!(store.load::<Vec<u8>>().unwrap(), Some(vec![3]));
+        assert_eq!(store.abandoned::<Vec<u8>>(), None);
     }
 
     #[test]

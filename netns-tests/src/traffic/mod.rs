@@ -2,8 +2,9 @@
 //!
 //! The bytes are a function of a seed and their place in the stream, so that a byte lost, doubled, moved or changed shows.
 
+pub mod flood;
+pub mod paced;
 pub mod ping;
-pub mod steady;
 pub mod tcp;
 pub mod udp;
 

@@ -58,7 +58,7 @@ pub fn ping(from: &Host, to: IpAddr, size: usize) -> Result {
 }
 
 /// An echo request. The kernel writes ICMPv6 checksums itself.
-pub(super) fn request(to: IpAddr, id: u16, seq: u16, payload: &[u8]) -> Vec<u8> {
+fn request(to: IpAddr, id: u16, seq: u16, payload: &[u8]) -> Vec<u8> {
     let echo = IcmpEchoHeader { id, seq };
     let mut packet = match to {
         IpAddr::V4(_) => Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(echo), payload).to_bytes().to_vec(),
@@ -69,7 +69,7 @@ pub(super) fn request(to: IpAddr, id: u16, seq: u16, payload: &[u8]) -> Vec<u8> 
 }
 
 /// The bytes that an echo reply to `id` carries; `None` for anything else. Raw sockets see the IPv4 header too.
-pub(super) fn answer(from: IpAddr, id: u16, packet: &[u8]) -> Option<&[u8]> {
+fn answer(from: IpAddr, id: u16, packet: &[u8]) -> Option<&[u8]> {
     let (reply, icmp) = match from {
         IpAddr::V4(_) => (0, packet.get(Ipv4HeaderSlice::from_slice(packet).ok()?.slice().len()..)?),
         IpAddr::V6(_) => (129, packet),

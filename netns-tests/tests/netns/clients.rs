@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netns_tests::traffic::{ping::ping, steady::Steady};
+use netns_tests::traffic::{
+    paced::{Paced, Trips},
+    ping::ping,
+};
 use netns_tests::{
-    Account, Context, Daemon, DaemonSpec, Failure, Lab, Node, Random, Result, SOON, Underlay, ensure, ensure_eq,
+    Account, Context, Daemon, DaemonSpec, Failure, Host, Lab, Node, Random, Result, SOON, Underlay, ensure, ensure_eq,
     eventually, frames,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -143,10 +146,10 @@ fn all_at_once(lab: &Lab) -> Result {
     let underlay = Underlay::new(lab, 1500)?;
     let node = Node::with(lab, &underlay, "h1", |vtep| vtep.v4, DaemonSpec::default())?;
     let a = node.attach_quiet(lab, "a", "--address 10.0.0.1/24")?;
-    let _b = node.attach_quiet(lab, "b", "--address 10.0.0.2/24")?;
+    let b = node.attach_quiet(lab, "b", "--address 10.0.0.2/24")?;
     ping(&a, "10.0.0.2".parse()?, 56)?;
     let (memory, files) = size(&node.daemon)?;
-    let alone = pinged(&a, || {
+    let alone = beside(&a, &b, || {
         thread::sleep(WHILE / 5); // to compare with
         Ok(())
     })?;
@@ -155,7 +158,7 @@ fn all_at_once(lab: &Lab) -> Result {
     let target = Target { socket: node.daemon.socket(), over: &over };
     let (mut most_memory, mut most_files, mut answers) = (0, 0, 0);
     let mut tried = Vec::new();
-    let beside = pinged(&a, || {
+    let crowded = beside(&a, &b, || {
         thread::scope(|scope| {
             let crowds = [
                 ("idle", scope.spawn(|| target.idle(b""))),
@@ -184,12 +187,10 @@ fn all_at_once(lab: &Lab) -> Result {
         })
     })?;
     eprintln!(
-        "clients at once: {tried:?}; {answers} answers to vsctl; slowest of {} echoes {:.1} ms, of {} without them \
-         {:.1} ms; memory {memory} KiB, at most {most_memory}; files {files}, at most {most_files}",
-        beside.sent,
-        beside.slowest.as_secs_f64() * 1e3,
-        alone.sent,
-        alone.slowest.as_secs_f64() * 1e3,
+        "clients at once: {tried:?}; {answers} answers to vsctl; {}, alone {}; memory {memory} KiB, at most \
+         {most_memory}; files {files}, at most {most_files}",
+        slowest(&crowded),
+        slowest(&alone),
     );
     for (what, times) in tried {
         ensure!(times > 0, "no client was {what}");
@@ -206,15 +207,20 @@ fn all_at_once(lab: &Lab) -> Result {
     ping(&a, "10.0.0.2".parse()?, 56)
 }
 
-/// Pings every millisecond while `work` is done; every echo must be answered.
-fn pinged(from: &netns_tests::Host, work: impl FnOnce() -> Result) -> Result<netns_tests::traffic::steady::Count> {
-    let steady = Steady::start(from, "10.0.0.2".parse()?)?;
+/// Sends a datagram from `a` to `b` and back every millisecond while `work` is done; none may be lost.
+fn beside(a: &Host, b: &Host, work: impl FnOnce() -> Result) -> Result<Trips> {
+    let paced = Paced::start((a, "10.0.0.1".parse()?), (b, "10.0.0.2".parse()?), Duration::from_millis(1))?;
     let outcome = work();
-    let count = steady.end()?;
+    let trips = paced.stop()?;
     outcome?;
-    ensure_eq!(count.answered, count.sent, "echoes answered");
-    ensure!(count.sent > 100, "only {} echoes", count.sent);
-    Ok(count)
+    ensure_eq!(trips.lost, Vec::<usize>::new(), "lost of {} datagrams", trips.sent);
+    ensure!(trips.sent > 100, "only {} datagrams", trips.sent);
+    Ok(trips)
+}
+
+/// How long the slowest took.
+fn slowest(trips: &Trips) -> String {
+    format!("slowest of {} round trips {:.1} ms", trips.sent, trips.quantile(100).as_secs_f64() * 1e3)
 }
 
 /// The variable that makes this program a crowd: it connects to the socket named there, until its input ends.
@@ -297,12 +303,12 @@ fn long_lists(lab: &Lab) -> Result {
         ensure!(known >= ADDRESSES, "{known} addresses after {next}");
         Ok(())
     })?;
-    let alone = pinged(&a, || {
+    let alone = beside(&a, &b, || {
         thread::sleep(WHILE / 5); // to compare with
         Ok(())
     })?;
     let mut lists = 0;
-    let beside = pinged(&a, || {
+    let listing = beside(&a, &b, || {
         let start = Instant::now();
         while start.elapsed() < WHILE / 2 {
             let list = node.ok("fdb list")?;
@@ -312,12 +318,6 @@ fn long_lists(lab: &Lab) -> Result {
         }
         Ok(())
     })?;
-    eprintln!(
-        "{lists} lists of {ADDRESSES} addresses: slowest of {} echoes {:.1} ms, of {} without them {:.1} ms",
-        beside.sent,
-        beside.slowest.as_secs_f64() * 1e3,
-        alone.sent,
-        alone.slowest.as_secs_f64() * 1e3,
-    );
+    eprintln!("{lists} lists of {ADDRESSES} addresses: {}, alone {}", slowest(&listing), slowest(&alone),);
     Ok(())
 }

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Change as Wish, Code, FdbInfo, FdbTarget, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans, PortInfo, PortName,
-    PortSpec, PortState, PortStats, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
+    Change as Wish, Code, FdbInfo, FdbTarget, FlappingInfo, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans,
+    PortInfo, PortName, PortSpec, PortState, PortStats, Query, Request, RpcError, Stats, Status, Vid, VlanInfo,
+    VtepInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, PortId};
 
 use super::access::{Access, Peer};
-use super::server::{Server, ServerError};
+use super::server::{Line, Server, ServerError, Service};
 use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
@@ -24,27 +26,39 @@ use crate::worker::PortStats as WorkerStats;
 
 type Answer = Result<Value, RpcError>;
 
+/// The control thread, and who may ask what of it.
+struct Desk<'a>(&'a mut Control, Access);
+
+impl Service for Desk<'_> {
+    fn answer(&mut self, line: Line<'_>) -> Vec<u8> {
+        let Self(control, access) = self;
+        let (id, answer) = match rpc::read_request(line.bytes) {
+            Ok((id, request)) => (id, control.answer_to(access, line.peer, &request, line.fds)),
+            Err((id, error)) => (id, Err(error)),
+        };
+        rpc::write_answer(id, answer).unwrap_or_else(|error| {
+            tracing::error!(%error, "an answer could not be written");
+            Vec::new()
+        })
+    }
+
+    fn tend(&mut self, news: bool) -> Option<Duration> {
+        self.0.tend_lost_ports(news)
+    }
+}
+
 impl Control {
     /// Answers every client of `server` until a signal comes.
     pub(crate) fn serve(&mut self, server: &mut Server) -> Result<(), ServerError> {
         let access = server.access().clone();
-        server.run(|line| {
-            let (id, answer) = match rpc::read_request(line.bytes) {
-                Ok((id, request)) => (id, self.answer_to(&access, line.peer, &request, line.fds)),
-                Err((id, error)) => (id, Err(error)),
-            };
-            rpc::write_answer(id, answer).unwrap_or_else(|error| {
-                tracing::error!(%error, "an answer could not be written");
-                Vec::new()
-            })
-        })
+        server.run(&mut Desk(self, access))
     }
 
     fn answer_to(&mut self, access: &Access, peer: Peer, request: &Request, fds: &mut Vec<OwnedFd>) -> Answer {
         if request.writes() {
             access.check(peer)?;
         }
-        self.let_lost_ports_go().map_err(RpcError::from)?;
+        self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
         match request {
             Request::Change(wish) => {
                 let fds = if matches!(wish, Wish::PortAdd(_)) { mem::take(fds) } else { Vec::new() };
@@ -153,7 +167,11 @@ impl Control {
                 FdbKind::Learned { last_seen } => Some(now.since(last_seen).as_secs()),
             };
             let (mac, vlan) = (Mac::new(entry.mac.0).ok()?, Vid::new(entry.vlan.get()).ok()?);
-            Some(FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age))
+            let flapping = entry.flapping.map(|flapping| {
+                let held_s = flapping.until.since(now).as_millis().div_ceil(1000);
+                FlappingInfo::new(targets.get(&flapping.other).cloned(), u64::try_from(held_s).unwrap_or(u64::MAX))
+            });
+            Some(FdbInfo { flapping, ..FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age) })
         };
         let mut fdb: Vec<_> = entries.filter_map(info).collect();
         fdb.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
@@ -184,11 +202,15 @@ impl Control {
         Ok(Flushed { flushed: flushed.into() })
     }
 
-    fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
+    /// What all workers counted.
+    pub(super) fn counted(&self) -> Result<WorkerStats, ControlError> {
         let mut counted = WorkerStats::default();
-        for stats in self.workers.each(|worker| worker.datapath.stats()).map_err(ControlError::from)? {
-            counted.add(&stats);
-        }
+        self.workers.each(|worker| worker.datapath.stats())?.iter().for_each(|stats| counted.add(stats));
+        Ok(counted)
+    }
+
+    fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
+        let counted = self.counted()?;
         let row = |name: &str, counters: &Counters| PortStats {
             port: name.to_owned(),
             rx_frames: counters.rx_frames,
@@ -197,13 +219,15 @@ impl Control {
             tx_bytes: counters.tx_bytes,
             drops: counters.drops(),
         };
-        let unused = Counters::default();
         let mut ports: Vec<_> = self
             .desired
             .ports()
             .map(|spec| {
-                let live = self.live.get(&spec.name).and_then(|port| counted.ports.get(&port.id));
-                row(spec.name.as_str(), live.unwrap_or(&unused))
+                let mut all = self.counted_before.get(&spec.name).cloned().unwrap_or_default();
+                if let Some(live) = self.live.get(&spec.name).and_then(|port| counted.ports.get(&port.id)) {
+                    all.add(live);
+                }
+                row(spec.name.as_str(), &all)
             })
             .collect();
         ports.push(row(TUNNEL, &counted.tunnel));
@@ -233,12 +257,15 @@ impl Control {
             ports,
             ports_lost: ports - self.live.len(),
             fdb_used: fdb.used,
-            fdb_limit: fdb.limit,
+            fdb_limit: fdb.bounds.fdb.entries.into(),
+            fdb_limit_per_port: fdb.bounds.fdb.per_port.into(),
             fdb_learned: fdb.counters.learned,
             fdb_moved: fdb.counters.moved,
             fdb_aged: fdb.counters.aged,
             fdb_evicted: fdb.counters.evicted,
             fdb_limited: fdb.counters.limited,
+            fdb_flapping: fdb.counters.flapping,
+            storm_limit: fdb.bounds.storm.map_or(0, std::num::NonZeroU32::get),
             vtep: self.vtep_info()?,
         })
     }

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod answer;
 mod apply;
+mod lost;
 mod server;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ use vtep::DirectoryError;
 
 pub(crate) use server::Server;
 
+use lost::LostPorts;
+
+use crate::counters::Counters;
 use crate::host::{self, HostError};
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::privileges::Rights;
@@ -67,6 +71,8 @@ impl From<ControlError> for RpcError {
 struct LivePort {
     id: PortId,
     offloads: vswitch_sys::Offloads,
+    /// The namespace that its descriptors keep alive, where they do.
+    pinned: Option<(u64, u64)>,
 }
 
 /// The state wanted, the state made, and the hands that make it.
@@ -81,6 +87,9 @@ pub(crate) struct Control {
     /// Ports whose interface could be made. The others are lost.
     live: BTreeMap<PortName, LivePort>,
     remotes: BTreeMap<IpAddr, PortId>,
+    lost: LostPorts,
+    /// What ports counted before they were lost: their counters never run backwards.
+    counted_before: BTreeMap<PortName, Counters>,
     rights: Rights,
     /// A switch without ports that knows the addresses the workers' know: to list them takes no time from a worker.
     addresses: Switch,
@@ -109,6 +118,8 @@ impl Control {
             workers,
             live: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            lost: LostPorts::default(),
+            counted_before: BTreeMap::new(),
             rights,
             addresses,
             handed_over: None,
@@ -116,7 +127,11 @@ impl Control {
         };
         desired.suits(control.vtep_ip())?;
         let network = Network::derive(&desired, &control.site);
+        if let Some(abandoned) = control.store.abandoned::<Desired>() {
+            control.take_back_abandoned(&Network::derive(&abandoned, &control.site), &network);
+        }
         control.restore(network)?;
+        control.wake_containers();
         // A disk that is full must not keep a restart from serving what it has.
         if control.store.load()?.as_ref() != Some(&desired) {
             control.store.prepare(&desired)?.commit()?;
@@ -151,6 +166,7 @@ impl Control {
             mac: vswitch_api::Mac::new(setup.mac.0).map_err(ControlError::Value)?,
             mtu: setup.mtu,
             queues: u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX),
+            mark: self.site.mark(&spec.name),
         })
     }
 

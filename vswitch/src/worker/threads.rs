@@ -40,12 +40,18 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one.
-    /// They give up what privileges they inherit, and confine themselves where `confined`.
-    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode, confined: bool) -> Result<Self, WorkerError> {
+    /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one. They wake `news`
+    /// when a port is lost, give up what privileges they inherit, and confine themselves where `confined`.
+    pub(crate) fn start(
+        datapaths: Vec<Datapath>,
+        mode: PollMode,
+        confined: bool,
+        news: &Arc<Waker>,
+    ) -> Result<Self, WorkerError> {
         let clock = Instant::now();
         let numbered = datapaths.into_iter().enumerate();
-        let mut all = numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, confined, clock));
+        let mut all = numbered
+            .map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, confined, clock, Arc::clone(news)));
         let first = all.next().ok_or(WorkerError::Gone)??;
         Ok(Self { first, others: all.collect::<Result<_, _>>()? })
     }
@@ -106,11 +112,12 @@ impl WorkerHandle {
         mode: PollMode,
         confined: bool,
         clock: Instant,
+        news: Arc<Waker>,
     ) -> Result<Self, WorkerError> {
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
         let (commands, inbox) = crossbeam_channel::unbounded();
-        let mut worker = Worker { poll, commands: inbox, clock, ready: Vec::new(), datapath };
+        let mut worker = Worker { poll, commands: inbox, clock, ready: super::Ready::default(), datapath, news };
         worker.watch_tunnel()?;
         let (started, outcome) = crossbeam_channel::bounded(1);
         let thread = thread::Builder::new()

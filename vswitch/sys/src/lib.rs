@@ -21,7 +21,7 @@ pub mod vnet;
 
 pub use bpf::{BpfError, Ingress};
 pub use huge::HugePages;
-pub use interface::{InterfaceError, InterfaceSpec};
+pub use interface::{InterfaceError, InterfaceSpec, Origin};
 pub use netlink::{Link, Netlink, NetlinkError, Route, VxlanSpec};
 pub use netns::{Netns, NetnsError, NetnsThread};
 pub use packet::{PacketError, PacketSocket};

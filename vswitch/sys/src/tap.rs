@@ -24,6 +24,9 @@ pub const PIECES_MAX: usize = 1024;
 /// What every device of ours is: Ethernet, no packet information, virtio-net headers.
 const KIND: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
+/// Gives a descriptor of the namespace a socket, here a TAP's queue, was made in (`linux/sockios.h`).
+const SIOCGSKNS: libc::Ioctl = 0x894c;
+
 /// Device number of `/dev/net/tun`: misc, 200 (Documentation/admin-guide/devices.txt).
 const TUN_DEVICE: u64 = libc::makedev(10, 200);
 
@@ -38,6 +41,12 @@ pub enum TapError {
     /// The name is in use in that namespace.
     #[error("interface name {0:?} is taken in that namespace; choose another or delete the interface")]
     NameTaken(String),
+    /// The device was made with another number of queues, which cannot change.
+    #[error("TAP device {0} was made for one queue and cannot get {1}; delete it to have it made anew")]
+    OneQueue(String, u16),
+    /// The device is not there.
+    #[error("there is no TAP device {0} in that namespace")]
+    Gone(String),
     /// A number of queues out of range.
     #[error("{0} queues asked for; a TAP device has 1 to {QUEUES_MAX}")]
     BadQueues(u16),
@@ -115,7 +124,7 @@ impl Offloads {
     }
 }
 
-/// A TAP device: it lasts until its last queue is closed.
+/// A TAP device: it lasts until its last queue is closed, or longer where it is [persistent](Self::set_persistent).
 #[derive(Debug)]
 pub struct Tap {
     name: String,
@@ -141,6 +150,41 @@ impl Tap {
             })?;
         }
         Self::set_up(name.to_owned(), all)
+    }
+
+    /// Attaches `queues` queues to the persistent device `name` in `netns`, which nobody has attached to. The interface
+    /// keeps what it had: addresses, routes, MTU. Its carrier comes back.
+    ///
+    /// The descriptors keep `netns` alive, for the kernel (6.18) finds devices only where `/dev/net/tun` was opened:
+    /// whoever holds them has to notice that the namespace is meant to go ([`TapQueue::pins_netns`]).
+    ///
+    /// # Errors
+    /// No such device, one made for a single queue where more are asked for, one in use, and as [`Self::open`].
+    pub fn attach(name: &str, queues: u16, netns: &Netns) -> Result<Self, TapError> {
+        check_name(name)?;
+        if !(1..=QUEUES_MAX).contains(&queues) {
+            return Err(TapError::BadQueues(queues));
+        }
+        let gone = || TapError::Gone(name.to_owned());
+        let index = |netlink: &Netlink| Ok::<_, TapError>(netlink.link(name)?.ok_or_else(gone)?.index);
+        let netlink = Netlink::open_in(netns)?;
+        let before = index(&netlink)?;
+        let all = netns.run(|| attach_again(name, queues))??;
+        // Had it gone just before, the kernel would have made another, which goes with its descriptors.
+        if index(&netlink)? != before {
+            return Err(gone());
+        }
+        Self::set_up(name.to_owned(), all)
+    }
+
+    /// Lets the device outlive its queues, or go with them. Whoever made it may have it kept: a persistent device whose
+    /// owner crashed stays in its namespace, with addresses and routes, without carrier.
+    ///
+    /// # Errors
+    /// Where the interface is gone.
+    pub fn set_persistent(&self, persistent: bool) -> Result<(), TapError> {
+        let [first, ..] = self.queues.as_slice() else { return Err(TapError::BadQueues(0)) };
+        first.set_persistent(persistent).map_err(|source| system("keep", &self.name, source))
     }
 
     /// Takes over a device with one queue; see [`Self::adopt_all`].
@@ -288,6 +332,30 @@ impl TapQueue {
         Ok(Netns::from_kernel(unsafe { OwnedFd::from_raw_fd(fd) })?)
     }
 
+    /// Whether this descriptor keeps alive the namespace the interface is in: it was opened there.
+    ///
+    /// # Errors
+    /// As [`Self::netns`].
+    pub fn pins_netns(&self) -> Result<bool, TapError> {
+        // SAFETY: on /dev/net/tun SIOCGSKNS takes no argument and writes no memory; the file is that, checked or opened
+        // by us.
+        let fd = check(unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCGSKNS) })
+            .map_err(|source| system("find the namespace of the descriptor of", "(gone)", source))?;
+        // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
+        let opened_in = Netns::from_kernel(unsafe { OwnedFd::from_raw_fd(fd) })?;
+        Ok(opened_in.identity()? == self.netns()?.identity()?)
+    }
+
+    /// As [`Tap::set_persistent`]: of the device, by any of its queues.
+    ///
+    /// # Errors
+    /// Where the interface is gone.
+    pub fn set_persistent(&self, persistent: bool) -> io::Result<()> {
+        // SAFETY: TUNSETPERSIST takes a truth value as its argument, not through a pointer, and writes no memory.
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNSETPERSIST, libc::c_ulong::from(persistent)) })?;
+        Ok(())
+    }
+
     /// Name and flags of the device.
     fn attached(&self) -> io::Result<(String, libc::c_int)> {
         // SAFETY: an ifreq is integers and bytes; all zero is one.
@@ -375,6 +443,19 @@ pub(crate) fn attach_all(name: &str, queues: u16) -> Result<(String, Vec<TapQueu
         all.push(attach(&name, true, false)?);
     }
     Ok((name, all))
+}
+
+/// Attaches `queues` queues to device `name` where the calling thread is.
+fn attach_again(name: &str, queues: u16) -> Result<Vec<TapQueue>, TapError> {
+    let one = |multi_queue| attach(name, multi_queue, false);
+    match one(queues > 1) {
+        // One queue where many are meant, or many possible where one is.
+        Err(TapError::System { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => match queues {
+            1 => Ok(vec![one(true)?]),
+            _ => Err(TapError::OneQueue(name.to_owned(), queues)),
+        },
+        first => std::iter::once(first).chain((1..queues).map(|_| one(true))).collect(),
+    }
 }
 
 /// Opens one queue: of a new device, or of the one that an earlier call has made.

@@ -10,7 +10,7 @@ use vswitch_api::rpc::{MAX_DESCRIPTORS, MAX_REQUEST};
 use vswitch_sys::fdpass;
 
 use super::super::access::{Access, Peer};
-use super::{Answer, Line};
+use super::{Line, Service};
 
 /// Bytes read at once.
 pub(super) const CHUNK: usize = 16 * 1024;
@@ -77,7 +77,7 @@ impl Client {
 
     /// Writes what is left of an answer, else answers a line, else reads on. False where the poll must say when to go
     /// on; an error ends the client.
-    pub(super) fn step(&mut self, turn: u64, answer: &mut Answer<'_>) -> io::Result<bool> {
+    pub(super) fn step(&mut self, turn: u64, service: &mut dyn Service) -> io::Result<bool> {
         self.heard = turn;
         if self.unread() > 0 {
             return self.flush();
@@ -87,7 +87,7 @@ impl Client {
             self.searched = 0;
             if !line.trim_ascii().is_empty() {
                 let line = Line { peer: self.peer, bytes: &line[..line.len() - 1], fds: &mut self.fds };
-                (self.output, self.written) = (answer(line), 0);
+                (self.output, self.written) = (service.answer(line), 0);
             }
             if self.input.is_empty() {
                 self.fds.clear(); // whoever did not ask for them gets none

@@ -16,10 +16,11 @@ use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use thiserror::Error;
 
 use super::access::{Access, Peer};
@@ -27,7 +28,8 @@ use client::Client;
 
 const LISTENER: Token = Token(0);
 const SIGNAL: Token = Token(1);
-const FIRST_CLIENT: usize = 2;
+const NEWS: Token = Token(2);
+const FIRST_CLIENT: usize = 3;
 /// Clients at one time; for one more, one of the user who has most is let go.
 const CLIENTS: usize = 256;
 /// Clients taken in before those who are in are served again.
@@ -72,8 +74,15 @@ pub(crate) struct Line<'a> {
     pub(crate) fds: &'a mut Vec<OwnedFd>,
 }
 
-/// Makes the answer to a line, its end included.
-type Answer<'a> = dyn FnMut(Line<'_>) -> Vec<u8> + 'a;
+/// Who answers.
+pub(crate) trait Service {
+    /// The answer to a line, its end included.
+    fn answer(&mut self, line: Line<'_>) -> Vec<u8>;
+
+    /// Does what is due, which there may be more of where `news` came by [`Server::waker`]; says how long until it is to
+    /// be called again, if at all.
+    fn tend(&mut self, news: bool) -> Option<Duration>;
+}
 
 /// The listening socket; its file goes when this does.
 #[derive(Debug)]
@@ -82,6 +91,7 @@ pub(crate) struct Server {
     listener: UnixListener,
     access: Access,
     poll: Poll,
+    waker: Arc<Waker>,
     /// Kept open as long as the poll watches it.
     _signal: OwnedFd,
 }
@@ -101,7 +111,8 @@ impl Server {
         for (fd, token) in [(listener.as_raw_fd(), LISTENER), (signal.as_raw_fd(), SIGNAL)] {
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE).map_err(ServerError::Poll)?;
         }
-        Ok(Self { path: path.to_owned(), listener, access, poll, _signal: signal })
+        let waker = Arc::new(Waker::new(poll.registry(), NEWS).map_err(ServerError::Poll)?);
+        Ok(Self { path: path.to_owned(), listener, access, poll, waker, _signal: signal })
     }
 
     /// Who may do what.
@@ -109,17 +120,24 @@ impl Server {
         &self.access
     }
 
-    /// Answers every line with the line that `answer` makes of it, until a signal comes.
-    pub(crate) fn run(&mut self, mut answer: impl FnMut(Line<'_>) -> Vec<u8>) -> Result<(), ServerError> {
+    /// Tells the service, from any thread, that there is news.
+    pub(crate) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Has `service` answer every line, until a signal comes.
+    pub(crate) fn run(&mut self, service: &mut dyn Service) -> Result<(), ServerError> {
         let mut events = Events::with_capacity(64);
         let mut clients = Clients { all: HashMap::new(), next: FIRST_CLIENT };
         // Clients who may go on at once: the poll is edge-triggered and will not name them again.
         let mut ready: Vec<Token> = Vec::new();
         let mut door = Door::Closed;
+        let mut news = true;
         for turn in 0_u64.. {
+            let due = service.tend(mem::take(&mut news));
             let timeout = match door {
-                Door::Closed if ready.is_empty() => None,
-                Door::Stuck if ready.is_empty() => Some(RETRY),
+                Door::Closed if ready.is_empty() => due,
+                Door::Stuck if ready.is_empty() => due.into_iter().chain([RETRY]).min(),
                 _ => Some(Duration::ZERO),
             };
             if let Err(error) = self.poll.poll(&mut events, timeout) {
@@ -133,6 +151,7 @@ impl Server {
                 match event.token() {
                     SIGNAL => return Ok(()),
                     LISTENER => knocked = true,
+                    NEWS => news = true,
                     token if !ready.contains(&token) => ready.push(token),
                     _ => {}
                 }
@@ -142,7 +161,7 @@ impl Server {
             }
             // One step of each: none keeps the others, or the signal, waiting.
             for token in mem::take(&mut ready) {
-                if clients.step(token, turn, &mut answer) {
+                if clients.step(token, turn, service) {
                     ready.push(token);
                 }
             }
@@ -201,9 +220,9 @@ impl Clients {
     }
 
     /// One step of client `token`; whether it may go on at once.
-    fn step(&mut self, token: Token, turn: u64, answer: &mut Answer<'_>) -> bool {
+    fn step(&mut self, token: Token, turn: u64, service: &mut dyn Service) -> bool {
         let Some(client) = self.all.get_mut(&token) else { return false };
-        let more = client.step(turn, answer);
+        let more = client.step(turn, service);
         if more.is_err() || self.unclaimed() > UNCLAIMED {
             self.all.remove(&token);
             return false;

@@ -22,6 +22,18 @@ fn with_server(test: impl FnOnce(&Path)) {
     with_answers(|line| [line, line, b"\n"].concat(), test);
 }
 
+struct Answers<F>(F);
+
+impl<F: FnMut(Line<'_>) -> Vec<u8>> Service for Answers<F> {
+    fn answer(&mut self, line: Line<'_>) -> Vec<u8> {
+        (self.0)(line)
+    }
+
+    fn tend(&mut self, _: bool) -> Option<Duration> {
+        None
+    }
+}
+
 fn with_answers(mut answer: impl FnMut(&[u8]) -> Vec<u8> + Send, test: impl FnOnce(&Path)) {
     with_lines(|line| answer(line.bytes), test);
 }
@@ -32,7 +44,7 @@ fn with_lines(answer: impl FnMut(Line<'_>) -> Vec<u8> + Send, test: impl FnOnce(
     let (ours, signal) = Stream::pair().unwrap();
     let mut server = Server::bind(&path, ours_alone(), signal.into()).unwrap();
     thread::scope(|scope| {
-        let served = scope.spawn(move || server.run(answer));
+        let served = scope.spawn(move || server.run(&mut Answers(answer)));
         test(&path);
         drop(ours); // readable: end of file
         served.join().unwrap().unwrap();
