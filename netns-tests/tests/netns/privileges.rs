@@ -494,6 +494,14 @@ fn files_out_of_bounds(lab: &Lab) -> Result {
         let vlans = daemon.vsctl().ok("vlan list")?.as_array().map(Vec::len);
         ensure_eq!(vlans, Some(if flag.is_none() { 1 } else { 2 }), "{name}: VLANs");
         if flag.is_none() {
+            // An interface that was made for a port that is refused goes again.
+            let container = lab.quiet_host("container")?;
+            let add = format!("port add c --netns {} --hand-over", container.path().display());
+            daemon.vsctl().refused(1, &add)?;
+            eventually(SOON, "the interface goes", || {
+                ensure!(container.netlink().link("eth0")?.is_none(), "it is there");
+                Ok(())
+            })?;
             fs::remove_file(folder.join("state"))?;
             fs::rename(folder.join("moved"), folder.join("state"))?;
             daemon.vsctl().ok("vlan add 20").context("where it belongs")?;
