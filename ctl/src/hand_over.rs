@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 
 use serde_json::Value;
 use vswitch_api::{Change, Client, ClientError, NetnsRef, PortPlan, PortSpec, Query};
+use vswitch_sys::interface::Origin;
 use vswitch_sys::{InterfaceError, InterfaceSpec, Netns, NetnsError, Tap, fdpass};
 
 /// Why there is no port.
@@ -25,8 +26,8 @@ pub(crate) enum HandOverError {
 
 fn way_out(error: &InterfaceError) -> &'static str {
     if error.is_forbidden() {
-        "; --hand-over takes your own rights: CAP_NET_ADMIN and CAP_SYS_ADMIN over the namespace, as root has them, and \
-         as `podman unshare` gives them over a container without root"
+        "; --hand-over takes your own rights: CAP_NET_ADMIN and CAP_SYS_ADMIN over the namespace, as root has them and as \
+         `podman unshare` gives them over a container without root"
     } else {
         ""
     }
@@ -35,19 +36,24 @@ fn way_out(error: &InterfaceError) -> &'static str {
 /// Adds a port; returns the daemon's answer. A port that is up already is left alone.
 ///
 /// # Errors
-/// Where the daemon refuses or the interface cannot be made. Nothing stays then: the device goes with its descriptors.
+/// Where the daemon refuses or the interface cannot be made. Nothing stays then that was not there before.
 pub(crate) fn add(client: &mut Client, spec: &PortSpec) -> Result<Value, HandOverError> {
     let plan: PortPlan = client.call(&Query::PortPlan(spec.clone()).into())?;
     let request = Change::PortAdd(spec.clone()).into();
     if plan.up {
         return Ok(client.call_value(&request)?);
     }
-    let tap = make(spec, &plan)?;
+    let (tap, origin) = make(spec, &plan)?;
     let queues: Vec<_> = tap.queues().iter().map(|queue| queue.as_fd()).collect();
-    Ok(client.call_sending(&request, |stream, bytes| fdpass::send(stream, bytes, &queues))?)
+    let answer = client.call_sending(&request, |stream, bytes| fdpass::send(stream, bytes, &queues));
+    if answer.is_err() && origin == Origin::New {
+        // It goes with its descriptors: ours, and the daemon's where it took them after all.
+        tap.set_persistent(false).map_err(|error| HandOverError::Interface { error: error.into() })?;
+    }
+    Ok(answer?)
 }
 
-fn make(spec: &PortSpec, plan: &PortPlan) -> Result<Tap, HandOverError> {
+fn make(spec: &PortSpec, plan: &PortPlan) -> Result<(Tap, Origin), HandOverError> {
     let netns = match &spec.netns {
         NetnsRef::Pid(pid) => Netns::open_pid(*pid)?,
         named => Netns::open_path(&named.path())?,
@@ -60,9 +66,9 @@ fn make(spec: &PortSpec, plan: &PortPlan) -> Result<Tap, HandOverError> {
         gateways: spec.gateways.clone(),
         mark: plan.mark.clone(),
     };
-    let made = interface.obtain(&netns, plan.queues).map(|(tap, _)| tap);
+    let made = interface.obtain(&netns, plan.queues);
+    let inside = || Ok((interface.create_inside(&netns, plan.queues)?, Origin::New));
     // Whoever has rights over the container alone cannot make a device where he is.
-    let made = made
-        .or_else(|error| if error.is_forbidden() { interface.create_inside(&netns, plan.queues) } else { Err(error) });
+    let made = made.or_else(|error| if error.is_forbidden() { inside() } else { Err(error) });
     made.map_err(|error| HandOverError::Interface { error })
 }

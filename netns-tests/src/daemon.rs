@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Context, Failure, Host, Lab, Result, SOON, Vsctl, binaries::binaries, ensure, eventually};
+use crate::{Account, Context, Failure, Host, Lab, Result, SOON, Vsctl, binaries::binaries, ensure, eventually};
 
 /// How a daemon is started. Its socket, state and log lie in the lab's folder of its host's name.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,10 @@ pub struct DaemonSpec {
     pub vtep_ip: Option<IpAddr>,
     /// `--underlay`, where it is not the lab's.
     pub underlay: Option<&'static str>,
+    /// More arguments.
+    pub args: Vec<String>,
+    /// Whom it runs as, where not as the tests do.
+    pub account: Option<Account>,
     /// What the config file says; none is given where this is empty.
     pub config: String,
     /// `--takeover`.
@@ -208,8 +213,15 @@ fn log_to(command: &mut Command, log: &Path) -> Result {
 }
 
 fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Command> {
-    let DaemonSpec { vtep_ip, underlay, config, takeover, env } = spec;
-    let mut command = Command::new(&binaries()?.vswitchd);
+    let DaemonSpec { vtep_ip, underlay, args, account, config, takeover, env } = spec;
+    let program = &binaries()?.vswitchd;
+    let mut command = match account {
+        Some(account) => {
+            chown(folder, Some(account.uid), Some(account.gid))?;
+            account.command(program)
+        }
+        None => Command::new(program),
+    };
     command.arg("--socket").arg(folder.join("socket")).arg("--state-dir").arg(folder.join("state"));
     command.arg("--log").arg(std::env::var_os("VSWITCH_TEST_LOG").unwrap_or_else(|| "info".into()));
     if let Some(ip) = vtep_ip {
@@ -221,6 +233,7 @@ fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Co
     if *takeover {
         command.arg("--takeover");
     }
+    command.args(args);
     if !config.is_empty() {
         let path = folder.join("vswitchd.toml");
         fs::write(&path, config)?;

@@ -1,7 +1,8 @@
 //! What one test has: a folder, a journal, a seed.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -29,7 +30,8 @@ impl Lab {
     /// Where no temporary folder can be made.
     pub fn new(seed: u64, underlay: Option<&'static str>) -> Result<Self> {
         // A path of a unix socket has at most 107 bytes: a short name leaves room.
-        let dir = tempfile::Builder::new().prefix("vsw").tempdir()?;
+        // Daemons of other users find their folders in it.
+        let dir = tempfile::Builder::new().prefix("vsw").permissions(Permissions::from_mode(0o711)).tempdir()?;
         Ok(Self { dir, journal: Journal::new(), seed, underlay })
     }
 

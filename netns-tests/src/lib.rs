@@ -10,9 +10,10 @@
 //!
 //! It needs root, or a system that lets ordinary users make user namespaces and open `/dev/net/tun`; without either every
 //! test is reported as ignored, with the reason. No tool (`ip`, `tcpdump`, `iperf3`) has to be installed; the area
-//! `openvswitch` needs Open vSwitch and `ethtool`, and is ignored, with the reason, where they are missing. Every namespace
-//! is unnamed and held by descriptors only, so tests run in parallel, and nothing is left behind whatever way they end:
-//! the kernel removes the namespaces and kills the daemons with the process.
+//! `openvswitch` needs Open vSwitch and `ethtool`, the area `privileges` root and setpriv (util-linux), and both are
+//! ignored, with the reason, where these are missing. Every namespace is unnamed and held by descriptors only, so tests
+//! run in parallel, and nothing is left behind whatever way they end: the kernel removes the namespaces and kills the
+//! daemons with the process.
 //!
 //! | variable | what it does |
 //! |---|---|
@@ -32,6 +33,7 @@
 //! [`Underlay`], runs a [`Node`] (host and daemon) on some and the kernel's own VXLAN ([`KernelSwitch`]) on others, and
 //! attaches containers. What takes time is waited for with [`eventually`], never slept for.
 
+mod account;
 pub mod binaries;
 pub mod capture;
 mod daemon;
@@ -50,6 +52,7 @@ mod underlay;
 mod vsctl;
 mod wait;
 
+pub use account::Account;
 pub use capture::{Capture, Station};
 pub use daemon::{Daemon, DaemonSpec, Ended};
 pub use failure::{Context, Failure, Result};

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::lab::Journal;
-use crate::{Context, Result, binaries::binaries, ensure};
+use crate::{Account, Context, Result, binaries::binaries, ensure};
 
 /// `vsctl` for one daemon.
 #[derive(Clone, Debug)]
@@ -14,6 +14,7 @@ pub struct Vsctl {
     socket: PathBuf,
     name: String,
     journal: Journal,
+    account: Option<Account>,
 }
 
 /// What one run of `vsctl` came to.
@@ -29,7 +30,13 @@ pub struct Answer {
 
 impl Vsctl {
     pub(crate) const fn new(socket: PathBuf, name: String, journal: Journal) -> Self {
-        Self { socket, name, journal }
+        Self { socket, name, journal, account: None }
+    }
+
+    /// The same, run by another user.
+    #[must_use]
+    pub fn by(&self, account: &Account) -> Self {
+        Self { name: format!("{}, user {}", self.name, account.uid), account: Some(account.clone()), ..self.clone() }
     }
 
     /// Runs `vsctl --json WORDS`, the words parted by spaces.
@@ -46,7 +53,9 @@ impl Vsctl {
     /// # Errors
     /// As [`Self::run`].
     pub fn run_words(&self, words: &[&str]) -> Result<Answer> {
-        let output = Command::new(&binaries()?.vsctl)
+        let program = &binaries()?.vsctl;
+        let mut command = self.account.as_ref().map_or_else(|| Command::new(program), |who| who.command(program));
+        let output = command
             .args(["--json", "--timeout", "10", "--socket"])
             .arg(&self.socket)
             .args(words)

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use netns_tests::{Lab, Result, binaries::binaries};
+use netns_tests::{Account, Lab, Result, binaries::binaries};
 use vswitch_sys::{Netns, Uplink, process};
 
 /// What an area's file has: names, and what they test.
@@ -20,6 +20,9 @@ mod bad_input;
 /// TCP and UDP of odd sizes around every boundary, byte by byte.
 #[path = "netns/bytes.rs"]
 mod bytes;
+/// Clients of the control socket who mean no good: bounded, and the datapath feels nothing.
+#[path = "netns/clients.rs"]
+mod clients;
 /// SIGKILL: interfaces, connections and all that was acknowledged live on.
 #[path = "netns/crash.rs"]
 mod crash;
@@ -53,6 +56,9 @@ mod openvswitch;
 /// Ports whose settings change while containers change theirs, and ports that are lost.
 #[path = "netns/port_changes.rs"]
 mod port_changes;
+/// As whom the daemon runs, what it gives up, ports that are handed over, and who may change what.
+#[path = "netns/privileges.rs"]
+mod privileges;
 /// Who a container may say it is: its own addresses pass, others are dropped, and live where they live.
 #[path = "netns/spoofing.rs"]
 mod spoofing;
@@ -89,6 +95,8 @@ const AREAS: &[(&str, Tests)] = &[
     ("harness", harness::TESTS),
     ("bad_input", bad_input::TESTS),
     ("port_changes", port_changes::TESTS),
+    ("privileges", privileges::TESTS),
+    ("clients", clients::TESTS),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
@@ -120,6 +128,9 @@ const UDP: &str = "udp";
 const UPLINK: &str = "uplink";
 
 fn main() -> ExitCode {
+    if clients::be_a_crowd() {
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::from_args();
     let hindrance = if arguments.list { None } else { prepare().err() };
     if let Some(why) = &hindrance {
@@ -128,6 +139,10 @@ fn main() -> ExitCode {
     let no_peer = openvswitch::hindrance();
     if let Some(why) = &no_peer {
         eprintln!("skipped: the area openvswitch: {why}");
+    }
+    let no_users = if arguments.list { None } else { hindrance.clone().or_else(|| Account::possible().err()) };
+    if let (None, Some(why)) = (&hindrance, &no_users) {
+        eprintln!("skipped: the area privileges: {why}");
     }
     let seed = seed();
     let no_uplink = if arguments.list { None } else { hindrance.clone().or_else(|| uplink().err()) };
@@ -145,7 +160,11 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
-        trials.extend(tests.iter().map(|&(name, test)| trial(format!("{area}::{name}"), test, mode, &None)));
+        let needs_users = |name: &str| *area == "privileges" || name == "a_crowd_of_another_user";
+        trials.extend(tests.iter().map(|&(name, test)| {
+            let lacking = if needs_users(name) { no_users.clone() } else { None };
+            trial(format!("{area}::{name}"), test, mode, &lacking)
+        }));
     }
     for (area, tests) in ACROSS {
         let peer = if *area == "openvswitch" { no_peer.clone() } else { None };

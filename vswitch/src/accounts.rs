@@ -34,6 +34,11 @@ pub(crate) fn user(text: &str) -> Result<Account, AccountError> {
     Ok(Account { name: found.name, uid: found.uid, gid: found.gid })
 }
 
+/// Root, whom every system has.
+pub(crate) fn root() -> Account {
+    Account { name: "root".to_owned(), uid: Uid::from_raw(0), gid: Gid::from_raw(0) }
+}
+
 /// The group called, or numbered, `text`.
 pub(crate) fn group(text: &str) -> Result<(String, Gid), AccountError> {
     let failed = |error| AccountError::LookUp { what: format!("group {text}"), error };

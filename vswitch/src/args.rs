@@ -116,8 +116,8 @@ pub(crate) enum ArgsError {
     #[error("poll = {0:?} in the config file: say busy, adaptive or sleep")]
     Poll(String),
     #[error(
-        "socket mode {0:?} is not one: say three or four octal digits, of which the first gives the owner 6 and none has \
-         a 1, such as 0660 (the group may look) or 0666 (everyone may)"
+        "socket mode {0:?} is not one: say octal digits that let the owner read and write and nobody execute, such as \
+         0660 (the group may look) or 0666 (everyone may)"
     )]
     SocketMode(String),
     #[error("only root can become user {0} (--user): start vswitchd as root, or as that user without --user")]

@@ -26,16 +26,17 @@ pub(crate) fn is_supported() -> bool {
     most.handle_access(AccessFs::from_all(ABI::V1)).is_ok()
 }
 
-/// Forbids the calling thread, and those it starts, all files but what it needs in the directory of its state and that of
-/// its socket; TCP; and signals to others. False where the kernel cannot.
-pub(crate) fn confine_daemon(state: &Path, socket: Option<&Path>) -> Result<bool, SandboxError> {
+/// Forbids the calling thread, and those it starts, all files but what it needs in the directory `state` and in that of
+/// its `socket`; TCP; and signals to others. False where the kernel cannot.
+pub(crate) fn confine_daemon(state: &Path, socket: &Path) -> Result<bool, SandboxError> {
+    let run = socket.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let keeping = AccessFs::ReadFile
         | AccessFs::ReadDir
         | AccessFs::WriteFile
         | AccessFs::Truncate
         | AccessFs::MakeReg
         | AccessFs::RemoveFile;
-    confine(&[(Some(state), keeping), (socket, AccessFs::RemoveFile.into())])
+    confine(&[(state, keeping), (run, AccessFs::RemoveFile.into())])
 }
 
 /// Forbids the calling thread all files, TCP, and signals to others. False where the kernel cannot.
@@ -43,7 +44,7 @@ pub(crate) fn confine_worker() -> Result<bool, SandboxError> {
     confine(&[])
 }
 
-fn confine(allowed: &[(Option<&Path>, BitFlags<AccessFs>)]) -> Result<bool, SandboxError> {
+fn confine(allowed: &[(&Path, BitFlags<AccessFs>)]) -> Result<bool, SandboxError> {
     // Abstract sockets are not in the scope: the supervisor's NOTIFY_SOCKET may be one.
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(RIGHTS))?
@@ -51,7 +52,7 @@ fn confine(allowed: &[(Option<&Path>, BitFlags<AccessFs>)]) -> Result<bool, Sand
         .scope(Scope::Signal)?
         .create()?;
     for (path, access) in allowed {
-        rules = rules.add_rules(path_beneath_rules(path, *access))?;
+        rules = rules.add_rules(path_beneath_rules([path], *access))?;
     }
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
@@ -87,7 +88,7 @@ mod tests {
             fs::write(dir.join("there"), "old").unwrap();
         }
         confined(
-            || confine_daemon(&state, Some(&run)),
+            || confine_daemon(&state, &run.join("socket")),
             || {
                 fs::write(state.join("new"), "x").unwrap();
                 fs::rename(state.join("new"), state.join("there")).unwrap();
@@ -112,6 +113,29 @@ mod tests {
         });
     }
 
+    /// What a service manager listens on.
+    #[test]
+    fn a_supervisor_is_still_told() {
+        use std::os::linux::net::SocketAddrExt as _;
+        use std::os::unix::net::{SocketAddr, UnixDatagram};
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().join("notify");
+        let (by_path, by_name) = (
+            SocketAddr::from_pathname(&name).unwrap(),
+            SocketAddr::from_abstract_name(name.as_os_str().as_encoded_bytes()).unwrap(),
+        );
+        for address in [by_path, by_name] {
+            let supervisor = UnixDatagram::bind_addr(&address).unwrap();
+            supervisor.set_nonblocking(true).unwrap();
+            let said = || {
+                let sent = UnixDatagram::unbound().unwrap().send_to_addr(b"READY=1", &address);
+                sent.unwrap_or_else(|error| panic!("{address:?}: {error}"));
+                assert_eq!(supervisor.recv(&mut [0; 16]).unwrap(), 7);
+            };
+            confined(|| confine_daemon(dir.path(), Path::new("socket")), said);
+        }
+    }
+
     /// TCP came with the fourth ABI (Linux 6.7).
     fn has_tcp_rules() -> bool {
         Ruleset::default()
@@ -129,7 +153,7 @@ mod tests {
         confined(confine_worker, || assert!(denied(fs::File::open(&netns))));
         let everything = AccessFs::from_all(RIGHTS);
         confined(
-            || confine(&[(Some(Path::new("/")), everything)]),
+            || confine(&[(Path::new("/"), everything)]),
             || {
                 fs::read("/etc/passwd").unwrap();
                 assert!(denied(fs::File::open(&netns)), "even where all files are allowed");

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::unistd::geteuid;
 use vswitch_api::{Carried, Desired, Sandbox};
 
 use crate::args::Run;
@@ -212,14 +213,17 @@ fn aged(run: &Run, desired: Desired) -> Desired {
 
 /// Gives up what was needed at start only.
 fn rights(run: &Run, store: &Store) -> Result<Rights, Box<dyn Error>> {
-    if let Some(user) = &run.user {
-        store.give(user)?;
+    match &run.user {
+        Some(user) => store.give(user)?,
+        // Without the right to pass over others' rights root needs to own it.
+        None if geteuid().is_root() => store.give(&accounts::root())?,
+        None => {}
     }
     let privileges = privileges::reduce(run.user.as_ref(), run.enter_namespaces)?;
     let sandbox = match (run.sandbox, privileges.enters()) {
         (false, _) => None,
         (true, true) => sandbox::is_supported().then_some(Sandbox::Workers),
-        (true, false) => sandbox::confine_daemon(&run.state_dir, run.socket.parent())?.then_some(Sandbox::Daemon),
+        (true, false) => sandbox::confine_daemon(&run.state_dir, &run.socket)?.then_some(Sandbox::Daemon),
     };
     if run.sandbox && sandbox.is_none() {
         tracing::warn!(

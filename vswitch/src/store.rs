@@ -27,7 +27,10 @@ pub(crate) enum StoreError {
     Io { doing: &'static str, path: PathBuf, error: io::Error },
     #[error("another vswitchd already keeps its state in {}; stop it first, or choose another directory with --state-dir", .0.display())]
     Taken(PathBuf),
-    #[error("{} belongs to user {owner}, not to {user} (--user): choose another directory with --state-dir, or chown it", .path.display())]
+    #[error(
+        "{} belongs to user {owner}, not to {user} (--user): choose another directory with --state-dir, or chown it",
+        .path.display()
+    )]
     Foreign { path: PathBuf, owner: u32, user: String },
     #[error("{} is not a state this version understands: {error}; mend it, or move it away to start empty", .path.display())]
     Unreadable { path: PathBuf, error: serde_json::Error },
@@ -78,20 +81,24 @@ impl Store {
         self.lock.unlock().map_err(|error| io_error("unlock", &self.dir, error))
     }
 
-    /// Gives the directory and the files in it, if they are ours, to `user`, who is to keep the state from now on.
+    /// Gives the directory and the files in it, if they are ours, to `user`, who is to keep the state from now on; or
+    /// takes them, where that is us.
     pub(crate) fn give(&self, user: &Account) -> Result<(), StoreError> {
         let failed = |error| io_error("give away", &self.dir, error);
         let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-        let owner = self.lock.metadata().map_err(failed)?.uid();
+        let (owner, own) = (self.lock.metadata().map_err(failed)?.uid(), geteuid().as_raw());
         if owner == uid {
             return Ok(());
         }
-        if owner != geteuid().as_raw() {
+        if owner != own && uid != own {
             return Err(StoreError::Foreign { path: self.dir.clone(), owner, user: user.name.clone() });
         }
-        // Nobody but us could put a file here, and a link is not followed. The directory last: he could, then.
+        // A link is not followed. What is given was put here by us, for nobody else could; the directory comes last.
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            lchown(entry.map_err(failed)?.path(), Some(uid), Some(gid)).map_err(failed)?;
+            let entry = entry.map_err(failed)?;
+            if entry.file_type().map_err(failed)?.is_file() {
+                lchown(entry.path(), Some(uid), Some(gid)).map_err(failed)?;
+            }
         }
         fchown(&self.lock, Some(uid), Some(gid)).map_err(failed)
     }
@@ -222,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_given_once() {
+    fn a_directory_is_given_and_taken() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let store = Store::open(&path).unwrap();
@@ -240,6 +247,8 @@ mod tests {
         store.give(&account(4_000)).unwrap();
         let message = store.give(&account(4_001)).unwrap_err().to_string();
         assert!(message.contains("user 4000") && message.contains("u4001"), "{message}");
+        store.give(&account(0)).unwrap();
+        assert_eq!([path.clone(), path.join(IDENTITY)].map(|path| fs::metadata(path).unwrap().uid()), [0, 0]);
     }
 
     #[test]

@@ -108,8 +108,8 @@ impl Client {
         self.call_sending(request, |mut stream, bytes| stream.write(bytes))
     }
 
-    /// As [`Self::call_value`]; `first` sends the beginning of the request, and what it likes along with it, and returns
-    /// how many bytes of it went.
+    /// As [`Self::call_value`]; `first` sends the beginning of the request, and what it likes along with it, and
+    /// returns how many bytes of it went.
     ///
     /// # Errors
     /// As [`Self::call`].

@@ -195,12 +195,11 @@ impl Control {
             return Ok(Vec::new());
         }
         let vlan = filter.vlan.map(vlan_id);
-        let (now, entries) = self.ask(move |worker| {
-            let wanted = |entry: &vswitch_core::switch::FdbEntry| {
-                vlan.is_none_or(|vlan| entry.vlan == vlan) && port.is_none_or(|port| entry.port == port)
-            };
-            (worker.now(), worker.datapath.switch_mut().fdb_entries().filter(wanted).collect::<Vec<_>>())
-        })?;
+        let wanted = |entry: &vswitch_core::switch::FdbEntry| {
+            vlan.is_none_or(|vlan| entry.vlan == vlan) && port.is_none_or(|port| entry.port == port)
+        };
+        let entries = self.addresses.fdb_entries().filter(wanted);
+        let now = self.ask(|worker| worker.now())?;
         let targets = self.targets();
         let info = |entry: vswitch_core::switch::FdbEntry| {
             let age = match entry.kind {
@@ -214,7 +213,7 @@ impl Control {
             });
             Some(FdbInfo { flapping, ..FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age) })
         };
-        let mut fdb: Vec<_> = entries.into_iter().filter_map(info).collect();
+        let mut fdb: Vec<_> = entries.filter_map(info).collect();
         fdb.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
         Ok(fdb)
     }

@@ -86,7 +86,9 @@ impl Control {
     /// Lost ports that may come back by themselves.
     fn returning(&self) -> impl Iterator<Item = &PortName> {
         let lost = self.network.ports.iter().filter(|(name, _)| !self.live.contains_key(*name));
-        lost.filter(|(_, setup)| is_lasting(&setup.netns)).map(|(name, _)| name)
+        // Who may not enter namespaces waits for somebody to hand them over.
+        let enters = self.rights.privileges.enters();
+        lost.filter(move |(_, setup)| enters && is_lasting(&setup.netns)).map(|(name, _)| name)
     }
 
     fn bring_ports_back(&mut self) {

@@ -18,7 +18,7 @@ use thiserror::Error;
 use vswitch_api::{
     BadValue, Change as Wish, Code, Desired, FdbTarget, Outcome, PortName, PortPlan, PortSpec, Refusal, RpcError,
 };
-use vswitch_core::switch::{FdbError, PortId};
+use vswitch_core::switch::{FdbError, PortId, Switch};
 use vswitch_sys::Tap;
 use vtep::DirectoryError;
 
@@ -97,6 +97,8 @@ pub(crate) struct Control {
     /// What ports counted before they were lost: their counters never run backwards.
     counted_before: BTreeMap<PortName, Counters>,
     rights: Rights,
+    /// A switch without ports that knows the addresses the workers' know: to list them takes no time from a worker.
+    addresses: Switch,
     /// The device that a client made for the port it is about to add.
     handed_over: Option<(PortName, Tap)>,
     started: Instant,
@@ -121,6 +123,7 @@ impl Control {
         workers: Workers,
         (estate, manager): (Estate, ServiceManager),
     ) -> Result<Self, ControlError> {
+        let addresses = workers.one(|worker| worker.datapath.switch_mut().sibling())?;
         let mut control = Self {
             desired: Desired::default(),
             network: Network::default(),
@@ -133,6 +136,7 @@ impl Control {
             lost: LostPorts::default(),
             counted_before: BTreeMap::new(),
             rights,
+            addresses,
             handed_over: None,
             started: Instant::now(),
             estate,

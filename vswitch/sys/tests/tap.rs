@@ -272,6 +272,23 @@ fn descriptors_that_are_no_port() {
 }
 
 #[test]
+fn queues_are_adopted_together() {
+    require!(common::no_tap());
+    let (host, tap) = ready(3);
+    let handles =
+        |tap: &Tap| tap.queues().iter().map(|queue| queue.try_clone().unwrap().into()).collect::<Vec<OwnedFd>>();
+    let adopted = Tap::adopt_all(handles(&tap)).unwrap();
+    drop(tap);
+    assert_eq!((adopted.name(), adopted.queues().len()), ("eth0", 3));
+    assert!(host.netlink.link("eth0").unwrap().is_some());
+    let other = host.thread.call(|| Tap::open("eth1", 1, None)).unwrap();
+    let error = Tap::adopt_all(handles(&adopted).into_iter().chain(handles(&other))).unwrap_err().to_string();
+    assert!(error.contains("eth0 and eth1"), "{error}");
+    let error = Tap::adopt_all([]).unwrap_err().to_string();
+    assert!(error.contains("0 queues"), "{error}");
+}
+
+#[test]
 fn an_interface_that_is_down_refuses_frames() {
     require!(common::no_tap());
     let (host, tap) = ready(1);

@@ -50,7 +50,10 @@ pub(crate) enum ServerError {
     NotSocket(PathBuf),
     #[error("cannot listen on {}: {error}; choose a socket in a directory you may write to with --socket", .path.display())]
     Listen { path: PathBuf, error: io::Error },
-    #[error("cannot give {} to{}: {error}; start vswitchd as root, or as a member of the group", .path.display(), owners(*.uid, *.gid))]
+    #[error(
+        "cannot give {} to{}: {error}; start vswitchd as root, or as a member of the group",
+        .path.display(), owners(*.uid, *.gid)
+    )]
     Owner { path: PathBuf, uid: Option<u32>, gid: Option<u32>, error: io::Error },
     #[error("the control socket's poll failed: {0}")]
     Poll(io::Error),

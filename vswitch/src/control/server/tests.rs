@@ -1,11 +1,15 @@
 use super::client::CHUNK;
 use super::*;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as Stream;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+use vswitch_api::rpc::MAX_DESCRIPTORS;
+use vswitch_sys::fdpass;
 
 const MIB: usize = 1 << 20;
 
@@ -20,9 +24,9 @@ fn with_server(test: impl FnOnce(&Path)) {
 
 struct Answers<F>(F);
 
-impl<F: FnMut(&[u8]) -> Vec<u8>> Service for Answers<F> {
+impl<F: FnMut(Line<'_>) -> Vec<u8>> Service for Answers<F> {
     fn answer(&mut self, _: Token, line: Line<'_>) -> (Vec<u8>, Vec<OwnedFd>) {
-        ((self.0)(line.bytes), Vec::new())
+        ((self.0)(line), Vec::new())
     }
 
     fn tend(&mut self, _: bool) -> Option<Duration> {
@@ -30,7 +34,11 @@ impl<F: FnMut(&[u8]) -> Vec<u8>> Service for Answers<F> {
     }
 }
 
-fn with_answers(answer: impl FnMut(&[u8]) -> Vec<u8> + Send, test: impl FnOnce(&Path)) {
+fn with_answers(mut answer: impl FnMut(&[u8]) -> Vec<u8> + Send, test: impl FnOnce(&Path)) {
+    with_lines(|line| answer(line.bytes), test);
+}
+
+fn with_lines(answer: impl FnMut(Line<'_>) -> Vec<u8> + Send, test: impl FnOnce(&Path)) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run/socket");
     let (ours, signal) = Stream::pair().unwrap();
@@ -192,4 +200,62 @@ fn a_file_that_is_no_socket_is_kept() {
 #[test]
 fn the_socket_is_not_for_everyone() {
     with_server(|path| assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o660));
+}
+
+#[test]
+fn descriptors_go_to_the_line_they_came_with() {
+    let mut taken = Vec::new();
+    let answer = |line: Line<'_>| {
+        let count = line.fds.len();
+        if line.bytes.starts_with(b"take") {
+            taken.append(line.fds);
+        }
+        format!("{count}\n").into_bytes()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (kept, held) = std::io::pipe().unwrap();
+    with_lines(answer, |path| {
+        let stream = Stream::connect(path).unwrap();
+        let hear = || {
+            let mut answer = String::new();
+            BufReader::new(&stream).read_line(&mut answer).unwrap();
+            answer
+        };
+        fdpass::send(&stream, b"leave\n", &[writer.as_fd(), writer.as_fd()]).unwrap();
+        assert_eq!(hear(), "2\n");
+        drop(writer);
+        // Closed with the answer, and not with the connection.
+        assert_eq!((&reader).read(&mut [0]).unwrap(), 0);
+        assert_eq!(ask(&stream, "none\n"), "0\n");
+        // The first half of a line holds them until the second comes.
+        fdpass::send(&stream, b"ta", &[held.as_fd()]).unwrap();
+        drop(held);
+        assert_eq!(ask(&stream, "ke\n"), "1\n");
+        assert!(!vswitch_sys::wait_readable(&kept, Duration::ZERO).unwrap(), "what was taken is closed");
+    });
+}
+
+#[test]
+fn descriptors_without_end_end_that_client_only() {
+    with_server(|path| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (endless, other) = (Stream::connect(path).unwrap(), Stream::connect(path).unwrap());
+        let sent = (0..10_000).find(|_| fdpass::send(&endless, b"x", &[writer.as_fd()]).is_err());
+        assert!(sent.is_some(), "all were taken");
+        drop((writer, endless));
+        assert_eq!((&reader).read(&mut [0]).unwrap(), 0, "some are open still");
+        assert_eq!(ask(&other, "still\n"), "stillstill\n");
+        // Nor do many clients together hold more than a few: the others are let go.
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let crowd: Vec<_> = (0..20).map(|_| Stream::connect(path).unwrap()).collect();
+        for stream in &crowd {
+            fdpass::send(stream, b"x", &[writer.as_fd(); MAX_DESCRIPTORS]).unwrap();
+        }
+        assert_eq!(ask(&other, "still\n"), "stillstill\n");
+        let holds = |mut stream: &Stream| {
+            stream.set_nonblocking(true).unwrap();
+            stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        assert_eq!(crowd.iter().filter(|stream| holds(stream)).count(), UNCLAIMED / MAX_DESCRIPTORS);
+    });
 }
