@@ -61,6 +61,10 @@ impl Service for Clients<'_> {
         self.control.decide_who_serves("the other fell silent");
     }
 
+    fn lets_in(&self) -> bool {
+        !self.control.is_paused() && !self.control.is_handed_over
+    }
+
     fn is_handed_over(&self) -> bool {
         self.control.is_handed_over
     }
@@ -102,7 +106,7 @@ impl Control {
             );
             return Err(RpcError::new(Code::Forbidden, message));
         }
-        if self.heir().is_none() {
+        if self.not_under_way().is_ok() {
             self.let_lost_ports_go().map_err(RpcError::from)?;
         }
         match request {

@@ -30,6 +30,8 @@ const CLIENTS: usize = 256;
 const UNREAD: usize = 64 << 20;
 /// Until a client that could not connect is tried again, as for want of descriptors: the poll names it once only.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long clients are answered still that came before another process began to serve.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// Bytes read at once.
 const CHUNK: usize = 16 * 1024;
 
@@ -72,6 +74,11 @@ pub(crate) trait Service {
 
     /// That time has come.
     fn handle_timeout(&mut self) {}
+
+    /// Whether new clients are let in, or may wait at the door for another process to let them in.
+    fn lets_in(&self) -> bool {
+        true
+    }
 
     /// Whether another process serves from here on.
     fn is_handed_over(&self) -> bool {
@@ -182,8 +189,16 @@ impl Server {
         let mut ready: Vec<Token> = Vec::new();
         let mut next = FIRST_CLIENT;
         let mut waiting = false; // at the door
+        let mut leaving = None;
         for turn in 0_u64.. {
-            let due = service.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
+            if service.is_handed_over() {
+                let until = *leaving.get_or_insert_with(|| Instant::now() + FAREWELL);
+                if clients.is_empty() || Instant::now() >= until {
+                    return Ok(End::HandedOver);
+                }
+            }
+            let due = service.poll_timeout().into_iter().chain(leaving).min();
+            let due = due.map(|due| due.saturating_duration_since(Instant::now()));
             let timeout = if ready.is_empty() { waiting.then_some(RETRY) } else { Some(Duration::ZERO) };
             let timeout = timeout.into_iter().chain(due).min();
             if let Err(error) = self.poll.poll(&mut events, timeout) {
@@ -201,7 +216,9 @@ impl Server {
                     _ => {}
                 }
             }
-            if knocked {
+            if knocked && !service.lets_in() {
+                waiting = true;
+            } else if knocked {
                 let taken = self.accept(&mut clients, &mut next, turn);
                 if let (Err(error), false) = (&taken, waiting) {
                     tracing::warn!(%error, "a client could not connect; it is tried again");
@@ -212,12 +229,7 @@ impl Server {
             for token in mem::take(&mut ready) {
                 let Some(client) = clients.get_mut(&token) else { continue };
                 client.heard = turn;
-                let step = client.step(token, service);
-                if service.is_handed_over() {
-                    let _ = client.flush(); // who asked for it serves already, and needs no answer
-                    return Ok(End::HandedOver);
-                }
-                match step {
+                match client.step(token, service) {
                     Ok(true) => ready.push(token),
                     Ok(false) => {}
                     Err(_) => drop(clients.remove(&token)),
@@ -235,9 +247,6 @@ impl Server {
             }
             if service.poll_timeout().is_some_and(|due| due <= Instant::now()) {
                 service.handle_timeout();
-            }
-            if service.is_handed_over() {
-                return Ok(End::HandedOver);
             }
         }
         Ok(End::Signal)
