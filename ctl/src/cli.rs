@@ -134,6 +134,10 @@ pub(crate) struct PortAdd {
     /// The VLAN of the trunk's untagged frames
     #[arg(long, value_name = "VID", requires = "trunk")]
     pub(crate) native: Option<Vid>,
+    /// Make the interface here, with your own rights over the namespace, and hand it to the daemon: for a daemon that may
+    /// not enter namespaces
+    #[arg(long)]
+    pub(crate) hand_over: bool,
 }
 
 #[derive(Debug, Args)]

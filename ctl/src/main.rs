@@ -4,6 +4,7 @@
 
 mod cli;
 mod demo;
+mod hand_over;
 mod render;
 mod run;
 mod table;

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use vswitch_api::{
-    Carried, FdbInfo, FdbKind, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats, Stats, Status,
-    Vid, VlanInfo, VlanList, VtepInfo,
+    Carried, FdbInfo, FdbKind, FlappingInfo, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats,
+    Sandbox, Stats, Status, Vid, VlanInfo, VlanList, VtepInfo,
 };
 
 use crate::table::{Table, fields};
@@ -118,6 +118,17 @@ pub(crate) fn fdb(entries: &Vec<FdbInfo>, out: &mut String) {
             (None, Some(ip)) => format!("remote {ip}"),
             (None, None) => String::new(),
         };
+        let behind = match &entry.flapping {
+            Some(FlappingInfo { port, remote, held_s }) => {
+                let other = match (port, remote) {
+                    (Some(port), _) => format!("port {port}"),
+                    (None, Some(ip)) => format!("remote {ip}"),
+                    (None, None) => "a port that is gone".to_owned(),
+                };
+                format!("{behind} (flaps to {other}; held for {})", duration(*held_s))
+            }
+            None => behind,
+        };
         let kind = match entry.kind {
             FdbKind::Static => "static",
             FdbKind::Learned => "learned",
@@ -169,22 +180,47 @@ fn counters(name: &str, [rx_frames, rx_bytes, tx_frames, tx_bytes, dropped]: [u6
 
 pub(crate) fn status(status: &Status, out: &mut String) {
     let Status { version, pid, uptime_s, workers, ports, ports_lost, fdb_used, fdb_limit, vtep, .. } = status;
-    let Status { fdb_learned, fdb_moved, fdb_aged, fdb_evicted, fdb_limited, .. } = status;
+    let Status { user, capabilities, sandbox, .. } = status;
+    let Status { fdb_learned, fdb_moved, fdb_aged, fdb_evicted, fdb_limited, fdb_flapping, storm_limit, .. } = status;
     let history = format!("{fdb_learned} learned, {fdb_moved} moved, {fdb_aged} aged, {fdb_evicted} evicted");
     let history = match fdb_limited {
         0 => history,
         frames => format!("{history}; no room for the senders of {frames} frames"),
     };
+    let history = match fdb_flapping {
+        0 => history,
+        times => format!("{history}; held {times} times for flapping (`vsctl fdb list`)"),
+    };
+    let storm = match storm_limit {
+        0 => "no limit to broadcasts, multicasts and frames to unknown stations".to_owned(),
+        limit => format!("{limit} broadcasts, multicasts and frames to unknown stations a second and port"),
+    };
     let lost = if *ports_lost > 0 { format!(", {ports_lost} lost (`vsctl port list`)") } else { String::new() };
     let mut rows = vec![
         ("vswitchd", format!("{version}, process {pid}")),
+        (
+            "runs as",
+            format!(
+                "{user}, with {}",
+                if capabilities.is_empty() { "no capability".to_owned() } else { capabilities.join(" ") }
+            ),
+        ),
+        ("sandbox", sandbox.map_or("none", confined).to_owned()),
         ("uptime", duration(*uptime_s)),
         ("workers", workers.to_string()),
         ("ports", format!("{ports}{lost}")),
         ("addresses", format!("{fdb_used} of {fdb_limit}; {history}")),
+        ("storm limit", storm),
     ];
     rows.extend(vtep_fields(vtep));
     fields(&rows, out);
+}
+
+const fn confined(sandbox: Sandbox) -> &'static str {
+    match sandbox {
+        Sandbox::Daemon => "Landlock: it can write its state and no other file",
+        Sandbox::Workers => "Landlock for the workers: they can open no file",
+    }
 }
 
 fn mode(mode: &ModeInfo) -> String {
@@ -343,17 +379,21 @@ PEER        VLANS
 
     #[test]
     fn addresses_and_their_age() {
-        let entry = |vlan: u16, kind: &str, port: Value, remote: Value, age: Value| json!({"mac": "02:00:00:00:00:01", "vlan": vlan, "kind": kind, "port": port, "remote": remote, "age_s": age});
+        let entry = |vlan: u16, kind: &str, port: Value, remote: Value, age: Value| json!({"mac": "02:00:00:00:00:01", "vlan": vlan, "kind": kind, "port": port, "remote": remote, "age_s": age, "flapping": null});
+        let mut flapping = entry(20, "learned", json!("web"), json!(null), json!(0));
+        flapping["flapping"] = json!({"port": "db", "remote": null, "held_s": 9});
         let list = json!([
             entry(1, "learned", json!("web"), json!(null), json!(12)),
             entry(10, "learned", json!(null), json!("192.0.2.2"), json!(250)),
             entry(10, "static", json!("web"), json!(null), json!(null)),
+            flapping,
         ]);
         let expected = "\
-VLAN  MAC                KIND     BEHIND                   AGE
-   1  02:00:00:00:00:01  learned  port web                12 s
-  10  02:00:00:00:00:01  learned  remote 192.0.2.2  4 min 10 s
-  10  02:00:00:00:00:01  static   port web                   -
+VLAN  MAC                KIND     BEHIND                                            AGE
+   1  02:00:00:00:00:01  learned  port web                                         12 s
+  10  02:00:00:00:00:01  learned  remote 192.0.2.2                           4 min 10 s
+  10  02:00:00:00:00:01  static   port web                                            -
+  20  02:00:00:00:00:01  learned  port web (flaps to port db; held for 9 s)         0 s
 ";
         assert_eq!(rendered(fdb, list), expected);
     }
@@ -393,18 +433,23 @@ no frame was dropped
     #[test]
     fn status_and_vtep() {
         let answer = json!({
-            "version": "0.1.0", "pid": 42, "uptime_s": 3700, "workers": 1, "ports": 3, "ports_lost": 1,
-            "fdb_used": 12, "fdb_limit": 131072,
-            "fdb_learned": 20, "fdb_moved": 3, "fdb_aged": 8, "fdb_evicted": 0, "fdb_limited": 0,
+            "version": "0.1.0", "pid": 42,
+            "user": "vswitch", "capabilities": ["CAP_NET_ADMIN", "CAP_SYS_ADMIN"], "sandbox": "workers",
+            "uptime_s": 3700, "workers": 1, "ports": 3, "ports_lost": 1,
+            "fdb_used": 12, "fdb_limit": 131072, "fdb_limit_per_port": 65536, "storm_limit": 10000,
+            "fdb_learned": 20, "fdb_moved": 3, "fdb_aged": 8, "fdb_evicted": 0, "fdb_limited": 0, "fdb_flapping": 2,
             "vtep": {"ip": "192.0.2.1", "port": 4789, "underlay_mtu": 1500, "overlay_mtu": 1450,
                 "underlay": "uplink", "peers": 2},
         });
         let expected = "\
 vswitchd       0.1.0, process 42
+runs as        vswitch, with CAP_NET_ADMIN CAP_SYS_ADMIN
+sandbox        Landlock for the workers: they can open no file
 uptime         1 h 1 min
 workers        1
 ports          3, 1 lost (`vsctl port list`)
-addresses      12 of 131072; 20 learned, 3 moved, 8 aged, 0 evicted
+addresses      12 of 131072; 20 learned, 3 moved, 8 aged, 0 evicted; held 2 times for flapping (`vsctl fdb list`)
+storm limit    10000 broadcasts, multicasts and frames to unknown stations a second and port
 vtep           192.0.2.1, UDP port 4789
 carried by     uplink: super-frames leave and enter uncut
 underlay mtu   1500

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vswitch_api::{Client, ClientError, Outcome, Query, Refusal, Request, Stats, socket};
+use vswitch_api::{Change, Client, ClientError, Outcome, PortPlan, PortSpec, Query, Refusal, Request, Stats, socket};
 
 use crate::cli::{Cli, Global};
 use crate::demo::{self, DemoError};
+use crate::hand_over::{self, HandOverError};
 use crate::render;
 use crate::words::{self, Task};
 
@@ -47,6 +48,8 @@ enum Failure {
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error(transparent)]
+    HandOver(HandOverError),
+    #[error(transparent)]
     Demo(#[from] DemoError),
 }
 
@@ -54,9 +57,11 @@ impl Failure {
     const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
-            Self::Daemon { error: ClientError::Refused(_), .. } | Self::Output(_) | Self::Json(_) | Self::Demo(_) => {
-                Exit::Refused
-            }
+            Self::Daemon { error: ClientError::Refused(_), .. }
+            | Self::Output(_)
+            | Self::Json(_)
+            | Self::HandOver(_)
+            | Self::Demo(_) => Exit::Refused,
             Self::Daemon { .. } => Exit::Unreachable,
         }
     }
@@ -68,7 +73,7 @@ fn explain(error: &ClientError, path: &std::path::Path) -> String {
     match error {
         ClientError::Refused(error) => error.to_string(),
         ClientError::Connect { error: cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
-            format!("{error}: run vsctl as the user that runs vswitchd, or as root")
+            format!("{error}: run vsctl as the user that runs vswitchd, as root, or as a member of the socket's group")
         }
         ClientError::Connect { .. } => format!("{error}: is vswitchd running? {listens}"),
         ClientError::Timeout { .. } => {
@@ -120,19 +125,26 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
             let Global { socket: _, json, quiet, timeout } = cli.global;
             Ok(demo::run(&words, timeout, demo::Style::new(json, quiet), out)?)
         }
-        Task::Ask(request) => {
-            let Global { socket, json, quiet, timeout } = cli.global;
-            let path = socket::path(socket);
-            let fail = |error| Failure::Daemon { error, path: path.clone() };
-            let client = Client::connect(&path, timeout).map_err(fail)?;
-            let text = Call { client, path, json }.answer(&request)?;
-            if !quiet {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-            }
-            Ok(())
-        }
+        Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request)),
+        Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec)),
     }
+}
+
+/// Connects, and prints what `ask` makes of it.
+fn print(
+    Global { socket, json, quiet, timeout }: &Global,
+    out: &mut dyn Write,
+    ask: impl FnOnce(&mut Call) -> Result<String, Failure>,
+) -> Result<(), Failure> {
+    let path = socket::path(socket.clone());
+    let fail = |error| Failure::Daemon { error, path: path.clone() };
+    let client = Client::connect(&path, *timeout).map_err(fail)?;
+    let text = ask(&mut Call { client, path, json: *json })?;
+    if !quiet {
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+    }
+    Ok(())
 }
 
 /// A connection, and how its answers are wanted.
@@ -146,11 +158,7 @@ impl Call {
     /// What the daemon answers to `request`, as text.
     fn answer(&mut self, request: &Request) -> Result<String, Failure> {
         match request {
-            Request::Change(change) => self.show(request, |outcome: &Outcome, out| {
-                out.push_str(&words::done(change, outcome.changed));
-                out.push('\n');
-                outcome.notes.iter().for_each(|note| out.extend(["  ", note, "\n"]));
-            }),
+            Request::Change(change) => self.show(request, |outcome: &Outcome, out| done(change, outcome, out)),
             Request::Flush(_) => self.show(request, |flushed: &vswitch_api::Flushed, out| {
                 out.push_str(&format!("{} learned addresses forgotten\n", flushed.flushed));
             }),
@@ -159,6 +167,8 @@ impl Call {
             Request::Query(query) => match query {
                 Query::PortList {} => self.show(request, render::ports),
                 Query::PortShow { .. } => self.show(request, render::port),
+                // Only asked on the way to `port add --hand-over`.
+                Query::PortPlan(_) => json(&self.ask::<PortPlan>(request)?),
                 Query::VlanList {} => self.show(request, render::vlans),
                 Query::VtepShow {} => self.show(request, render::vtep),
                 Query::PeerList {} => self.show(request, render::peers),
@@ -169,6 +179,21 @@ impl Call {
                 Query::Stats { .. } => self.show(request, render::stats),
             },
         }
+    }
+
+    /// Makes a port's interface and hands it over.
+    fn hand_over(&mut self, spec: PortSpec) -> Result<String, Failure> {
+        let answer = hand_over::add(&mut self.client, &spec).map_err(|error| match error {
+            HandOverError::Daemon(error) => Failure::Daemon { error, path: self.path.clone() },
+            error => Failure::HandOver(error),
+        })?;
+        let outcome: Outcome = serde_json::from_value(answer)?;
+        if self.json {
+            return json(&outcome);
+        }
+        let mut text = String::new();
+        done(&Change::PortAdd(spec), &outcome, &mut text);
+        Ok(text)
     }
 
     fn show<T: DeserializeOwned + Serialize>(
@@ -188,6 +213,12 @@ impl Call {
     fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
         self.client.call(request).map_err(|error| Failure::Daemon { error, path: self.path.clone() })
     }
+}
+
+fn done(change: &Change, outcome: &Outcome, out: &mut String) {
+    out.push_str(&words::done(change, outcome.changed));
+    out.push('\n');
+    outcome.notes.iter().for_each(|note| out.extend(["  ", note, "\n"]));
 }
 
 fn json(answer: &impl Serialize) -> Result<String, Failure> {

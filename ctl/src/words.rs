@@ -12,6 +12,8 @@ use crate::cli;
 pub(crate) enum Task {
     /// To ask the daemon.
     Ask(Request),
+    /// To make a port's interface, and hand it to the daemon.
+    HandOver(PortSpec),
     /// To write a completion script.
     Complete(clap_complete::Shell),
     /// To show it all.
@@ -25,7 +27,7 @@ pub(crate) enum Task {
 pub(crate) fn task(command: cli::Command) -> Result<Task, Refusal> {
     use cli::Command;
     Ok(Task::Ask(match command {
-        Command::Port(command) => port(command)?,
+        Command::Port(command) => return port(command),
         Command::Vlan(command) => vlan(command),
         Command::Vtep(command) => vtep(command)?,
         Command::Fdb(command) => fdb(command)?,
@@ -36,13 +38,16 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Refusal> {
     }))
 }
 
-fn port(command: cli::Port) -> Result<Request, Refusal> {
-    Ok(match command {
-        cli::Port::Add(add) => {
-            let cli::PortAdd { name, netns, ifname, mac, addresses, gateways, mtu, access, trunk, native } = *add;
-            let mode = PortMode::from_words(access, trunk, native)?.unwrap_or_default();
-            Change::PortAdd(PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode }).into()
-        }
+fn port_add(add: cli::PortAdd) -> Result<Task, Refusal> {
+    let cli::PortAdd { name, netns, ifname, mac, addresses, gateways, mtu, access, trunk, native, hand_over } = add;
+    let mode = PortMode::from_words(access, trunk, native)?.unwrap_or_default();
+    let spec = PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode };
+    Ok(if hand_over { Task::HandOver(spec) } else { Task::Ask(Change::PortAdd(spec).into()) })
+}
+
+fn port(command: cli::Port) -> Result<Task, Refusal> {
+    Ok(Task::Ask(match command {
+        cli::Port::Add(add) => return port_add(*add),
         cli::Port::List => Query::PortList {}.into(),
         cli::Port::Show { name } => Query::PortShow { name }.into(),
         cli::Port::Set(set) => {
@@ -54,7 +59,7 @@ fn port(command: cli::Port) -> Result<Request, Refusal> {
             Change::PortSet(set).into()
         }
         cli::Port::Del { name } => Change::PortDel { name }.into(),
-    })
+    }))
 }
 
 fn vlan(command: cli::Vlan) -> Request {
@@ -130,6 +135,7 @@ mod tests {
         let cli = cli::Cli::try_parse_from(args).map_err(|error| error.to_string())?;
         match task(cli.command).map_err(|error| error.to_string())? {
             Task::Ask(request) => Ok(request.encode().unwrap()),
+            Task::HandOver(spec) => Ok(("hand over".to_owned(), json!(spec))),
             Task::Complete(shell) => Ok(("completions".to_owned(), json!(shell.to_string()))),
             Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
@@ -152,6 +158,11 @@ mod tests {
                     "name": "web", "netns": "pid:7", "ifname": "lan0", "mac": mac,
                     "address": ["10.0.0.2/24", "fd00::2/64"], "gateway": ["10.0.0.1"], "mtu": 1400, "access": 10,
                 }),
+            ),
+            (
+                "port add web --netns blue --hand-over",
+                "hand over",
+                json!({"name": "web", "netns": "blue", "ifname": "eth0", "access": 1}),
             ),
             (
                 "port add r --netns /proc/1/ns/net --trunk 10-20,30 --native 5",

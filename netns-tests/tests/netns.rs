@@ -20,6 +20,9 @@ mod bad_input;
 /// TCP and UDP of odd sizes around every boundary, byte by byte.
 #[path = "netns/bytes.rs"]
 mod bytes;
+/// SIGKILL: interfaces, connections and all that was acknowledged live on.
+#[path = "netns/crash.rs"]
+mod crash;
 /// Static, learned, aged, moved and flushed addresses.
 #[path = "netns/fdb.rs"]
 mod fdb;
@@ -81,6 +84,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("bad_input", bad_input::TESTS),
     ("port_changes", port_changes::TESTS),
     ("state", state::TESTS),
+    ("crash", crash::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
 ];
 
@@ -99,6 +103,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("idle", idle::TESTS),
     ("malformed", malformed::TESTS),
     ("workers", workers::TESTS),
+    ("crash", crash::ACROSS),
     ("takeover", takeover::TESTS),
     ("systemd", systemd::TESTS),
 ];

@@ -6,9 +6,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+use nix::unistd::geteuid;
 use thiserror::Error;
 use vswitch_api::{Config, socket};
 
+use crate::accounts::{self, Account, AccountError};
+use crate::bounds::{BoundArgs, Bounds, OutOfBounds};
+use crate::control::access::{Access, Group};
 use crate::port::carrier::UnderlayMode;
 use crate::worker::PollMode;
 
@@ -17,6 +21,9 @@ const VXLAN_PORT: u16 = 4789;
 
 /// Workers there may be: more would be more than most hosts have cores, and a TAP device has 256 queues at most.
 const WORKERS_MAX: u16 = 64;
+
+/// Root and the owner, and a group.
+const SOCKET_MODE: u32 = 0o660;
 
 /// The daemon of a userspace virtual switch: connects containers on this host, and over VXLAN those on others.
 #[derive(Debug, Parser)]
@@ -28,6 +35,21 @@ pub(crate) struct Args {
     /// Where to listen for vsctl [default: $VSWITCH_SOCKET, else /run/vswitch/vswitch.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// A group whose members may change the switch; others who can connect may look [default: none]
+    #[arg(long, value_name = "NAME|GID")]
+    socket_group: Option<String>,
+    /// The mode of the socket: who may connect, and so look [default: 0660]
+    #[arg(long, value_name = "MODE")]
+    socket_mode: Option<String>,
+    /// Started as root, become this user once all is opened, with the capabilities that are still needed
+    #[arg(long, value_name = "NAME|UID")]
+    user: Option<String>,
+    /// Give up the right to enter namespaces too: ports come by `vsctl port add --hand-over` alone
+    #[arg(long)]
+    no_enter_namespaces: bool,
+    /// Do without Landlock, which keeps what serves away from files it does not need
+    #[arg(long)]
+    no_sandbox: bool,
     /// Where to keep what vsctl sets, over restarts [default: /var/lib/vswitch; without root ~/.local/state/vswitch]
     #[arg(long, value_name = "PATH")]
     state_dir: Option<PathBuf>,
@@ -46,6 +68,8 @@ pub(crate) struct Args {
     /// What to do when no frame waits: look again (busy), for 50 us after traffic (adaptive), or sleep [default: adaptive]
     #[arg(long, value_name = "MODE", value_enum, hide_possible_values = true)]
     poll: Option<PollMode>,
+    #[command(flatten)]
+    bounds: BoundArgs,
     /// Take over from the vswitchd that serves the socket: no frame is lost. Where none does, start as usual
     #[arg(long)]
     takeover: bool,
@@ -58,12 +82,18 @@ pub(crate) struct Args {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) socket: PathBuf,
+    pub(crate) access: Access,
+    /// Whom to become.
+    pub(crate) user: Option<Account>,
+    pub(crate) enter_namespaces: bool,
+    pub(crate) sandbox: bool,
     pub(crate) state_dir: PathBuf,
     pub(crate) vtep_ip: Option<IpAddr>,
     pub(crate) vtep_port: u16,
     pub(crate) underlay: UnderlayMode,
     pub(crate) workers: u16,
     pub(crate) poll: PollMode,
+    pub(crate) bounds: Bounds,
     pub(crate) log: String,
     pub(crate) takeover: bool,
     pub(crate) config: Option<Config>,
@@ -80,6 +110,17 @@ pub(crate) enum ArgsError {
     Workers(usize),
     #[error("poll = {0:?} in the config file: say busy, adaptive or sleep")]
     Poll(String),
+    #[error(
+        "socket mode {0:?} is not one: say three or four octal digits, of which the first gives the owner 6 and none has \
+         a 1, such as 0660 (the group may look) or 0666 (everyone may)"
+    )]
+    SocketMode(String),
+    #[error("only root can become user {0} (--user): start vswitchd as root, or as that user without --user")]
+    NotRoot(String),
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error(transparent)]
+    Bounds(#[from] OutOfBounds),
     #[error("underlay = {0:?} in the config file: say auto, udp or uplink")]
     Underlay(String),
 }
@@ -94,21 +135,44 @@ impl Args {
             few.ok_or(ArgsError::Workers(workers.get()))
         });
         let workers = workers.transpose()?;
+        let bounds = self.bounds.resolve(&file)?;
         let poll = meant(file.poll, ArgsError::Poll)?;
         let underlay = meant(file.underlay, ArgsError::Underlay)?;
+        let user = self.user.or(file.user).as_deref().map(accounts::user).transpose()?;
+        let own = geteuid();
+        if let Some(user) = user.as_ref().filter(|user| !own.is_root() && user.uid != own) {
+            return Err(ArgsError::NotRoot(user.name.clone()));
+        }
+        let group = self.socket_group.or(file.socket_group).as_deref().map(accounts::group).transpose()?;
+        let access = Access {
+            owner: user.as_ref().map_or(own, |user| user.uid).as_raw(),
+            group: group.map(|(name, gid)| Group { gid: gid.as_raw(), name }),
+            mode: self.socket_mode.or(file.socket_mode).map_or(Ok(SOCKET_MODE), socket_mode)?,
+        };
         Ok(Run {
             socket: socket::path(self.socket.or(file.socket)),
+            access,
+            user,
+            enter_namespaces: !self.no_enter_namespaces && file.enter_namespaces.unwrap_or(true),
+            sandbox: !self.no_sandbox && file.sandbox.unwrap_or(true),
             state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(default_state_dir),
             vtep_ip: self.vtep_ip.or(file.vtep_ip),
             vtep_port: self.vtep_port.or(file.vtep_port.map(Into::into)).unwrap_or(VXLAN_PORT),
             underlay: self.underlay.or(underlay).unwrap_or_default(),
             workers: self.workers.or(workers).unwrap_or(1),
             poll: self.poll.or(poll).unwrap_or_default(),
+            bounds,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             takeover: self.takeover,
             config,
         })
     }
+}
+
+/// The mode that `text` writes. Its owner needs it, to see at a restart whether somebody listens.
+fn socket_mode(text: String) -> Result<u32, ArgsError> {
+    let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600);
+    mode.ok_or(ArgsError::SocketMode(text))
 }
 
 /// What a word of the config file means, as it does on the command line.
@@ -123,7 +187,7 @@ fn read(path: &Path) -> Result<Config, ArgsError> {
 
 fn default_state_dir() -> PathBuf {
     let said = |name| std::env::var_os(name).filter(|text| !text.is_empty()).map(PathBuf::from);
-    if nix::unistd::geteuid().is_root() {
+    if geteuid().is_root() {
         return PathBuf::from("/var/lib/vswitch");
     }
     let state = said("XDG_STATE_HOME").or_else(|| Some(said("HOME")?.join(".local/state")));
@@ -155,6 +219,39 @@ mod tests {
     }
 
     #[test]
+    fn who_may_connect_and_whom_to_become() {
+        let run = resolve(&[]).unwrap();
+        assert_eq!((run.access.mode, run.access.group, run.user), (0o660, None, None));
+        assert_eq!(run.access.owner, geteuid().as_raw());
+        assert!(run.enter_namespaces && run.sandbox);
+        let run =
+            resolve(&["--socket-mode", "666", "--socket-group", "0", "--no-enter-namespaces", "--no-sandbox"]).unwrap();
+        assert_eq!((run.access.mode, run.access.group.unwrap().gid), (0o666, 0));
+        assert!(!run.enter_namespaces && !run.sandbox);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "socket-mode = \"0600\"\nenter-namespaces = false\nsandbox = false\n").unwrap();
+        let run = resolve(&["--config", path.to_str().unwrap()]).unwrap();
+        assert_eq!((run.access.mode, run.enter_namespaces, run.sandbox), (0o600, false, false));
+    }
+
+    #[test]
+    fn bounds_have_defaults_and_can_be_lifted() {
+        let bounds = |args: &[&str]| {
+            let Bounds { fdb, storm } = resolve(args).unwrap().bounds;
+            (fdb.entries, fdb.per_port, storm.map_or(0, std::num::NonZeroU32::get))
+        };
+        assert_eq!(bounds(&[]), (131_072, 65_536, 10_000));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "storm-limit = 0\nfdb-limit = 500\nfdb-limit-per-port = 50\n").unwrap();
+        let config = path.to_str().unwrap();
+        assert_eq!(bounds(&["--config", config]), (500, 50, 0));
+        let line = ["--config", config, "--storm-limit", "7", "--fdb-limit", "1", "--fdb-limit-per-port", "2"];
+        assert_eq!(bounds(&line), (1, 2, 7));
+    }
+
+    #[test]
     fn a_wrong_file_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
@@ -165,6 +262,15 @@ mod tests {
             ("workers = 65\n", "workers = 65"),
             ("poll = \"eager\"\n", "adaptive"),
             ("underlay = \"tcp\"\n", "uplink"),
+            ("socket-mode = \"0777\"\n", "0660"),
+            ("socket-mode = \"0066\"\n", "0660"),
+            ("socket-group = \"no such group\"\n", "groupadd"),
+            ("user = \"no such user\"\n", "useradd"),
+            ("sandbox = 1\n", "line 1"),
+            ("storm-limit = 10000001\n", "0 to 10000000"),
+            ("storm-limit = -1\n", "line 1"),
+            ("fdb-limit = 0\n", "fdb-limit = 0 in the config file: say 1 to 16777216"),
+            ("fdb-limit-per-port = 16777217\n", "16777217"),
         ] {
             fs::write(&path, text).unwrap();
             let message = resolve(&["--config", path.to_str().unwrap()]).unwrap_err();
@@ -183,6 +289,14 @@ mod tests {
             ["--workers", "65"],
             ["--poll", "eager"],
             ["--underlay", "tcp"],
+            ["--socket-mode", "rw"],
+            ["--socket-mode", "1660"],
+            ["--socket-group", "no such group"],
+            ["--user", "no such user"],
+            ["--storm-limit", "10000001"],
+            ["--storm-limit", "-1"],
+            ["--fdb-limit", "0"],
+            ["--fdb-limit-per-port", "16777217"],
         ] {
             assert!(resolve(&args).is_err(), "{args:?}");
         }

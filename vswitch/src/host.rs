@@ -3,13 +3,16 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::errno::Errno;
 use thiserror::Error;
-use vswitch_api::NetnsRef;
-use vswitch_sys::{Netlink, NetlinkError, Netns, NetnsError, Tap, TapError, TapQueue};
+use vswitch_api::{IfName, NetnsRef, PortName};
+use vswitch_sys::{
+    InterfaceError, InterfaceSpec, Netlink, NetlinkError, Netns, NetnsError, Origin, Tap, TapError, TapQueue,
+};
 
 use crate::network::PortSetup;
 
@@ -22,6 +25,29 @@ pub(crate) enum HostError {
     Tap(#[from] TapError),
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    #[error(
+        "this vswitchd may not enter network namespaces (it has no CAP_SYS_ADMIN and CAP_NET_ADMIN, or gave them up): \
+         `vsctl port add {0} --hand-over ...` makes the interface with the caller's rights"
+    )]
+    NoEntry(PortName),
+    #[error(
+        "the interface of port {0} was handed over, and this vswitchd may not enter its namespace to change MTU, \
+         addresses or gateways: `vsctl port del {0}`, then `vsctl port add {0} --hand-over ...` with what it shall have"
+    )]
+    NotOurs(PortName),
+    #[error(
+        "vswitchd may not look at the namespace {} (another user's process takes CAP_SYS_PTRACE, a file its owner's \
+         rights): name it under /run/netns, or let `vsctl port add --hand-over` make the interface", .0.display()
+    )]
+    Hidden(PathBuf),
+    #[error("cannot duplicate the descriptor of a port: {0}")]
+    Descriptor(io::Error),
+    #[error("port {port} came with {given} queues, and this vswitchd has {workers} workers: hand over one for each")]
+    Queues { port: PortName, given: usize, workers: usize },
+    #[error("port {port} came with interface {given}, and was to have {wanted}: say --ifname {given}, or rename it")]
+    OtherName { port: PortName, given: String, wanted: IfName },
     #[error("process {0} is one of this host's own, not of a container: its number may have been used again since")]
     PidReused(u32),
     #[error("interface {0} vanished while it was set up; try again")]
@@ -34,10 +60,16 @@ pub(crate) enum HostError {
 
 /// The namespace that `reference` names.
 fn open_netns(reference: &NetnsRef) -> Result<Netns, HostError> {
-    Ok(match reference {
-        NetnsRef::Name(name) => Netns::open_name(name)?,
-        NetnsRef::Path(path) => Netns::open_path(Path::new(path))?,
-        NetnsRef::Pid(pid) => Netns::open_pid(*pid)?,
+    let opened = match reference {
+        NetnsRef::Name(name) => Netns::open_name(name),
+        NetnsRef::Path(path) => Netns::open_path(Path::new(path)),
+        NetnsRef::Pid(pid) => Netns::open_pid(*pid),
+    };
+    opened.map_err(|error| match error {
+        NetnsError::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            HostError::Hidden(reference.path())
+        }
+        error => error.into(),
     })
 }
 
@@ -52,68 +84,132 @@ pub(crate) fn still_meant(reference: &NetnsRef) -> Result<(), HostError> {
     }
 }
 
-/// Makes the interface of a port in its namespace: MAC, MTU, addresses, up, default route, in that order.
-/// It has `queues` queues. On failure nothing stays: the device goes with its descriptors.
-pub(crate) fn create_interface(setup: &PortSetup, queues: u16) -> Result<Tap, HostError> {
-    let netns = open_netns(&setup.netns)?;
-    let ifname = setup.ifname.as_str();
-    let tap = Tap::open(ifname, queues, Some(&netns))?;
-    let netlink = Netlink::open_in(&netns)?;
-    let vanished = || HostError::Vanished(ifname.to_owned());
-    let index = netlink.link(ifname)?.ok_or_else(vanished)?.index;
-    netlink.set_mac(index, setup.mac.0)?;
-    netlink.set_mtu(index, u32::from(setup.mtu))?;
-    for address in &setup.addresses {
-        netlink.add_address(index, address.net())?;
+/// The namespace that `reference` names, told from others; `None` where there is none.
+pub(crate) fn netns_identity(reference: &NetnsRef) -> Result<Option<(u64, u64)>, HostError> {
+    found_netns(reference)?.map(|netns| netns.identity()).transpose().map_err(HostError::from)
+}
+
+/// The namespace that `reference` names, where there is one.
+fn found_netns(reference: &NetnsRef) -> Result<Option<Netns>, HostError> {
+    match open_netns(reference) {
+        Ok(netns) => Ok(Some(netns)),
+        Err(HostError::Netns(NetnsError::NotFound(_) | NetnsError::NoProcess(_) | NetnsError::NotNamespace(_))) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
-    netlink.set_up(index, true)?;
-    for &gateway in &setup.gateways {
-        netlink.add_route(None, Some(gateway), index)?;
+}
+
+/// What the interface of a port shall be. `mark` tells ours from others'.
+fn spec(setup: &PortSetup, mark: &str) -> InterfaceSpec {
+    InterfaceSpec {
+        name: setup.ifname.as_str().to_owned(),
+        mac: setup.mac.0,
+        mtu: setup.mtu,
+        addresses: setup.addresses.iter().map(|address| address.net()).collect(),
+        gateways: setup.gateways.clone(),
+        mark: mark.to_owned(),
+    }
+}
+
+/// The interface of a port, with `queues` queues: the one that a daemon before this one left in its namespace, as it is
+/// there, or a new one.
+pub(crate) fn obtain_interface(setup: &PortSetup, mark: &str, queues: u16) -> Result<Tap, HostError> {
+    let (tap, origin) = spec(setup, mark).obtain(&open_netns(&setup.netns)?, queues)?;
+    if origin == Origin::Remade {
+        let ifname = setup.ifname.as_str();
+        tracing::warn!(ifname, queues, "made anew, for it had one queue: what its container had set there is gone");
     }
     Ok(tap)
 }
 
-/// Goes on with the interface of a port behind `descriptors`, which nobody looked after for a while: a change may have been
-/// half-made, or written down and not made. What the container added stays.
-///
-/// An interface that cannot be the port's is deleted.
-pub(crate) fn adopt_interface(setup: &PortSetup, descriptors: Vec<OwnedFd>, workers: u16) -> Result<Tap, HostError> {
-    let tap = Tap::adopt_all(descriptors, None)?;
+/// The interface of a port behind `descriptors`, which nobody looked after for a while: a change may have been half-made, or
+/// written down and not made. What the container added stays. An interface that cannot be the port's is deleted.
+pub(crate) fn kept_interface(
+    setup: &PortSetup,
+    mark: &str,
+    descriptors: Vec<OwnedFd>,
+    workers: u16,
+) -> Result<Tap, HostError> {
+    let tap = Tap::adopt_all(descriptors)?;
     let (queue, ifname) = (tap.queues().first(), setup.ifname.as_str());
     let vanished = || HostError::Vanished(ifname.to_owned());
     let (netns, name) = queue.map(place).transpose()?.flatten().ok_or_else(vanished)?;
     let netlink = Netlink::open_in(&netns)?;
     let link = netlink.link(&name)?.ok_or_else(vanished)?;
-    let is_there = open_netns(&setup.netns).is_ok_and(|wanted| wanted.identity().ok() == netns.identity().ok());
+    let is_there = netns_identity(&setup.netns)? == Some(netns.identity()?);
     if !is_there || name != ifname || tap.queues().len() != usize::from(workers) {
         netlink.delete_link(link.index)?;
         let there = if is_there { name } else { format!("{name} in another namespace") };
         return Err(HostError::Elsewhere { there, wanted: ifname.to_owned(), queues: tap.queues().len(), workers });
     }
-    if link.mac != Some(setup.mac.0) {
-        netlink.set_mac(link.index, setup.mac.0)?;
+    spec(setup, mark).mend(&netlink, link.index)?;
+    Ok(tap)
+}
+
+/// Removes the interface that a daemon left for a port, where it did and its namespace is there.
+pub(crate) fn remove_interface(setup: &PortSetup, mark: &str) -> Result<(), HostError> {
+    if let Some(netns) = found_netns(&setup.netns)? {
+        spec(setup, mark).remove(&netns)?;
     }
-    if link.mtu != u32::from(setup.mtu) {
-        netlink.set_mtu(link.index, u32::from(setup.mtu))?;
+    Ok(())
+}
+
+/// Makes of an interface that a daemon left as `before` says one as `after` says, where it is there.
+pub(crate) fn restore_interface(before: &PortSetup, after: &PortSetup, mark: &str) -> Result<(), HostError> {
+    let (Some(netns), ifname) = (found_netns(&after.netns)?, after.ifname.as_str()) else { return Ok(()) };
+    let link = Netlink::open_in(&netns)?.link(ifname)?;
+    match link.filter(|link| link.alias.as_deref() == Some(mark)) {
+        Some(_) => change_interface(&netns, ifname, before, after),
+        None => Ok(()),
     }
-    for address in &setup.addresses {
-        give_address(&netlink, link.index, address.net())?;
+}
+
+/// The namespace that the descriptors of `tap` keep alive, where they do and we may ask.
+pub(crate) fn pinned(tap: &Tap) -> Result<Option<(u64, u64)>, HostError> {
+    let Some(queue) = tap.queues().first() else { return Ok(None) };
+    match queue.pins_netns() {
+        Ok(true) => Ok(Some(queue.netns()?.identity()?)),
+        Err(TapError::System { source, .. }) if source.kind() != io::ErrorKind::PermissionDenied => {
+            Err(TapError::System { operation: "inspect", name: tap.name().to_owned(), source }.into())
+        }
+        _ => Ok(None),
     }
-    netlink.set_up(link.index, true)?;
-    for &gateway in &setup.gateways {
-        give_gateway(&netlink, link.index, gateway)?;
+}
+
+/// Lets the container with interface `ifname`, which was without carrier, ask for its neighbours at once. To be called
+/// when frames are served again.
+pub(crate) fn wake(netns: &Netns, ifname: &str) -> Result<(), HostError> {
+    /// The kernel acts on a carrier from a work queue, at once where nothing else is in its way.
+    const CARRIER: Duration = Duration::from_millis(100);
+    let netlink = Netlink::open_in(netns)?;
+    let Some(link) = netlink.link(ifname)?.filter(|link| link.up) else { return Ok(()) };
+    netlink.wait_running(link.index, CARRIER)?;
+    netlink.forget_unanswered_neighbours(link.index)?;
+    Ok(())
+}
+
+/// Takes the queues of an interface that a client made for `port`, one for each of `workers`.
+pub(crate) fn adopt_interface(
+    port: &PortName,
+    ifname: &IfName,
+    fds: Vec<OwnedFd>,
+    workers: usize,
+) -> Result<Tap, HostError> {
+    if fds.len() != workers {
+        return Err(HostError::Queues { port: port.clone(), given: fds.len(), workers });
+    }
+    let tap = Tap::adopt_all(fds)?;
+    if tap.name() != ifname.as_str() {
+        let (given, wanted) = (tap.name().to_owned(), ifname.clone());
+        return Err(HostError::OtherName { port: port.clone(), given, wanted });
     }
     Ok(tap)
 }
 
-/// Deletes the interface behind `queue`, whoever else has descriptors of it.
-pub(crate) fn delete_interface(queue: &TapQueue) -> Result<(), HostError> {
-    let Some((netns, name)) = place(queue)? else { return Ok(()) };
-    let netlink = Netlink::open_in(&netns)?;
-    if let Some(link) = netlink.link(&name)? {
-        absent(netlink.delete_link(link.index))?;
-    }
-    Ok(())
+/// Whether a port's interface needs no change.
+pub(crate) fn is_same_interface(before: &PortSetup, after: &PortSetup) -> bool {
+    (before.mtu, &before.addresses, &before.gateways) == (after.mtu, &after.addresses, &after.gateways)
 }
 
 /// The namespace and the name that the interface behind `queue` has now; `None` where it is gone.
@@ -137,9 +233,6 @@ pub(crate) fn change_interface(
     before: &PortSetup,
     after: &PortSetup,
 ) -> Result<(), HostError> {
-    if (before.mtu, &before.addresses, &before.gateways) == (after.mtu, &after.addresses, &after.gateways) {
-        return Ok(());
-    }
     let netlink = Netlink::open_in(netns)?;
     let index = netlink.link(ifname)?.ok_or_else(|| HostError::Vanished(ifname.to_owned()))?.index;
     if before.mtu != after.mtu {

@@ -1,6 +1,8 @@
 //! `vswitchd`: ties the switch, the kernel and the user together. Everything a frame meets is in the crates it uses.
 
+mod accounts;
 mod args;
+mod bounds;
 mod clock;
 mod control;
 mod counters;
@@ -8,7 +10,9 @@ mod drops;
 mod host;
 mod network;
 mod port;
+mod privileges;
 mod reload;
+mod sandbox;
 mod start;
 mod store;
 mod systemd;
@@ -57,8 +61,8 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
         .map_err(|error| format!("--log {:?}: {error}; say error, warn, info, debug or trace", run.log))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
     let (mut manager, inherited) = ServiceManager::meet(); // before anything is opened
-    raise_descriptor_limit();
     let signal = termination()?; // before any thread starts, so that all of them leave the signals to it
+    allow_many_descriptors();
     reload::on_hangup()?;
     let taken = if run.takeover { start::in_place(&run, &signal, &mut manager)? } else { None };
     let (mut control, mut server) = match taken {
@@ -81,13 +85,13 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Lets this process have as many descriptors as it may: each port takes one for each worker, and for a moment two where
-/// they are handed over. The soft limit is for those who still call select(2).
-fn raise_descriptor_limit() {
+/// Every port has a descriptor for each worker, and for a moment two where they are handed over; the usual soft limit of
+/// 1024 is there for programs that use select(2).
+fn allow_many_descriptors() {
     let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(error) = raised {
-        tracing::warn!(%error, "the limit of open descriptors stays as it is");
+        tracing::warn!(%error, "the limit on open files stays as it was");
     }
 }
 

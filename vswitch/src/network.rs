@@ -41,6 +41,11 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// What the interface of a port bears, so that this host's daemons, and they alone, know it again.
+    pub(crate) fn mark(&self, port: &PortName) -> String {
+        format!("vswitch {:016x} port {port}", self.identity)
+    }
+
     /// The address of a port that was given none: the same at every start, so that neighbours need not learn another,
     /// and another on every host. Locally administered (IEEE 802-2014 8.4).
     fn mac(&self, port: &PortName) -> MacAddr {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vswitch_api::{Carried, Desired};
+use vswitch_api::{Carried, Desired, Sandbox};
 
 use crate::args::Run;
 use crate::clock;
@@ -15,11 +15,13 @@ use crate::network::Site;
 use crate::port::carrier::UnderlayMode;
 use crate::port::handed::VxlanDescriptors;
 use crate::port::tunnel::{OpenError, TunnelPort};
+use crate::privileges::{self, Rights};
 use crate::store::{Store, StoreError};
 use crate::systemd::{Inheritance, ServiceManager};
 use crate::takeover::{Estate, Handed, Heir, Kept, Name, Snapshot, TakeoverError, VtepRecord};
 use crate::underlay::Underlay;
-use crate::worker::{Datapath, Workers};
+use crate::worker::{Datapath, WorkerOptions, Workers};
+use crate::{accounts, sandbox};
 
 /// How long sockets may still be held by others after they were let go.
 const LETTING_GO: Duration = Duration::from_secs(2);
@@ -35,24 +37,26 @@ pub(crate) fn alone(
 ) -> Result<Daemon, Box<dyn Error>> {
     let Inheritance { control, left, descriptors } = inherited;
     let server = match control {
-        Some(listener) => Server::adopt(&run.socket, listener, false, signal)?,
-        None => Server::bind(&run.socket, signal)?,
+        Some(listener) => Server::adopt(&run.socket, listener, run.access.clone(), false, signal)?,
+        None => Server::bind(&run.socket, run.access.clone(), signal)?,
     };
     let store = Store::open(&run.state_dir)?;
     let desired = desired(run, &store)?;
     let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
     let (estate, vxlan) = Estate::waiting(left.as_ref().map(|left| &left.snapshot), descriptors);
     let tunnels = tunnels(run, underlay, vxlan, &mut manager)?;
-    // What waits in queues that were kept would find half of the ports.
-    let workers = Workers::start(Datapath::siblings(tunnels, seed()), run.poll, true)?;
+    let rights = rights(run, &store)?; // before any thread starts, so that all of them have no more
+    // Paused: what waits in queues that were kept would find half of the ports.
+    let workers = Workers::start(Datapath::siblings(tunnels, run.bounds, seed()), options(run), &server.waker())?;
     let site = Site { underlay, identity: store.identity(seed)? };
-    let control = Control::start(desired, site, run.vtep_port, store, workers, (estate, manager))?;
+    let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, (estate, manager))?;
     control.write_down()?;
     if let Some(Kept { snapshot, tally }) = left {
         control.restore_learned(snapshot.learned)?;
         control.restore_tally(tally)?;
     }
     control.let_frames_in()?;
+    control.wake_containers();
     Ok((control, server))
 }
 
@@ -69,7 +73,9 @@ pub(crate) fn in_place(
         descriptors.into_iter().partition(|(name, _)| *name == Name::Control);
     let (estate, vxlan) = Estate::working(&snapshot, descriptors);
     let server = match listeners.into_iter().next() {
-        Some((_, listener)) => Server::adopt(&run.socket, listener.into(), false, signal.try_clone()?)?,
+        Some((_, listener)) => {
+            Server::adopt(&run.socket, listener.into(), run.access.clone(), false, signal.try_clone()?)?
+        }
         None => return Err(TakeoverError::NoSocket.into()),
     };
     let underlay = snapshot.vtep.map(|vtep| vtep.underlay());
@@ -80,11 +86,14 @@ pub(crate) fn in_place(
         }
         None => Vec::new(),
     };
-    let workers = Workers::start(Datapath::siblings(by_worker(run, tunnels), seed()), run.poll, true)?;
     let store = Store::beside(&run.state_dir)?;
+    let rights = rights(run, &store)?;
+    let datapaths = Datapath::siblings(by_worker(run, tunnels), run.bounds, seed());
+    let workers = Workers::start(datapaths, options(run), &server.waker())?;
     let site = Site { underlay, identity: store.identity(seed)? };
     let desired = aged(run, snapshot.desired);
-    let control = Control::start(desired, site, run.vtep_port, store, workers, (estate, std::mem::take(manager)))?;
+    let inherited = (estate, std::mem::take(manager));
+    let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, inherited)?;
     control.restore_learned(snapshot.learned)?;
 
     // From here on frames wait.
@@ -169,6 +178,11 @@ fn tunnels(
     Ok(by_worker(run, tunnels))
 }
 
+/// How workers start.
+const fn options(run: &Run) -> WorkerOptions {
+    WorkerOptions { poll: run.poll, confined: run.sandbox, paused: true }
+}
+
 /// One for each worker; none where there is no VTEP.
 fn by_worker(run: &Run, tunnels: Vec<TunnelPort>) -> Vec<Option<TunnelPort>> {
     let mut tunnels = tunnels.into_iter();
@@ -194,6 +208,27 @@ fn aged(run: &Run, desired: Desired) -> Desired {
         Some(ageing) => desired.with_ageing(ageing),
         None => desired,
     }
+}
+
+/// Gives up what was needed at start only.
+fn rights(run: &Run, store: &Store) -> Result<Rights, Box<dyn Error>> {
+    if let Some(user) = &run.user {
+        store.give(user)?;
+    }
+    let privileges = privileges::reduce(run.user.as_ref(), run.enter_namespaces)?;
+    let sandbox = match (run.sandbox, privileges.enters()) {
+        (false, _) => None,
+        (true, true) => sandbox::is_supported().then_some(Sandbox::Workers),
+        (true, false) => sandbox::confine_daemon(&run.state_dir, run.socket.parent())?.then_some(Sandbox::Daemon),
+    };
+    if run.sandbox && sandbox.is_none() {
+        tracing::warn!(
+            "no sandbox: this kernel has no Landlock (Linux 5.13), or was not started with it (lsm=landlock)"
+        );
+    }
+    let user = run.user.as_ref().map_or_else(accounts::own_name, |user| user.name.clone());
+    tracing::info!(user, capabilities = %privileges, ?sandbox, "gave up what serving does not take");
+    Ok(Rights { user, privileges, sandbox })
 }
 
 /// Randomness that a container cannot foresee; std seeds its maps from the kernel's.

@@ -3,13 +3,17 @@
 //! A change is written and synced beside the old file first, then made, then renamed into place. A crash before the
 //! rename leaves the old state, and nobody was told otherwise; after it, the new one.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown, lchown};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+
+use crate::accounts::Account;
 
 const FILE: &str = "state.json";
 const PENDING: &str = "state.json.new";
@@ -23,6 +27,8 @@ pub(crate) enum StoreError {
     Io { doing: &'static str, path: PathBuf, error: io::Error },
     #[error("another vswitchd already keeps its state in {}; stop it first, or choose another directory with --state-dir", .0.display())]
     Taken(PathBuf),
+    #[error("{} belongs to user {owner}, not to {user} (--user): choose another directory with --state-dir, or chown it", .path.display())]
+    Foreign { path: PathBuf, owner: u32, user: String },
     #[error("{} is not a state this version understands: {error}; mend it, or move it away to start empty", .path.display())]
     Unreadable { path: PathBuf, error: serde_json::Error },
 }
@@ -52,7 +58,8 @@ impl Store {
 
     /// Opens `dir` to read, where another daemon may still serve; to be followed by [`Self::take`].
     pub(crate) fn beside(dir: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(dir).map_err(|error| io_error("create", dir, error))?;
+        // What an operator wants of his network is nobody else's business.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| io_error("create", dir, error))?;
         let lock = File::open(dir).map_err(|error| io_error("open", dir, error))?;
         Ok(Self { dir: dir.to_owned(), lock })
     }
@@ -71,6 +78,24 @@ impl Store {
         self.lock.unlock().map_err(|error| io_error("unlock", &self.dir, error))
     }
 
+    /// Gives the directory and the files in it, if they are ours, to `user`, who is to keep the state from now on.
+    pub(crate) fn give(&self, user: &Account) -> Result<(), StoreError> {
+        let failed = |error| io_error("give away", &self.dir, error);
+        let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+        let owner = self.lock.metadata().map_err(failed)?.uid();
+        if owner == uid {
+            return Ok(());
+        }
+        if owner != geteuid().as_raw() {
+            return Err(StoreError::Foreign { path: self.dir.clone(), owner, user: user.name.clone() });
+        }
+        // Nobody but us could put a file here, and a link is not followed. The directory last: he could, then.
+        for entry in fs::read_dir(&self.dir).map_err(failed)? {
+            lchown(entry.map_err(failed)?.path(), Some(uid), Some(gid)).map_err(failed)?;
+        }
+        fchown(&self.lock, Some(uid), Some(gid)).map_err(failed)
+    }
+
     /// The state last committed; `None` where there was never one.
     pub(crate) fn load<T: DeserializeOwned>(&self) -> Result<Option<T>, StoreError> {
         let path = self.dir.join(FILE);
@@ -82,6 +107,12 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("read", &path, error)),
         }
+    }
+
+    /// A state that was prepared by a daemon that ended before it was committed; `None` where there is none.
+    pub(crate) fn abandoned<T: DeserializeOwned>(&self) -> Option<T> {
+        // Half-written it is of no use, and nothing was done for it yet.
+        serde_json::from_slice(&fs::read(self.dir.join(PENDING)).ok()?).ok()
     }
 
     /// A number that is this host's own and stays so: drawn from `draw` once, then kept.
@@ -146,6 +177,7 @@ fn io_error(doing: &'static str, path: &Path, error: io::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn only_a_committed_state_is_found() {
@@ -155,8 +187,10 @@ mod tests {
         store.prepare(&vec![1u8]).unwrap().commit().unwrap();
         let _abandoned = store.prepare(&vec![2u8]).unwrap();
         assert_eq!(store.load::<Vec<u8>>().unwrap(), Some(vec![1]));
+        assert_eq!(store.abandoned::<Vec<u8>>(), Some(vec![2]));
         store.prepare(&vec![3u8]).unwrap().commit().unwrap();
         assert_eq!(store.load::<Vec<u8>>().unwrap(), Some(vec![3]));
+        assert_eq!(store.abandoned::<Vec<u8>>(), None);
     }
 
     #[test]
@@ -185,6 +219,27 @@ mod tests {
         assert!(matches!(store.take(), Err(StoreError::Taken(_))));
         drop(beside);
         store.take().unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_given_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let store = Store::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let account = |uid: u32| Account { name: format!("u{uid}"), uid: uid.into(), gid: uid.into() };
+        store.give(&account(geteuid().as_raw())).unwrap();
+        if !geteuid().is_root() {
+            eprintln!("skipped in part: giving files away needs root");
+            return;
+        }
+        store.identity(|| 1).unwrap();
+        store.give(&account(4_000)).unwrap();
+        let owners = [path.clone(), path.join(IDENTITY)].map(|path| fs::metadata(path).unwrap().uid());
+        assert_eq!(owners, [4_000, 4_000]);
+        store.give(&account(4_000)).unwrap();
+        let message = store.give(&account(4_001)).unwrap_err().to_string();
+        assert!(message.contains("user 4000") && message.contains("u4001"), "{message}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! The bytes are a function of a seed and their place in the stream, so that a byte lost, doubled, moved or changed shows.
 
+pub mod flood;
+pub mod paced;
 pub mod ping;
 pub mod stream;
 pub mod tcp;

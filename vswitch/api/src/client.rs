@@ -105,11 +105,27 @@ impl Client {
     /// # Errors
     /// As [`Self::call`].
     pub fn call_value(&mut self, request: &Request) -> Result<Value, ClientError> {
+        self.call_sending(request, |mut stream, bytes| stream.write(bytes))
+    }
+
+    /// As [`Self::call_value`]; `first` sends the beginning of the request, and what it likes along with it, and returns
+    /// how many bytes of it went.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn call_sending(
+        &mut self,
+        request: &Request,
+        first: impl FnMut(&UnixStream, &[u8]) -> io::Result<usize>,
+    ) -> Result<Value, ClientError> {
         let deadline = Instant::now() + self.timeout;
         self.last += 1;
         let line = rpc::write_request(Id::Number(self.last), request)
             .map_err(|error| ClientError::Garbage(error.to_string()))?;
-        self.write(&line, deadline)?;
+        let mut rest = self.write(&line, deadline, first)?;
+        while !rest.is_empty() {
+            rest = self.write(rest, deadline, |mut stream, bytes| stream.write(bytes))?;
+        }
         let line = self.read_line(deadline)?;
         let (id, answer) = rpc::read_answer(&line).map_err(|error| ClientError::Garbage(error.to_string()))?;
         // An error about a line the daemon could not read carries no id.
@@ -119,15 +135,20 @@ impl Client {
         answer.map_err(ClientError::Refused)
     }
 
-    fn write(&mut self, mut line: &[u8], deadline: Instant) -> Result<(), ClientError> {
-        while !line.is_empty() {
+    /// Writes the beginning of `line` by `send`; returns the rest.
+    fn write<'a>(
+        &self,
+        line: &'a [u8],
+        deadline: Instant,
+        mut send: impl FnMut(&UnixStream, &[u8]) -> io::Result<usize>,
+    ) -> Result<&'a [u8], ClientError> {
+        loop {
             self.stream.set_write_timeout(Some(self.left(deadline)?))?;
-            match self.stream.write(line) {
-                Ok(written) => line = line.get(written..).unwrap_or_default(),
+            match send(&self.stream, line) {
+                Ok(sent) => return Ok(line.get(sent..).unwrap_or_default()),
                 Err(error) => self.broken(error)?,
             }
         }
-        Ok(())
     }
 
     /// Reads up to the next newline; what came behind it waits for the next call.

@@ -21,8 +21,8 @@ pub use config::{
 };
 pub use error::{Code, RpcError};
 pub use reply::{
-    Carried, FdbInfo, FdbKind, Flushed, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats, Stats,
-    Status, VlanInfo, VtepInfo,
+    Carried, FdbInfo, FdbKind, FlappingInfo, Flushed, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortPlan,
+    PortState, PortStats, Sandbox, Stats, Status, VlanInfo, VtepInfo,
 };
 pub use request::{Change, PortSet, Query, Request, Takeover};
 pub use rpc::Id;

@@ -112,6 +112,32 @@ pub struct FdbInfo {
     pub remote: Option<IpAddr>,
     /// Seconds since its last frame; null for a static one.
     pub age_s: Option<u64>,
+    /// Where else it showed up, if it moved to and fro so often that it is held; null where it is not.
+    pub flapping: Option<FlappingInfo>,
+}
+
+/// Why an address is held where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlappingInfo {
+    /// The other port it showed up at; null where that is a remote, or gone.
+    pub port: Option<PortName>,
+    /// The other remote VTEP it showed up at; null where that is a port, or gone.
+    pub remote: Option<IpAddr>,
+    /// Seconds until it may move again.
+    pub held_s: u64,
+}
+
+impl FlappingInfo {
+    /// It showed up at `target` too, and is held for `held_s` seconds more.
+    #[must_use]
+    pub fn new(target: Option<FdbTarget>, held_s: u64) -> Self {
+        let (port, remote) = match target {
+            Some(FdbTarget::Port(name)) => (Some(name), None),
+            Some(FdbTarget::Remote(ip)) => (None, Some(ip)),
+            None => (None, None),
+        };
+        Self { port, remote, held_s }
+    }
 }
 
 impl FdbInfo {
@@ -123,7 +149,7 @@ impl FdbInfo {
             FdbTarget::Remote(ip) => (None, Some(ip)),
         };
         let kind = if age_s.is_some() { FdbKind::Learned } else { FdbKind::Static };
-        Self { mac, vlan, kind, port, remote, age_s }
+        Self { mac, vlan, kind, port, remote, age_s, flapping: None }
     }
 }
 
@@ -225,6 +251,31 @@ pub struct Flushed {
     pub flushed: u64,
 }
 
+/// What Landlock confines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandbox {
+    /// All of it: only its state can be written.
+    Daemon,
+    /// The threads that read frames: they can open nothing.
+    Workers,
+}
+
+/// What the interface of a port would be, for a client that makes it and hands it over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlan {
+    /// Whether the port is there and up already: nothing is to be made.
+    pub up: bool,
+    /// The interface's MAC address.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: u16,
+    /// The queues it needs: one for each worker.
+    pub queues: u16,
+    /// What it bears as its alias, for the daemon to know it again.
+    pub mark: String,
+}
+
 /// How the daemon is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -232,6 +283,12 @@ pub struct Status {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// The user it runs as: the name, or the number of one that has none.
+    pub user: String,
+    /// Its capabilities, as capabilities(7) writes them.
+    pub capabilities: Vec<String>,
+    /// How it is confined; `None` where it is not.
+    pub sandbox: Option<Sandbox>,
     /// Seconds since it started.
     pub uptime_s: u64,
     /// Threads that move frames.
@@ -244,6 +301,8 @@ pub struct Status {
     pub fdb_used: u64,
     /// Addresses it may hold.
     pub fdb_limit: u64,
+    /// Learned addresses one port or peer may have.
+    pub fdb_limit_per_port: u64,
     /// Addresses learned since the start.
     pub fdb_learned: u64,
     /// Times an address showed up elsewhere than before.
@@ -254,6 +313,10 @@ pub struct Status {
     pub fdb_evicted: u64,
     /// Frames whose source could not be learned, for want of room.
     pub fdb_limited: u64,
+    /// Times an address moved to and fro so often that it was held.
+    pub fdb_flapping: u64,
+    /// Broadcasts, multicasts and frames to unknown stations that a port may bring in a second, of each; 0 is no limit.
+    pub storm_limit: u32,
     /// The own VTEP.
     pub vtep: VtepInfo,
 }
@@ -290,11 +353,13 @@ mod tests {
         });
         same::<PortInfo>(trunk, PORT);
 
-        let fdb = &["mac", "vlan", "kind", "port", "remote", "age_s"];
+        let fdb = &["mac", "vlan", "kind", "port", "remote", "age_s", "flapping"];
         let mac = "02:00:00:00:00:01";
-        let learned = json!({"mac": mac, "vlan": 1, "kind": "learned", "port": "a", "remote": null, "age_s": 12});
+        let learned = json!({"mac": mac, "vlan": 1, "kind": "learned", "port": "a", "remote": null, "age_s": 12,
+            "flapping": {"port": null, "remote": "192.0.2.2", "held_s": 9}});
         same::<FdbInfo>(learned, fdb);
-        let fixed = json!({"mac": mac, "vlan": 1, "kind": "static", "port": null, "remote": "fd00::1", "age_s": null});
+        let fixed = json!({"mac": mac, "vlan": 1, "kind": "static", "port": null, "remote": "fd00::1", "age_s": null,
+            "flapping": null});
         same::<FdbInfo>(fixed, fdb);
 
         let vlan =

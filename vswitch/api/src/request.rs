@@ -154,6 +154,10 @@ pub enum Query {
         /// Which.
         name: PortName,
     },
+    /// What the interface of such a port would be: [`PortPlan`](crate::PortPlan). A client that makes it sends its queues
+    /// along with `port.add`.
+    #[serde(rename = "port.plan")]
+    PortPlan(PortSpec),
     /// All VLANs: `[`[`VlanInfo`](crate::VlanInfo)`]`.
     #[serde(rename = "vlan.list")]
     VlanList {},
@@ -183,7 +187,7 @@ const CHANGES: &[&str] =
     &["port.add", "port.set", "port.del", "vlan.add", "vlan.del", "peer.add", "peer.del", "fdb.add", "fdb.del"];
 const TAKEOVER: &[&str] = &["takeover.begin", "takeover.pause", "takeover.commit"];
 const QUERIES: &[&str] =
-    &["port.list", "port.show", "vlan.list", "vtep.show", "peer.list", "fdb.list", "stats", "status"];
+    &["port.list", "port.show", "port.plan", "vlan.list", "vtep.show", "peer.list", "fdb.list", "stats", "status"];
 
 impl Request {
     /// The request that calls `method` with `params` (`{}` where it has none).

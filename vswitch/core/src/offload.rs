@@ -52,6 +52,15 @@ pub enum GsoKind {
     Udp,
 }
 
+impl Gso {
+    /// How many frames one of `len` bytes is cut to, at least 1.
+    #[must_use]
+    pub fn frames(&self, len: usize) -> u32 {
+        let payload = len.saturating_sub(usize::from(self.header));
+        u32::try_from(payload.div_ceil(usize::from(self.segment).max(1))).unwrap_or(u32::MAX).max(1)
+    }
+}
+
 impl Offload {
     /// The same debts in a frame whose bytes behind the MAC addresses moved by `by` (a VLAN tag pushed or popped).
     /// `None` where an offset would leave the range of 16 bits, which no frame of ours reaches.
@@ -66,5 +75,19 @@ impl Offload {
             Some(gso) => Some(Gso { header: gso.header.checked_add_signed(by)?, ..gso }),
         };
         Some(Self { checksum, gso })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_a_super_frame() {
+        let gso = Gso { kind: GsoKind::TcpV4, segment: 1000, header: 66, ecn: false };
+        for (len, frames) in [(0, 1), (66, 1), (67, 1), (1066, 1), (1067, 2), (65_535, 66)] {
+            assert_eq!(gso.frames(len), frames, "{len}");
+        }
+        assert_eq!(Gso { segment: 0, ..gso }.frames(166), 100);
     }
 }

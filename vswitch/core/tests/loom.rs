@@ -87,6 +87,21 @@ fn a_move_shows_the_old_place_or_the_new_and_never_nothing() {
 }
 
 #[test]
+fn a_hold_and_its_end_are_seen_whole() {
+    let hold = |bucket: &Bucket| {
+        bucket.set(0, ANNE, place(2, Kind::Held));
+        bucket.set(0, ANNE, place(2, Kind::Learned));
+    };
+    let allowed = [
+        Sight::Here(0, place(1, Kind::Learned)),
+        Sight::Here(0, place(2, Kind::Held)),
+        Sight::Here(0, place(2, Kind::Learned)),
+        Sight::Unclear,
+    ];
+    race(hold, ANNE, allowed);
+}
+
+#[test]
 fn a_renewed_stamp_stays_with_its_entry() {
     let renew = |bucket: &Bucket| {
         bucket.renew(0, 150);

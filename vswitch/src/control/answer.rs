@@ -1,8 +1,9 @@
 //! Answers to requests, in the fields that scripts rely on.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::Duration;
 
 use mio::Token;
 use serde::Serialize;
@@ -10,12 +11,13 @@ use serde_json::Value;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Code, FdbInfo, FdbTarget, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans, PortInfo, PortName, PortSpec,
-    PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
+    Change as Wish, Code, FdbInfo, FdbTarget, FlappingInfo, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans,
+    PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, PortId};
 
-use super::server::{End, Peer, Server, ServerError, Service};
+use super::access::{Access, Peer};
+use super::server::{End, Line, Server, ServerError, Service};
 use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
@@ -24,49 +26,48 @@ use crate::worker::PortStats as WorkerStats;
 
 pub(super) type Answer = Result<Value, RpcError>;
 
-/// All clients of the control socket.
-struct Clients<'a> {
-    control: &'a mut Control,
-    /// Who may change things beside root.
-    owner: u32,
-}
+/// The control thread, and who may ask what of it.
+struct Desk<'a>(&'a mut Control, Access);
 
-impl Service for Clients<'_> {
-    fn answer(&mut self, client: Token, peer: Peer, line: &[u8]) -> (Vec<u8>, Vec<OwnedFd>) {
-        let mut descriptors = Vec::new();
-        let (id, answer) = match rpc::read_request(line) {
-            Ok((id, request)) => (id, self.control.answer_from(client, (peer, self.owner), &request, &mut descriptors)),
+impl Service for Desk<'_> {
+    fn answer(&mut self, client: Token, line: Line<'_>) -> (Vec<u8>, Vec<OwnedFd>) {
+        let Self(control, access) = self;
+        let mut sent = Vec::new();
+        let (id, answer) = match rpc::read_request(line.bytes) {
+            Ok((id, Request::Takeover(word))) => {
+                (id, access.check(line.peer).and_then(|()| control.hand_over(client, word, &mut sent)))
+            }
+            Ok((id, request)) => (id, control.answer_to(access, line.peer, &request, line.fds)),
             Err((id, error)) => (id, Err(error)),
         };
-        let line = rpc::write_answer(id, answer).unwrap_or_else(|error| {
+        let answer = rpc::write_answer(id, answer).unwrap_or_else(|error| {
             tracing::error!(%error, "an answer could not be written");
             Vec::new()
         });
-        (line, descriptors)
+        (answer, sent)
+    }
+
+    fn tend(&mut self, news: bool) -> Option<Duration> {
+        if self.0.is_handed_over {
+            return None; // lost ports are another's to look after
+        }
+        self.0.tend_takeover().or_else(|| self.0.tend_lost_ports(news))
     }
 
     fn heir(&self) -> Option<Token> {
-        self.control.heir()
+        self.0.heir()
     }
 
     fn heir_left(&mut self) {
-        self.control.decide_who_serves("the other left");
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.control.silent_until()
-    }
-
-    fn handle_timeout(&mut self) {
-        self.control.decide_who_serves("the other fell silent");
+        self.0.decide_who_serves("the other left");
     }
 
     fn lets_in(&self) -> bool {
-        !self.control.is_paused() && !self.control.is_handed_over
+        !self.0.is_paused() && !self.0.is_handed_over
     }
 
     fn is_handed_over(&self) -> bool {
-        self.control.is_handed_over
+        self.0.is_handed_over
     }
 }
 
@@ -77,8 +78,8 @@ impl Control {
             server.listener().map_err(|error| tracing::warn!(%error, "the control socket cannot be handed over")).ok();
         self.removes_socket = server.removes_file();
         self.manager.ready();
-        let owner = nix::unistd::geteuid().as_raw();
-        match server.run(&mut Clients { control: self, owner })? {
+        let access = server.access().clone();
+        match server.run(&mut Desk(self, access))? {
             End::Signal => self.decide_who_serves("a signal ends this one"),
             End::HandedOver => {}
         }
@@ -92,34 +93,24 @@ impl Control {
         Ok(End::Signal)
     }
 
-    fn answer_from(
-        &mut self,
-        client: Token,
-        (peer, owner): (Peer, u32),
-        request: &Request,
-        descriptors: &mut Vec<OwnedFd>,
-    ) -> Answer {
-        if request.writes() && peer.uid != 0 && peer.uid != owner {
-            let message = format!(
-                "user {} may look but not change: run vsctl as root or as user {owner}, who runs this vswitchd",
-                peer.uid
-            );
-            return Err(RpcError::new(Code::Forbidden, message));
+    fn answer_to(&mut self, access: &Access, peer: Peer, request: &Request, fds: &mut Vec<OwnedFd>) -> Answer {
+        if request.writes() {
+            access.check(peer)?;
+        }
+        if request.writes() {
+            self.not_under_way()?;
         }
         if self.not_under_way().is_ok() {
-            self.let_lost_ports_go().map_err(RpcError::from)?;
+            self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
         }
         match request {
-            Request::Takeover(word) => self.hand_over(client, *word, descriptors),
             Request::Change(wish) => {
-                self.not_under_way()?;
-                json(self.change(wish).map_err(RpcError::from)?)
+                let fds = if matches!(wish, Wish::PortAdd(_)) { mem::take(fds) } else { Vec::new() };
+                json(self.change_with(wish, fds).map_err(RpcError::from)?)
             }
-            Request::Flush(filter) => {
-                self.not_under_way()?;
-                json(self.flush(filter)?)
-            }
+            Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
+            Request::Takeover(_) => Err(RpcError::new(Code::Internal, "a takeover is answered elsewhere")),
         }
     }
 
@@ -127,6 +118,7 @@ impl Control {
         match query {
             Query::PortList {} => json(self.desired.ports().map(|spec| self.port_info(spec)).collect::<Vec<_>>()),
             Query::PortShow { name } => json(self.port_info(self.port(name)?)),
+            Query::PortPlan(spec) => json(self.plan_port(spec).map_err(RpcError::from)?),
             Query::VlanList {} => {
                 json(self.desired.known_vlans().into_iter().map(|vlan| self.vlan_info(vlan)).collect::<Vec<_>>())
             }
@@ -221,7 +213,11 @@ impl Control {
                 FdbKind::Learned { last_seen } => Some(now.since(last_seen).as_secs()),
             };
             let (mac, vlan) = (Mac::new(entry.mac.0).ok()?, Vid::new(entry.vlan.get()).ok()?);
-            Some(FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age))
+            let flapping = entry.flapping.map(|flapping| {
+                let held_s = flapping.until.since(now).as_millis().div_ceil(1000);
+                FlappingInfo::new(targets.get(&flapping.other).cloned(), u64::try_from(held_s).unwrap_or(u64::MAX))
+            });
+            Some(FdbInfo { flapping, ..FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age) })
         };
         let mut fdb: Vec<_> = entries.into_iter().filter_map(info).collect();
         fdb.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
@@ -252,19 +248,25 @@ impl Control {
         Ok(Flushed { flushed: flushed.into() })
     }
 
-    fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
+    /// What all workers counted.
+    pub(super) fn counted(&self) -> Result<WorkerStats, ControlError> {
         let mut counted = WorkerStats::default();
-        for stats in self.workers.each(|worker| worker.datapath.stats()).map_err(ControlError::from)? {
-            counted.add(&stats);
-        }
+        self.workers.each(|worker| worker.datapath.stats())?.iter().for_each(|stats| counted.add(stats));
+        Ok(counted)
+    }
+
+    fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
+        let counted = self.counted()?;
         let row = |name: &str, counters: &Counters| counters.shown(name);
-        let unused = Counters::default();
         let mut ports: Vec<_> = self
             .desired
             .ports()
             .map(|spec| {
-                let live = self.live.get(&spec.name).and_then(|port| counted.ports.get(&port.id));
-                row(spec.name.as_str(), live.unwrap_or(&unused))
+                let mut all = self.counted_before.get(&spec.name).cloned().unwrap_or_default();
+                if let Some(live) = self.live.get(&spec.name).and_then(|port| counted.ports.get(&port.id)) {
+                    all.add(live);
+                }
+                row(spec.name.as_str(), &all)
             })
             .collect();
         ports.push(row(TUNNEL, &counted.tunnel));
@@ -286,17 +288,23 @@ impl Control {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            user: self.rights.user.clone(),
+            capabilities: self.rights.privileges.names(),
+            sandbox: self.rights.sandbox,
             uptime_s: self.started.elapsed().as_secs(),
             workers: self.workers.count().get(),
             ports,
             ports_lost: ports - self.live.len(),
             fdb_used: fdb.used,
-            fdb_limit: fdb.limit,
+            fdb_limit: fdb.bounds.fdb.entries.into(),
+            fdb_limit_per_port: fdb.bounds.fdb.per_port.into(),
             fdb_learned: fdb.counters.learned,
             fdb_moved: fdb.counters.moved,
             fdb_aged: fdb.counters.aged,
             fdb_evicted: fdb.counters.evicted,
             fdb_limited: fdb.counters.limited,
+            fdb_flapping: fdb.counters.flapping,
+            storm_limit: fdb.bounds.storm.map_or(0, std::num::NonZeroU32::get),
             vtep: self.vtep_info()?,
         })
     }

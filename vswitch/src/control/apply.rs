@@ -1,17 +1,16 @@
 //! Carrying a plan out: the host's interfaces here, the rest in every worker; what the switches share in one of them.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use vswitch_api::{FdbTarget, Mac, PortName, Vid};
 use vswitch_core::MacAddr;
 use vswitch_core::switch::{PortId, PortMode};
+use vswitch_sys::{Netns, TapQueue};
 
 use super::{Control, ControlError, LivePort};
 use crate::host::{self, HostError};
 use crate::network::{Change, Diff, Network, PortSetup, RemoteSetup, VlanSetup, plan, vlan_id};
 use crate::port::tap::TapPort;
-use crate::takeover::Name;
 
 impl Control {
     /// Makes `target` of what is, or leaves what is.
@@ -40,6 +39,28 @@ impl Control {
         // A remote that came back may have another number.
         if let Err(error) = self.publish(&self.network) {
             tracing::error!(%error, "the directory of a refused change could not be taken back");
+        }
+    }
+
+    /// Undoes what a daemon before this one did for a change and never acknowledged, being killed in the middle:
+    /// `abandoned` is what it was making, `target` what there was and is to be.
+    pub(super) fn take_back_abandoned(&self, abandoned: &Network, target: &Network) {
+        for change in plan(abandoned, target) {
+            let Change::Port(diff) = change else { continue };
+            let Some(before) = &diff.before else { continue };
+            let mark = self.site.mark(&diff.key);
+            let outcome = match &diff.after {
+                Some(after) if (&before.netns, &before.ifname) == (&after.netns, &after.ifname) => {
+                    host::restore_interface(before, after, &mark)
+                }
+                _ => host::remove_interface(before, &mark),
+            };
+            match outcome {
+                Ok(()) => tracing::info!(port = %diff.key, "a change that was never acknowledged is taken back"),
+                Err(error) => {
+                    tracing::warn!(port = %diff.key, %error, "a change that was never acknowledged stays half made")
+                }
+            }
         }
     }
 
@@ -78,7 +99,7 @@ impl Control {
             Change::Vlan(diff) => self.take_vlan(diff),
             Change::Remote(diff) => self.take_remote(diff),
             Change::Port(diff) => match (&diff.before, &diff.after) {
-                (_, None) => self.delete_port(&diff.key),
+                (before, None) => self.delete_port(&diff.key, before.as_ref()),
                 (None, Some(after)) => self.create_port(&diff.key, after),
                 (Some(before), Some(after)) => self.change_port(&diff.key, before, after),
             },
@@ -117,10 +138,10 @@ impl Control {
     fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
         let (id, tap) = self.interface(name, setup, queues)?;
-        let offloads = tap.offloads();
-        let (mtu, mode) = (setup.mtu, setup.mode.clone());
+        let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
+        let (mtu, mode, title) = (setup.mtu, setup.mode.clone(), name.clone());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
-            worker.datapath.add_tap(id, TapPort::new(queue, offloads, mtu), mode);
+            worker.datapath.add_tap(id, &title, TapPort::new(queue, offloads, mtu), mode);
             worker.watch_tap(id)
         })?;
         if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {
@@ -129,44 +150,62 @@ impl Control {
             return Err(error.into());
         }
         tracing::info!(port = %name, ?offloads, mtu, "port added");
-        self.live.insert(name.clone(), LivePort { id, offloads });
+        self.live.insert(name.clone(), LivePort { id, offloads, pinned });
         Ok(())
     }
 
-    fn delete_port(&mut self, name: &PortName) -> Result<(), ControlError> {
-        if let Some(LivePort { id, .. }) = self.live.remove(name) {
-            self.let_interface_go(name, id)?;
-            self.workers.each(move |worker| worker.remove_tap(id))?;
-            tracing::info!(port = %name, "port deleted");
-        }
-        Ok(())
-    }
-
-    /// Lets go of the ports whose device is gone. They stay wanted.
-    pub(super) fn let_lost_ports_go(&mut self) -> Result<(), ControlError> {
-        // Each worker finds out for itself; the device is gone for all.
-        let lost: BTreeSet<_> = self.workers.each(|worker| worker.datapath.lost())?.into_iter().flatten().collect();
-        if lost.is_empty() {
+    /// Deletes a port with its interface.
+    fn delete_port(&mut self, name: &PortName, setup: Option<&PortSetup>) -> Result<(), ControlError> {
+        self.counted_before.remove(name);
+        let Some(LivePort { id, .. }) = self.live.remove(name) else {
+            // Lost, and its interface may be where this daemon could not reach it before.
+            let removed = setup.map_or(Ok(()), |setup| host::remove_interface(setup, &self.site.mark(name)));
+            if let Err(error) = removed {
+                tracing::warn!(port = %name, %error, "the lost port's interface may have stayed in its namespace");
+            }
             return Ok(());
-        }
-        let gone = lost.clone();
-        self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.remove_tap(id)))?;
-        for (name, _) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
-            self.manager.forget(&Name::Tap(name.clone()));
-            tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
-        }
+        };
+        self.let_interface_go(name, id)?;
+        self.workers.each(move |worker| worker.remove_tap(id))?;
+        tracing::info!(port = %name, "port deleted");
         Ok(())
     }
 
     fn change_port(&self, name: &PortName, before: &PortSetup, after: &PortSetup) -> Result<(), ControlError> {
         let Some(&LivePort { id, .. }) = self.live.get(name) else { return Ok(()) };
-        let place = self.workers.one(move |worker| worker.datapath.tap(id).map(host::place).transpose())?;
-        // Gone, and the worker may not have noticed yet: no reason to refuse a change that concerns others as well.
-        let Some((netns, ifname)) = place.map_err(HostError::from)?.flatten() else { return Ok(()) };
-        host::change_interface(&netns, &ifname, before, after)?;
+        if !host::is_same_interface(before, after) {
+            if !self.rights.privileges.enters() {
+                return Err(HostError::NotOurs(name.clone()).into());
+            }
+            // Gone, and the worker may not have noticed yet: no reason to refuse a change that concerns others as well.
+            let Some((netns, ifname)) = self.place(id)? else { return Ok(()) };
+            host::change_interface(&netns, &ifname, before, after)?;
+        }
         let (mtu, mode) = (after.mtu, after.mode.clone());
         self.workers.each(move |worker| worker.datapath.set_tap(id, mtu, mode))?;
         Ok(())
+    }
+
+    /// Where the interface of port `id` is now; `None` where it is gone.
+    pub(super) fn place(&self, id: PortId) -> Result<Option<(Netns, String)>, ControlError> {
+        // Asked here: a worker has no right to.
+        let queue = self.workers.one(move |worker| worker.datapath.tap(id).map(TapQueue::try_clone))?;
+        let place = queue.transpose().map_err(HostError::Descriptor)?.map(|queue| host::place(&queue)).transpose();
+        Ok(place.map_err(HostError::from)?.flatten())
+    }
+
+    /// Tells the containers whose interfaces were taken up again that they have a network: what they asked meanwhile
+    /// nobody heard.
+    pub(crate) fn wake_containers(&self) {
+        for (name, port) in self.live.iter().filter(|(_, port)| port.pinned.is_some()) {
+            let woken = self.place(port.id).and_then(|place| {
+                let woken = place.map_or(Ok(()), |(netns, ifname)| host::wake(&netns, &ifname));
+                woken.map_err(ControlError::from)
+            });
+            if let Err(error) = woken {
+                tracing::warn!(port = %name, %error, "its neighbours may take a second to be found again");
+            }
+        }
     }
 
     fn take_static(&self, diff: &Diff<(Vid, Mac), FdbTarget>) -> Result<(), ControlError> {

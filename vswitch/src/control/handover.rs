@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 use serde_json::Value;
-use vswitch_api::{Code, Offload, RpcError, Takeover};
+use vswitch_api::{Code, Offload, PortName, RpcError, Takeover};
 
 use super::answer::{Answer, json};
 use super::{Control, ControlError};
@@ -68,8 +68,14 @@ impl Control {
         self.handover.as_ref().is_some_and(|handover| handover.is_paused)
     }
 
-    pub(super) fn silent_until(&self) -> Option<Instant> {
-        self.handover.as_ref().map(|handover| handover.until)
+    /// Gives up a takeover whose other side fell silent; says how long it may be silent yet. `None` where none is under way.
+    pub(super) fn tend_takeover(&mut self) -> Option<Duration> {
+        let left = self.handover.as_ref()?.until.saturating_duration_since(Instant::now());
+        if left > Duration::ZERO {
+            return Some(left);
+        }
+        self.decide_who_serves("the other fell silent");
+        None
     }
 
     fn begin(&mut self, heir: Token, format: u32) -> Result<(Value, Vec<OwnedFd>), RpcError> {
@@ -225,6 +231,7 @@ impl Control {
         Ok(Tally {
             paused_at: 0,
             ports: ports.collect(),
+            before: self.counted_before.iter().map(|(name, counters)| counters.shown(name.as_str())).collect(),
             tunnel: counted.tunnel.shown(""),
             fdb: self.ask(|worker| worker.datapath.fdb_usage().counters)?.into(),
             seen,
@@ -232,17 +239,22 @@ impl Control {
     }
 
     /// Learns what the daemon before had learned.
-    pub(crate) fn restore_learned(&self, learned: Vec<Learned>) -> Result<(), ControlError> {
+    pub(crate) fn restore_learned(&mut self, learned: Vec<Learned>) -> Result<(), ControlError> {
         self.restore_all(learned, Tally::default())
     }
 
     /// Goes on from where the daemon before stopped; its addresses and those of `tally` are learned here.
-    pub(crate) fn restore_tally(&self, tally: Tally) -> Result<(), ControlError> {
+    pub(crate) fn restore_tally(&mut self, tally: Tally) -> Result<(), ControlError> {
         self.restore_all(Vec::new(), tally)
     }
 
-    fn restore_all(&self, learned: Vec<Learned>, tally: Tally) -> Result<(), ControlError> {
-        let Tally { paused_at: _, ports, tunnel, fdb, seen } = tally;
+    fn restore_all(&mut self, learned: Vec<Learned>, tally: Tally) -> Result<(), ControlError> {
+        let Tally { paused_at: _, ports, before, tunnel, fdb, seen } = tally;
+        for shown in before {
+            if let Ok(name) = shown.port.parse::<PortName>() {
+                self.counted_before.insert(name, Counters::from_shown(&shown));
+            }
+        }
         let ports =
             ports.iter().map(|(id, shown)| (vswitch_core::switch::PortId::new(*id), Counters::from_shown(shown)));
         let stats = PortStats { ports: ports.collect(), tunnel: Counters::from_shown(&tunnel) };

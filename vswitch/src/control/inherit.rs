@@ -1,6 +1,6 @@
 //! Interfaces that were there before this daemon, and those that must outlive it.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use vswitch_api::PortName;
 use vswitch_core::switch::PortId;
@@ -22,9 +22,9 @@ impl Control {
         let id = match self.estate.port(name) {
             Heirloom::Lost => return Err(HostError::LostBefore.into()),
             Heirloom::Working { queues, id, offloads } => {
-                return Ok((id, Tap::adopt_all(queues, Some(offloads)).map_err(HostError::from)?));
+                return Ok((id, Tap::adopt_granted(queues, offloads).map_err(HostError::from)?));
             }
-            Heirloom::Waiting { queues: waiting, id } => match host::adopt_interface(setup, waiting, queues) {
+            Heirloom::Waiting { queues: waiting, id } => match self.kept_interface(name, setup, waiting, queues) {
                 Ok(tap) => return Ok((id.map_or_else(|| self.free_id(), Ok)?, tap)),
                 Err(error) => {
                     tracing::warn!(port = %name, %error, "the interface that was kept cannot be used; it is made anew");
@@ -35,31 +35,43 @@ impl Control {
             Heirloom::Nothing { id } => id,
         };
         let id = id.map_or_else(|| self.free_id(), Ok)?;
-        let tap = host::create_interface(setup, queues)?;
+        let tap = match self.handed_over.take_if(|(port, _)| port == name) {
+            Some((_, tap)) => tap,
+            None if self.rights.privileges.enters() => host::obtain_interface(setup, &self.site.mark(name), queues)?,
+            None => return Err(HostError::NoEntry(name.clone()).into()),
+        };
         let descriptors: Vec<_> = tap.queues().iter().map(TapQueue::as_fd).collect();
         self.manager.keep(&Name::Tap(name.clone()), &descriptors);
         Ok((id, tap))
     }
 
-    /// Makes the interface of port `id` go where closing our descriptors would not: the service manager has others.
-    pub(super) fn let_interface_go(&mut self, name: &PortName, id: PortId) -> Result<(), ControlError> {
-        if self.manager.is_there() {
-            let gone =
-                self.workers.one(move |worker| worker.datapath.tap(id).map(host::delete_interface).transpose())?;
-            if let Err(error) = gone {
-                tracing::warn!(port = %name, %error, "the interface of a port that is deleted stays for now");
-            }
-            self.manager.forget(&Name::Tap(name.clone()));
+    /// The interface behind queues that were kept while nobody served them.
+    fn kept_interface(
+        &self,
+        name: &PortName,
+        setup: &PortSetup,
+        waiting: Vec<OwnedFd>,
+        queues: u16,
+    ) -> Result<Tap, HostError> {
+        if self.rights.privileges.enters() {
+            host::kept_interface(setup, &self.site.mark(name), waiting, queues)
+        } else {
+            host::adopt_interface(name, &setup.ifname, waiting, queues.into())
         }
+    }
+
+    /// Makes the interface of port `id` go with our descriptors, and those that the service manager has.
+    pub(super) fn let_interface_go(&mut self, name: &PortName, id: PortId) -> Result<(), ControlError> {
+        // Gone already where the namespace is.
+        let _ = self.workers.one(move |worker| worker.datapath.tap(id).map(|queue| queue.set_persistent(false)))?;
+        self.manager.forget(&Name::Tap(name.clone()));
         Ok(())
     }
 
     /// Makes interfaces go that were kept for ports that are no longer wanted.
     pub(super) fn let_unwanted_go(&mut self) {
         for (name, queues) in self.estate.unwanted() {
-            let gone = Tap::adopt_all(queues, None).map_err(HostError::from);
-            let gone = gone.and_then(|tap| tap.queues().first().map_or(Ok(()), host::delete_interface));
-            if let Err(error) = gone {
+            if let Err(error) = Tap::adopt_all(queues).and_then(|tap| tap.set_persistent(false)) {
                 tracing::warn!(port = %name, %error, "an interface that was kept for a deleted port stays for now");
             }
             self.manager.forget(&Name::Tap(name));

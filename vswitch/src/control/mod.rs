@@ -1,9 +1,11 @@
 //! The control thread: it owns the desired state, makes it so, and answers for it.
 
+pub(crate) mod access;
 mod answer;
 mod apply;
 mod handover;
 mod inherit;
+mod lost;
 mod server;
 
 use std::collections::BTreeMap;
@@ -13,16 +15,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
-use vswitch_api::{Change as Wish, Code, Desired, FdbTarget, Outcome, PortName, Refusal, RpcError};
+use vswitch_api::{
+    BadValue, Change as Wish, Code, Desired, FdbTarget, Outcome, PortName, PortPlan, PortSpec, Refusal, RpcError,
+};
 use vswitch_core::switch::{FdbError, PortId};
+use vswitch_sys::Tap;
 use vtep::DirectoryError;
 
 pub(crate) use handover::granted;
 pub(crate) use server::{End, Server};
 
-use self::handover::Handover;
-use crate::host::HostError;
+use handover::Handover;
+use lost::LostPorts;
+
+use crate::counters::Counters;
+use crate::host::{self, HostError};
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
+use crate::privileges::Rights;
 use crate::store::{Store, StoreError};
 use crate::systemd::ServiceManager;
 use crate::takeover::Estate;
@@ -45,6 +54,8 @@ pub(crate) enum ControlError {
     Fdb(#[from] FdbError),
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Value(#[from] BadValue),
     #[error("the switch has 65536 ports and peers already, as many as it can; delete some first")]
     NoPortId,
 }
@@ -55,7 +66,7 @@ impl From<ControlError> for RpcError {
             ControlError::Refused(refusal) => refusal.code(),
             ControlError::Host(_) | ControlError::Store(_) => Code::Host,
             ControlError::TooNarrow(_) | ControlError::Fdb(_) | ControlError::NoPortId => Code::Conflict,
-            ControlError::Worker(_) | ControlError::Directory(_) => Code::Internal,
+            ControlError::Worker(_) | ControlError::Directory(_) | ControlError::Value(_) => Code::Internal,
         };
         Self::new(code, error.to_string())
     }
@@ -66,6 +77,8 @@ impl From<ControlError> for RpcError {
 struct LivePort {
     id: PortId,
     offloads: vswitch_sys::Offloads,
+    /// The namespace that its descriptors keep alive, where they do.
+    pinned: Option<(u64, u64)>,
 }
 
 /// The state wanted, the state made, and the hands that make it.
@@ -80,6 +93,12 @@ pub(crate) struct Control {
     /// Ports whose interface could be made. The others are lost.
     live: BTreeMap<PortName, LivePort>,
     remotes: BTreeMap<IpAddr, PortId>,
+    lost: LostPorts,
+    /// What ports counted before they were lost: their counters never run backwards.
+    counted_before: BTreeMap<PortName, Counters>,
+    rights: Rights,
+    /// The device that a client made for the port it is about to add.
+    handed_over: Option<(PortName, Tap)>,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -96,8 +115,8 @@ impl Control {
     /// `estate` is used and not made.
     pub(crate) fn start(
         desired: Desired,
-        site: Site,
-        vtep_port: u16,
+        (site, vtep_port): (Site, u16),
+        rights: Rights,
         store: Store,
         workers: Workers,
         (estate, manager): (Estate, ServiceManager),
@@ -111,6 +130,10 @@ impl Control {
             workers,
             live: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            lost: LostPorts::default(),
+            counted_before: BTreeMap::new(),
+            rights,
+            handed_over: None,
             started: Instant::now(),
             estate,
             manager,
@@ -121,6 +144,11 @@ impl Control {
         };
         desired.suits(control.vtep_ip())?;
         let network = Network::derive(&desired, &control.site);
+        if !control.estate.is_whole()
+            && let Some(abandoned) = control.store.abandoned::<Desired>()
+        {
+            control.take_back_abandoned(&Network::derive(&abandoned, &control.site), &network);
+        }
         control.restore(network)?;
         control.let_unwanted_go();
         control.desired = desired;
@@ -138,6 +166,32 @@ impl Control {
 
     fn vtep_ip(&self) -> Option<IpAddr> {
         self.site.underlay.map(|underlay| underlay.address)
+    }
+
+    /// As [`Self::change`]; a port's interface may have come with the request.
+    fn change_with(&mut self, wish: &Wish, fds: Vec<OwnedFd>) -> Result<Outcome, ControlError> {
+        if let (Wish::PortAdd(spec), false) = (wish, fds.is_empty()) {
+            let tap = host::adopt_interface(&spec.name, &spec.ifname, fds, self.workers.count().get())?;
+            self.handed_over = Some((spec.name.clone(), tap));
+        }
+        let outcome = self.change(wish);
+        self.handed_over = None;
+        outcome
+    }
+
+    /// What the interface of such a port would be.
+    fn plan_port(&self, spec: &PortSpec) -> Result<PortPlan, ControlError> {
+        let (desired, _) = self.desired.apply(&Wish::PortAdd(spec.clone()), self.vtep_ip())?;
+        let network = Network::derive(&desired, &self.site);
+        network.carries_ipv6(&self.network)?;
+        let setup = network.ports.get(&spec.name).ok_or_else(|| Refusal::NoPort { name: spec.name.clone() })?;
+        Ok(PortPlan {
+            up: self.live.contains_key(&spec.name),
+            mac: vswitch_api::Mac::new(setup.mac.0).map_err(ControlError::Value)?,
+            mtu: setup.mtu,
+            queues: u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX),
+            mark: self.site.mark(&spec.name),
+        })
     }
 
     /// Makes one change whole, or leaves everything as it was. On return it is safe on disk.

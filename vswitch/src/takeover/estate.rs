@@ -62,6 +62,11 @@ impl Estate {
         (estate, vxlan)
     }
 
+    /// Whether it is all there was: a daemon that runs hands it over.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// Takes what there is of port `name`.
     pub(crate) fn port(&mut self, name: &PortName) -> Heirloom {
         let id = self.ids.remove(name);

@@ -78,7 +78,13 @@ impl Learned {
     pub(crate) fn entry(self) -> Option<FdbEntry> {
         let Self(mac, vlan, port, seen) = self;
         let kind = FdbKind::Learned { last_seen: Instant::from_nanos(seen) };
-        Some(FdbEntry { mac: MacAddr::from_u64(mac), vlan: VlanId::new(vlan)?, port: PortId::new(port), kind })
+        Some(FdbEntry {
+            mac: MacAddr::from_u64(mac),
+            vlan: VlanId::new(vlan)?,
+            port: PortId::new(port),
+            kind,
+            flapping: None,
+        })
     }
 }
 
@@ -89,6 +95,9 @@ pub(crate) struct Tally {
     pub(crate) paused_at: u64,
     /// By number.
     pub(crate) ports: Vec<(u16, PortStats)>,
+    /// What ports counted before they were lost.
+    #[serde(default)]
+    pub(crate) before: Vec<PortStats>,
     /// Without what the tunnel's descriptors tell themselves.
     pub(crate) tunnel: PortStats,
     pub(crate) fdb: FdbCounters,
@@ -105,17 +114,19 @@ pub(crate) struct FdbCounters {
     aged: u64,
     evicted: u64,
     limited: u64,
+    flapping: u64,
 }
 
 impl From<switch::Counters> for FdbCounters {
-    fn from(switch::Counters { learned, moved, aged, evicted, limited, .. }: switch::Counters) -> Self {
-        Self { learned, moved, aged, evicted, limited }
+    fn from(counters: switch::Counters) -> Self {
+        let switch::Counters { learned, moved, aged, evicted, limited, flapping } = counters;
+        Self { learned, moved, aged, evicted, limited, flapping }
     }
 }
 
 impl From<FdbCounters> for switch::Counters {
-    fn from(FdbCounters { learned, moved, aged, evicted, limited }: FdbCounters) -> Self {
-        Self { learned, moved, aged, evicted, limited }
+    fn from(FdbCounters { learned, moved, aged, evicted, limited, flapping }: FdbCounters) -> Self {
+        Self { learned, moved, aged, evicted, limited, flapping }
     }
 }
 
@@ -137,6 +148,7 @@ mod tests {
             vlan: VlanId::new(4094).unwrap(),
             port: PortId::new(65_535),
             kind,
+            flapping: None,
         };
         let learned = entry(FdbKind::Learned { last_seen: Instant::from_nanos(u64::MAX >> 1) });
         let text = serde_json::to_string(&Learned::new(&learned)).unwrap();

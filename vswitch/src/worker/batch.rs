@@ -6,10 +6,31 @@ use crate::port::tap::FRAME_CAPACITY;
 
 /// Frames read in one turn at most.
 pub(crate) const FRAMES: usize = 64;
-/// Segments after which a turn reads no further frame: what a super-frame is cut into costs as much as frames.
+/// Frames read in one turn however many sources wait: looking for the next one takes as long as some frames.
+const FEWEST: usize = 16;
+/// Segments, or copies, after which a turn reads no further frame: what a super-frame is cut into costs as much as frames,
+/// and so does what a frame for many is copied to.
 pub(crate) const SEGMENTS: usize = 512;
 /// Bytes after which a turn reads no further frame: four super-frames fit the cache, forty do not.
 pub(crate) const BYTES: usize = 256 * 1024;
+
+/// What one source may take of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    frames: usize,
+    /// Copies of a frame to a group, at most.
+    group: usize,
+    /// Copies of any other frame, as they were in the source's last turn: those to unknown stations are many.
+    other: usize,
+}
+
+impl Share {
+    /// A share of one of `waiting` sources, whose frames for many go to at most `group` ports, and whose others went to
+    /// `other` last time.
+    pub(super) fn new(waiting: usize, group: usize, other: usize) -> Self {
+        Self { frames: (FRAMES / waiting.max(1)).max(FEWEST), group, other }
+    }
+}
 
 /// Buffers for one turn. Memory never touched is never resident, so an idle switch pays little for them.
 #[derive(Debug)]
@@ -19,6 +40,7 @@ pub(super) struct Batch {
     len: usize,
     bytes: usize,
     segments: usize,
+    share: Share,
     /// Frames asked for, those not kept among them.
     asked: usize,
 }
@@ -26,16 +48,17 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new() -> Self {
         let frames = (0..FRAMES).map(|_| Frame::with_capacity(FRAME_CAPACITY)).collect();
-        Self { frames, tags: [None; FRAMES], len: 0, bytes: 0, segments: 0, asked: 0 }
+        Self { frames, tags: [None; FRAMES], len: 0, bytes: 0, segments: 0, share: Share::new(1, 1, 1), asked: 0 }
     }
 
-    pub(super) fn clear(&mut self) {
-        (self.len, self.bytes, self.segments, self.asked) = (0, 0, 0, 0);
+    /// Empties it, for what `share` allows.
+    pub(super) fn begin(&mut self, share: Share) {
+        (self.len, self.bytes, self.segments, self.asked, self.share) = (0, 0, 0, 0, share);
     }
 
     /// A buffer for the next frame; `None` once the batch is full. It joins the batch by [`Self::keep`].
     pub(super) fn next(&mut self) -> Option<&mut Frame> {
-        if self.bytes >= BYTES || self.segments >= SEGMENTS || self.asked == FRAMES {
+        if self.bytes >= BYTES || self.segments >= SEGMENTS || self.asked == self.share.frames {
             return None;
         }
         self.asked += 1;
@@ -46,7 +69,9 @@ impl Batch {
     pub(super) fn keep(&mut self) {
         let frame = &self.frames[self.len];
         self.bytes += frame.len();
-        self.segments += frame.offload.gso.map_or(1, |gso| frame.len() / usize::from(gso.segment).max(1));
+        let segments = frame.offload.gso.map_or(1, |gso| frame.len() / usize::from(gso.segment).max(1));
+        let is_group = frame.bytes().first().is_some_and(|octet| octet & 1 != 0);
+        self.segments += segments.max(if is_group { self.share.group } else { self.share.other });
         self.tags[self.len] = frame.tag();
         self.len += 1;
     }
@@ -62,5 +87,51 @@ impl Batch {
 
     pub(super) fn frames_mut(&mut self) -> &mut [Frame] {
         &mut self.frames[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vswitch_core::{Gso, GsoKind};
+
+    use super::*;
+
+    /// How many frames of `len` bytes, whose first octet is `first`, a turn reads.
+    fn read(share: Share, len: usize, first: u8, segment: Option<u16>) -> usize {
+        let mut batch = Batch::new();
+        batch.begin(share);
+        while let Some(frame) = batch.next() {
+            let mut bytes = vec![0; len];
+            bytes[0] = first;
+            frame.assign(&bytes);
+            frame.offload.gso = segment.map(|segment| Gso { kind: GsoKind::Udp, segment, header: 42, ecn: false });
+            batch.keep();
+        }
+        batch.frames().len()
+    }
+
+    #[test]
+    fn a_turn_ends_with_what_costs_most() {
+        // Sources that wait, ports, copies last time; a frame's length, its first octet, its segments; frames read.
+        type Case = ((usize, usize, usize), (usize, u8, Option<u16>), usize);
+        let table: [Case; 13] = [
+            ((1, 2, 1), (60, 2, None), 64),
+            ((2, 2, 1), (60, 2, None), 32),
+            ((1000, 2, 1), (60, 2, None), 16),
+            ((1, 2, 1), (65_000, 2, None), 5),
+            ((2, 2, 1), (65_000, 2, None), 5),
+            ((1, 2, 1), (64_000, 2, Some(1_000)), 5),
+            ((1, 2, 1), (64_000, 2, Some(100)), 1),
+            ((1, 8, 1), (60, 0xff, None), 64),
+            ((1, 100, 1), (60, 0xff, None), 6),
+            ((1, 100, 1), (60, 2, None), 64),
+            ((1, 1000, 1), (60, 0x33, None), 1),
+            ((1, 1000, 1000), (60, 2, None), 1),
+            ((2, 100, 50), (60, 2, None), 11),
+        ];
+        for ((waiting, group, other), (len, first, segment), expected) in table {
+            let share = Share::new(waiting, group, other);
+            assert_eq!(read(share, len, first, segment), expected, "{share:?}, {len} bytes, {first:#x}, {segment:?}");
+        }
     }
 }

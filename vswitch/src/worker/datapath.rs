@@ -6,24 +6,23 @@ use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
-use vswitch_api::Carried;
+use vswitch_api::{Carried, PortName};
 use vswitch_core::Instant;
-use vswitch_core::switch::{Limits, PortId, PortMode, Switch};
+use vswitch_core::switch::{PortId, PortMode, Switch};
 use vswitch_sys::TapQueue;
 use vtep::{Directory, Failure, Run};
 
 use super::batch::Batch;
+use super::flaps::FlapLog;
 use super::outbox::Outbox;
 use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
+use crate::bounds::Bounds;
 use crate::counters::Counters;
 use crate::port::carrier::Entrance;
 use crate::port::tap::{Scissors, TapPort};
 use crate::port::tunnel::{Remote, TunnelPort};
 use crate::takeover::Name;
-
-/// Addresses the FDB may hold, and one port's share: at 64 bytes each, 8 MiB where a network is that large.
-const FDB_LIMITS: Limits = Limits { entries: 131_072, per_port: 65_536 };
 
 /// The switch with its ports, and the buffers of one turn.
 #[derive(Debug)]
@@ -37,6 +36,10 @@ pub(crate) struct Datapath {
     pub(super) failures: Vec<Failure>,
     pub(super) scissors: Scissors,
     pub(super) run: Run,
+    /// A port was lost since the control thread was last told.
+    pub(super) has_news: bool,
+    flap_log: FlapLog,
+    bounds: Bounds,
 }
 
 /// What was counted, by port and for the VXLAN side.
@@ -57,7 +60,7 @@ pub(crate) struct WorkerDescriptors {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FdbUsage {
     pub(crate) used: u64,
-    pub(crate) limit: u64,
+    pub(crate) bounds: Bounds,
     pub(crate) counters: vswitch_core::switch::Counters,
 }
 
@@ -74,12 +77,13 @@ impl PortStats {
 impl Datapath {
     /// One for each worker, each with its tunnel: switches without ports that share their addresses. `seed` makes their
     /// hashing unforeseeable.
-    pub(crate) fn siblings(tunnels: Vec<Option<TunnelPort>>, seed: u64) -> Vec<Self> {
-        let first = Switch::new(FDB_LIMITS, seed);
-        tunnels.into_iter().map(|tunnel| Self::new(first.sibling(), tunnel)).collect()
+    pub(crate) fn siblings(tunnels: Vec<Option<TunnelPort>>, bounds: Bounds, seed: u64) -> Vec<Self> {
+        let mut first = Switch::new(bounds.fdb, seed);
+        first.set_storm_limit(bounds.storm);
+        tunnels.into_iter().map(|tunnel| Self::new(first.sibling(), bounds, tunnel)).collect()
     }
 
-    fn new(switch: Switch, tunnel: Option<TunnelPort>) -> Self {
+    fn new(switch: Switch, bounds: Bounds, tunnel: Option<TunnelPort>) -> Self {
         Self {
             switch,
             ports: Ports::default(),
@@ -90,6 +94,9 @@ impl Datapath {
             failures: Vec::new(),
             scissors: Scissors::default(),
             run: Run::default(),
+            has_news: false,
+            flap_log: FlapLog::default(),
+            bounds,
         }
     }
 
@@ -98,8 +105,8 @@ impl Datapath {
         &mut self.switch
     }
 
-    pub(crate) fn add_tap(&mut self, id: PortId, tap: TapPort, mode: PortMode) {
-        self.ports.set(id, Device::Tap(tap));
+    pub(crate) fn add_tap(&mut self, id: PortId, name: &PortName, tap: TapPort, mode: PortMode) {
+        self.ports.set(id, format!("port {name}"), Device::Tap(tap));
         self.switch.add_port(id, mode);
     }
 
@@ -112,7 +119,7 @@ impl Datapath {
     }
 
     pub(crate) fn set_remote(&mut self, id: PortId, to: SocketAddr, mode: PortMode) {
-        self.ports.set(id, Device::Remote(Remote::new(to)));
+        self.ports.set(id, format!("remote {}", to.ip()), Device::Remote(Remote::new(to)));
         self.switch.add_port(id, mode);
     }
 
@@ -156,8 +163,7 @@ impl Datapath {
     }
 
     pub(crate) fn fdb_usage(&self) -> FdbUsage {
-        let (used, limit) = (self.switch.fdb_len() as u64, FDB_LIMITS.entries.into());
-        FdbUsage { used, limit, counters: self.switch.counters() }
+        FdbUsage { used: self.switch.fdb_len() as u64, bounds: self.bounds, counters: self.switch.counters() }
     }
 
     pub(crate) fn stats(&self) -> PortStats {
@@ -180,7 +186,7 @@ impl Datapath {
     /// Other descriptors of this worker's queues and of what carries VXLAN for it, worker number `worker`.
     pub(crate) fn descriptors(&self, worker: u16) -> io::Result<WorkerDescriptors> {
         let tap = |(id, port): (PortId, &Port)| match &port.device {
-            Device::Tap(tap) => Some(tap.queue().try_clone().map(|queue| (id, queue))),
+            Device::Tap(tap) => Some(tap.queue().try_clone().map(|queue| (id, queue.into()))),
             Device::Remote(_) => None,
         };
         let taps = self.ports.iter().filter_map(tap).collect::<io::Result<_>>()?;
@@ -213,5 +219,10 @@ impl Datapath {
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.switch.handle_timeout(now);
+    }
+
+    /// Tells the log what frames have shown that people should know.
+    pub(crate) fn tell(&mut self, now: Instant) {
+        self.flap_log.tell(now, &self.switch, &self.ports);
     }
 }

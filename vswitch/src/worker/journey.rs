@@ -1,9 +1,10 @@
 //! The way of a frame through a worker, in the order it goes: read, decide, gather, write. One turn is one batch.
 
 use vswitch_core::switch::{Egress, PortId, Switch, Verdict};
-use vswitch_core::{Frame, Instant, VlanId};
+use vswitch_core::{Frame, Instant, Offload, VlanId};
 use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop};
 
+use super::batch::Share;
 use super::datapath::Datapath;
 use super::outbox::{Outbox, Outgoing};
 use super::oversize::Oversize;
@@ -17,9 +18,10 @@ use crate::too_big;
 type Answer = (PortId, VlanId, Frame);
 
 impl Datapath {
-    /// Reads one batch from a TAP port and sends it on its way; false once nothing is left to read.
-    pub(crate) fn serve_tap(&mut self, now: Instant, ingress: PortId) -> bool {
-        let more = self.read(ingress);
+    /// Reads one batch from a TAP port, one of `waiting` sources, and sends it on its way; false once nothing is left to
+    /// read.
+    pub(crate) fn serve_tap(&mut self, now: Instant, ingress: PortId, waiting: usize) -> bool {
+        let more = self.read(ingress, waiting);
         if self.batch.frames().is_empty() {
             return more;
         }
@@ -36,8 +38,9 @@ impl Datapath {
         more
     }
 
-    fn read(&mut self, ingress: PortId) -> bool {
-        self.batch.clear();
+    fn read(&mut self, ingress: PortId, waiting: usize) -> bool {
+        let spread = self.ports.get(ingress).map_or(1, |port| port.spread);
+        self.batch.begin(Share::new(waiting, self.ports.most(), spread));
         let Some((tap, counters)) = self.ports.tap_mut(ingress) else { return false };
         while let Some(frame) = self.batch.next() {
             match tap.read(frame) {
@@ -51,8 +54,8 @@ impl Datapath {
                 }
                 Read::Empty => return false,
                 Read::Lost => {
-                    tracing::warn!(port = %ingress, "the interface is gone: the port is lost");
                     self.switch.remove_port(ingress);
+                    self.has_news = true;
                     return false;
                 }
             }
@@ -64,8 +67,15 @@ impl Datapath {
         let frames = self.batch.frames().iter().map(Frame::bytes);
         self.switch.ingress_batch(now, ingress, frames, |switch, index, verdict| match verdict {
             Verdict::Drop(why) => self.ports.dropped(ingress, why),
-            verdict => gather(switch, &self.ports, &mut self.outbox, &verdict, index),
+            verdict => {
+                let frame = &self.batch.frames()[index];
+                charge(switch, now, &verdict, &frame.offload, frame.len());
+                gather(switch, &self.ports, &mut self.outbox, &verdict, index);
+            }
         });
+        if let Some(port) = self.ports.get_mut(ingress) {
+            port.spread = self.outbox.copies().div_ceil(self.batch.frames().len()).max(1);
+        }
     }
 
     fn write_to_taps(&mut self) {
@@ -184,7 +194,10 @@ impl Datapath {
             counters.received(frame.len());
             match verdict {
                 Verdict::Drop(why) => counters.dropped(why),
-                verdict => gather(switch, &self.ports, &mut self.outbox, &verdict, index),
+                verdict => {
+                    charge(switch, now, &verdict, &frame.head.offload, frame.len());
+                    gather(switch, &self.ports, &mut self.outbox, &verdict, index);
+                }
             }
         });
         for &target in self.outbox.taps() {
@@ -265,6 +278,13 @@ fn join(run: &mut Run, first: &Outgoing, others: &[Outgoing], frames: &[Frame]) 
     run.begin(first.frame, &frames[first.frame]);
     let same_way = others.iter().take_while(|out| out.egress == first.egress);
     same_way.take_while(|out| run.takes(out.frame, &frames[out.frame])).count()
+}
+
+/// A flooded super-frame of `len` bytes costs its port as much as the frames that it is cut to.
+fn charge(switch: &Switch, now: Instant, verdict: &Verdict, offload: &Offload, len: usize) {
+    if let (Verdict::Flood(flood), Some(gso)) = (verdict, offload.gso) {
+        switch.charge_flood(now, flood, gso.frames(len) - 1);
+    }
 }
 
 /// Step 8: what leaves, by where it leaves.

@@ -9,27 +9,32 @@
 
 mod batch;
 mod datapath;
+mod flaps;
 mod journey;
 mod outbox;
 mod oversize;
 mod ports;
+mod ready;
 mod threads;
 
 use std::io;
+use std::mem;
 use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 use vswitch_core::Instant;
 use vswitch_core::switch::PortId;
 
 pub(crate) use datapath::{Datapath, PortStats};
-pub(crate) use threads::{WorkerError, Workers};
+pub(crate) use threads::{WorkerError, WorkerOptions, Workers};
 
+use ready::Ready;
 use threads::Command;
 
 use crate::clock;
@@ -77,10 +82,12 @@ pub(crate) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
     /// Sources not yet read until empty: the poll is edge-triggered and will not name them again.
-    ready: Vec<Source>,
+    ready: Ready,
     /// Whether frames are left in the kernel's queues, for another process to read.
     is_paused: bool,
     pub(crate) datapath: Datapath,
+    /// Wakes the control thread.
+    news: Arc<Waker>,
 }
 
 impl Worker {
@@ -107,11 +114,11 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     WAKER => woken = true,
-                    SOCKET => self.mark_ready(Source::Tunnel(Entrance::Socket)),
-                    UPLINK => self.mark_ready(Source::Tunnel(Entrance::Uplink)),
+                    SOCKET => self.ready.mark(Source::Tunnel(Entrance::Socket)),
+                    UPLINK => self.ready.mark(Source::Tunnel(Entrance::Uplink)),
                     Token(port) => {
                         if let Ok(port) = u16::try_from(port) {
-                            self.mark_ready(Source::Tap(PortId::new(port)));
+                            self.ready.mark(Source::Tap(PortId::new(port)));
                         }
                     }
                 }
@@ -128,6 +135,7 @@ impl Worker {
                 thread::yield_now();
             } else {
                 self.serve(now);
+                self.datapath.tell(now);
                 spin_until = now + spin.unwrap_or_default();
             }
         }
@@ -143,20 +151,19 @@ impl Worker {
         clock::now()
     }
 
-    fn mark_ready(&mut self, source: Source) {
-        if !self.ready.contains(&source) {
-            self.ready.push(source);
-        }
-    }
-
-    /// One batch of every ready source, in turn: none can starve another.
+    /// One batch of every ready source, in turn: none can starve another. The more wait, the smaller the batches.
     fn serve(&mut self, now: Instant) {
-        let mut ready = core::mem::take(&mut self.ready);
-        ready.retain(|&source| match source {
-            Source::Tap(port) => self.datapath.serve_tap(now, port),
-            Source::Tunnel(entrance) => self.datapath.serve_tunnel(now, entrance),
+        let waiting = self.ready.len();
+        let Self { ready, datapath, .. } = self;
+        ready.retain(|source| match source {
+            Source::Tap(port) => datapath.serve_tap(now, port, waiting),
+            Source::Tunnel(entrance) => datapath.serve_tunnel(now, entrance),
         });
-        self.ready = ready;
+        if mem::take(&mut self.datapath.has_news)
+            && let Err(error) = self.news.wake()
+        {
+            tracing::error!(%error, "the control thread cannot be told of a lost port; it hears with the next request");
+        }
     }
 
     /// Runs what the control thread sent; false where it hung up.
@@ -178,14 +185,14 @@ impl Worker {
                 .registry()
                 .register(&mut SourceFd(&fd), Token(port.index()), Interest::READABLE)
                 .map_err(WorkerError::Watch)?;
-            self.mark_ready(Source::Tap(port)); // frames may have come before the registration
+            self.ready.mark(Source::Tap(port)); // frames may have come before the registration
         }
         Ok(())
     }
 
     /// Removes a TAP port. Closing its descriptor takes it out of the poll.
     pub(crate) fn remove_tap(&mut self, port: PortId) {
-        self.ready.retain(|&source| source != Source::Tap(port));
+        self.ready.retain(|source| source != Source::Tap(port));
         self.datapath.remove(port);
     }
 
@@ -196,7 +203,7 @@ impl Worker {
                 Entrance::Uplink => UPLINK,
             };
             self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE).map_err(WorkerError::Watch)?;
-            self.mark_ready(Source::Tunnel(entrance));
+            self.ready.mark(Source::Tunnel(entrance));
         }
         Ok(())
     }

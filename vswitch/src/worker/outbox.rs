@@ -18,6 +18,8 @@ pub(super) struct Outbox {
     /// For each TAP port, by number: a device takes its frames one after the other.
     to_taps: Vec<Vec<Outgoing>>,
     touched: Vec<PortId>,
+    /// Of all of them.
+    copies: usize,
     /// For all remotes, frame by frame: a frame is cut once for all it goes to.
     to_remotes: Vec<Outgoing>,
 }
@@ -33,10 +35,17 @@ impl Outbox {
             self.touched.push(port);
         }
         queue.push(out);
+        self.copies += 1;
     }
 
     pub(super) fn push_to_remote(&mut self, out: Outgoing) {
         self.to_remotes.push(out);
+        self.copies += 1;
+    }
+
+    /// How many copies leave in all.
+    pub(super) fn copies(&self) -> usize {
+        self.copies
     }
 
     /// The TAP ports that something leaves on, in the order they were first named.
@@ -59,5 +68,6 @@ impl Outbox {
             self.to_taps[port.index()].clear();
         }
         self.to_remotes.clear();
+        self.copies = 0;
     }
 }

@@ -19,8 +19,12 @@ pub(super) enum Device {
 
 #[derive(Debug)]
 pub(super) struct Port {
+    /// For the log: `port red`, `remote 192.0.2.2`.
+    pub(super) name: String,
     pub(super) device: Device,
     pub(super) counters: Counters,
+    /// Copies that each of its frames went out in, in its last turn; at least 1.
+    pub(super) spread: usize,
     /// How many of its senders may be told that a frame was too big.
     pub(super) answers: AnswerRate,
 }
@@ -36,6 +40,11 @@ impl Ports {
 
     pub(super) fn get_mut(&mut self, id: PortId) -> Option<&mut Port> {
         self.0.get_mut(id.index())?.as_mut()
+    }
+
+    /// Ports there can be: more than a frame for many goes to.
+    pub(super) fn most(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn tap_mut(&mut self, id: PortId) -> Option<(&mut TapPort, &mut Counters)> {
@@ -63,13 +72,13 @@ impl Ports {
     }
 
     /// Puts `device` at `id`; what was counted there stays.
-    pub(super) fn set(&mut self, id: PortId, device: Device) {
+    pub(super) fn set(&mut self, id: PortId, name: String, device: Device) {
         if self.0.len() <= id.index() {
             self.0.resize_with(id.index() + 1, || None);
         }
         let slot = &mut self.0[id.index()];
         let counters = slot.take().map(|port| port.counters).unwrap_or_default();
-        *slot = Some(Port { device, counters, answers: AnswerRate::default() });
+        *slot = Some(Port { name, device, spread: 1, counters, answers: AnswerRate::default() });
     }
 
     pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {

@@ -9,7 +9,9 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::{Poll, Waker};
 use thiserror::Error;
 
-use super::{Datapath, PollMode, WAKER, Worker};
+use super::{Datapath, PollMode, Ready, WAKER, Worker};
+use crate::privileges::{self, PrivilegesError};
+use crate::sandbox::{self, SandboxError};
 
 /// Work the control thread asks a worker to do between two batches.
 pub(super) type Command = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -23,6 +25,20 @@ pub(crate) enum WorkerError {
     Start(io::Error),
     #[error("cannot watch a descriptor: {0}")]
     Watch(io::Error),
+    #[error(transparent)]
+    Privileges(#[from] PrivilegesError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}
+
+/// How workers run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorkerOptions {
+    pub(crate) poll: PollMode,
+    /// Whether they confine themselves.
+    pub(crate) confined: bool,
+    /// Whether they move no frame until [`Workers::resume`].
+    pub(crate) paused: bool,
 }
 
 /// The control thread's end of all workers.
@@ -33,11 +49,16 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one. Paused ones move
-    /// no frame until [`Self::resume`].
-    pub(crate) fn start(datapaths: Vec<Datapath>, mode: PollMode, is_paused: bool) -> Result<Self, WorkerError> {
+    /// Starts a worker, on a thread of its own, for each of `datapaths`, of which there is at least one. They wake `news`
+    /// when a port is lost, and give up what privileges they inherit.
+    pub(crate) fn start(
+        datapaths: Vec<Datapath>,
+        options: WorkerOptions,
+        news: &Arc<Waker>,
+    ) -> Result<Self, WorkerError> {
         let numbered = datapaths.into_iter().enumerate();
-        let mut all = numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, mode, is_paused));
+        let mut all =
+            numbered.map(|(number, datapath)| WorkerHandle::start(number, datapath, options, Arc::clone(news)));
         let first = all.next().ok_or(WorkerError::Gone)??;
         Ok(Self { first, others: all.collect::<Result<_, _>>()? })
     }
@@ -102,19 +123,31 @@ struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    fn start(number: usize, datapath: Datapath, mode: PollMode, is_paused: bool) -> Result<Self, WorkerError> {
+    fn start(
+        number: usize,
+        datapath: Datapath,
+        WorkerOptions { poll: mode, confined, paused: is_paused }: WorkerOptions,
+        news: Arc<Waker>,
+    ) -> Result<Self, WorkerError> {
         let poll = Poll::new().map_err(WorkerError::Start)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(WorkerError::Start)?);
         let (commands, inbox) = crossbeam_channel::unbounded();
-        let mut worker = Worker { poll, commands: inbox, ready: Vec::new(), is_paused, datapath };
+        let mut worker = Worker { poll, commands: inbox, ready: Ready::default(), is_paused, datapath, news };
         worker.watch_tunnel()?;
+        let (started, outcome) = crossbeam_channel::bounded(1);
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
                 let _guard = AbortOnPanic;
-                worker.run(mode);
+                let ready = give_up(confined);
+                let go = ready.is_ok();
+                let _ = started.send(ready); // somebody waits below
+                if go {
+                    worker.run(mode);
+                }
             })
             .map_err(WorkerError::Start)?;
+        outcome.recv().map_err(|_| WorkerError::Gone)??;
         Ok(Self { commands, waker, thread: Some(thread) })
     }
 
@@ -131,6 +164,15 @@ impl WorkerHandle {
         self.waker.wake().map_err(|_| WorkerError::Gone)?;
         Ok(result)
     }
+}
+
+/// Gives up what the calling thread inherits and a worker does not need.
+fn give_up(confined: bool) -> Result<(), WorkerError> {
+    privileges::give_up()?;
+    if confined {
+        sandbox::confine_worker()?;
+    }
+    Ok(())
 }
 
 /// A worker that panics must not leave a daemon behind that answers and forwards nothing: who supervises it starts it

@@ -3,10 +3,9 @@
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
 use std::ptr;
 
-use crate::syscall::{count, get_option, uninterrupted};
+use crate::syscall::{check, count, get_option, uninterrupted};
 
 /// Most descriptors in one message (`SCM_MAX_FD` in the kernel).
 pub const FDS_MAX: usize = 253;
@@ -41,17 +40,53 @@ pub struct Credentials {
 ///
 /// # Errors
 /// Where the socket is not connected.
-pub fn peer_credentials(stream: &UnixStream) -> io::Result<Credentials> {
+pub fn peer_credentials(stream: &impl AsFd) -> io::Result<Credentials> {
     let ucred: libc::ucred = get_option(stream, libc::SOL_SOCKET, libc::SO_PEERCRED)?;
     let pid = u32::try_from(ucred.pid).ok().filter(|&pid| pid != 0);
     Ok(Credentials { pid, uid: ucred.uid, gid: ucred.gid })
+}
+
+/// The supplementary groups of who is at the other end, as the kernel noted them when the connection was made. None
+/// where the kernel does not tell (before Linux 4.13).
+///
+/// # Errors
+/// Where the socket is not connected.
+pub fn peer_groups(stream: &impl AsFd) -> io::Result<Vec<u32>> {
+    let mut groups = Vec::<libc::gid_t>::new();
+    // The kernel answers with the room it wants; who has none has no groups. Noted once, they do not change.
+    loop {
+        let mut len = libc::socklen_t::try_from(size_of_val(&groups[..])).map_err(io::Error::other)?;
+        // SAFETY: the descriptor is open for the borrow; the kernel writes at most `len` bytes, the size of `groups`, and
+        // only whole integers, and the length it wants to `len`.
+        let outcome = check(unsafe {
+            libc::getsockopt(
+                stream.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        });
+        let wanted = usize::try_from(len).map_err(io::Error::other)? / size_of::<libc::gid_t>();
+        match outcome {
+            Ok(_) => {
+                groups.truncate(wanted);
+                return Ok(groups);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ERANGE) && wanted > groups.len() => {
+                groups.resize(wanted, 0);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Sends `bytes` with copies of `fds` over a Unix socket; returns how many of the bytes went. The descriptors go with the first of them.
 ///
 /// # Errors
 /// No bytes, more than [`FDS_MAX`] descriptors, and what the socket answers.
-pub fn send(socket: &impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+pub fn send(stream: &impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     if bytes.is_empty() || fds.len() > FDS_MAX {
         let message = format!("{} bytes with {} descriptors; 1 or more with 0 to {FDS_MAX}", bytes.len(), fds.len());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
@@ -80,7 +115,7 @@ pub fn send(socket: &impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Res
     uninterrupted(|| {
         // SAFETY: `message` points to `iov`, and that to `bytes`, and to `control`, all alive and initialised; the kernel
         // reads them only.
-        count(unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) })
+        count(unsafe { libc::sendmsg(stream.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) })
     })
 }
 
@@ -89,7 +124,7 @@ pub fn send(socket: &impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Res
 /// # Errors
 /// What the socket answers, and a message whose descriptors we could not all take in (too many open files); those that
 /// came are closed then.
-pub fn recv(socket: &impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+pub fn recv(stream: &impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut control = MaybeUninit::<Control>::uninit();
     let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: a msghdr is integers and pointers; all zero is one.
@@ -100,7 +135,7 @@ pub fn recv(socket: &impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<Owne
     let received = uninterrupted(|| {
         // SAFETY: `message` points to `iov`, that to `bytes` we hold exclusively, and to `control` of CONTROL_LEN bytes;
         // the kernel writes no more than the lengths beside them. An interrupted call has changed none of them.
-        count(unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) })
+        count(unsafe { libc::recvmsg(stream.as_fd().as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) })
     })?;
     // SAFETY: the kernel has written msg_controllen bytes of well-formed control messages to `control`, which is still
     // where msg_control points.

@@ -8,6 +8,7 @@
 pub mod bpf;
 pub mod fdpass;
 mod huge;
+pub mod interface;
 pub mod listen;
 pub mod netlink;
 pub mod netns;
@@ -21,6 +22,7 @@ pub mod vnet;
 
 pub use bpf::{BpfError, Ingress};
 pub use huge::HugePages;
+pub use interface::{InterfaceError, InterfaceSpec, Origin};
 pub use netlink::{Link, Netlink, NetlinkError, Route, VxlanSpec};
 pub use netns::{Netns, NetnsError, NetnsThread};
 pub use packet::{PacketError, PacketSocket};

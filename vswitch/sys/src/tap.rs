@@ -24,6 +24,9 @@ pub const PIECES_MAX: usize = 1024;
 /// What every device of ours is: Ethernet, no packet information, virtio-net headers.
 const KIND: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
+/// Gives a descriptor of the namespace a socket, here a TAP's queue, was made in (`linux/sockios.h`).
+const SIOCGSKNS: libc::Ioctl = 0x894c;
+
 /// Device number of `/dev/net/tun`: misc, 200 (Documentation/admin-guide/devices.txt).
 const TUN_DEVICE: u64 = libc::makedev(10, 200);
 
@@ -38,6 +41,12 @@ pub enum TapError {
     /// The name is in use in that namespace.
     #[error("interface name {0:?} is taken in that namespace; choose another or delete the interface")]
     NameTaken(String),
+    /// The device was made with another number of queues, which cannot change.
+    #[error("TAP device {0} was made for one queue and cannot get {1}; delete it to have it made anew")]
+    OneQueue(String, u16),
+    /// The device is not there.
+    #[error("there is no TAP device {0} in that namespace")]
+    Gone(String),
     /// A number of queues out of range.
     #[error("{0} queues asked for; a TAP device has 1 to {QUEUES_MAX}")]
     BadQueues(u16),
@@ -50,6 +59,9 @@ pub enum TapError {
     /// The descriptor's device was set up in a way that loses super-frames.
     #[error("TAP device {0} lacks {1}; open it with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR")]
     WrongKind(String, &'static str),
+    /// The descriptors are of more than one device.
+    #[error("the descriptors are queues of two devices, {0} and {1}; hand over those of one")]
+    Several(String, String),
     /// The kernel refused.
     #[error("cannot {operation} TAP device {name}: {source}")]
     System {
@@ -112,7 +124,7 @@ impl Offloads {
     }
 }
 
-/// A TAP device: it lasts until its last queue is closed.
+/// A TAP device: it lasts until its last queue is closed, or longer where it is [persistent](Self::set_persistent).
 #[derive(Debug)]
 pub struct Tap {
     name: String,
@@ -140,37 +152,69 @@ impl Tap {
         Self::set_up(name.to_owned(), all)
     }
 
-    /// Takes over a queue that somebody else opened, for instance received over a socket.
+    /// Attaches `queues` queues to the persistent device `name` in `netns`, which nobody has attached to. The interface
+    /// keeps what it had: addresses, routes, MTU. Its carrier comes back.
     ///
-    /// It keeps alive the namespace in which /dev/net/tun was opened for it. `IFF_NO_PI` is taken on trust: where the
+    /// The descriptors keep `netns` alive, for the kernel (6.18) finds devices only where `/dev/net/tun` was opened:
+    /// whoever holds them has to notice that the namespace is meant to go ([`TapQueue::pins_netns`]).
+    ///
+    /// # Errors
+    /// No such device, one made for a single queue where more are asked for, one in use, and as [`Self::open`].
+    pub fn attach(name: &str, queues: u16, netns: &Netns) -> Result<Self, TapError> {
+        check_name(name)?;
+        if !(1..=QUEUES_MAX).contains(&queues) {
+            return Err(TapError::BadQueues(queues));
+        }
+        let gone = || TapError::Gone(name.to_owned());
+        let index = |netlink: &Netlink| Ok::<_, TapError>(netlink.link(name)?.ok_or_else(gone)?.index);
+        let netlink = Netlink::open_in(netns)?;
+        let before = index(&netlink)?;
+        let all = netns.run(|| attach_again(name, queues))??;
+        // Had it gone just before, the kernel would have made another, which goes with its descriptors.
+        if index(&netlink)? != before {
+            return Err(gone());
+        }
+        Self::set_up(name.to_owned(), all)
+    }
+
+    /// Lets the device outlive its queues, or go with them. Whoever made it may have it kept: a persistent device whose
+    /// owner crashed stays in its namespace, with addresses and routes, without carrier.
+    ///
+    /// # Errors
+    /// Where the interface is gone.
+    pub fn set_persistent(&self, persistent: bool) -> Result<(), TapError> {
+        let [first, ..] = self.queues.as_slice() else { return Err(TapError::BadQueues(0)) };
+        first.set_persistent(persistent).map_err(|source| system("keep", &self.name, source))
+    }
+
+    /// Takes over a device with one queue; see [`Self::adopt_all`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn adopt(fd: OwnedFd) -> Result<Self, TapError> {
+        Self::adopt_all([fd])
+    }
+
+    /// Takes over the queues of a device that somebody else opened, for instance received over a socket.
+    ///
+    /// They keep alive the namespace in which /dev/net/tun was opened for them. `IFF_NO_PI` is taken on trust: where the
     /// kernel would tell it, it tells `IFF_NOFILTER`, the same bit.
     ///
     /// # Errors
-    /// What is not a TAP device attached with `IFF_NO_PI | IFF_VNET_HDR`.
-    pub fn adopt(fd: OwnedFd) -> Result<Self, TapError> {
-        Self::adopt_all(vec![fd], None)
+    /// No descriptor, what is not a TAP device attached with `IFF_NO_PI | IFF_VNET_HDR`, and queues of several devices.
+    pub fn adopt_all(fds: impl IntoIterator<Item = OwnedFd>) -> Result<Self, TapError> {
+        let (name, queues) = TapQueue::adopt_all(fds)?;
+        Self::set_up(name, queues)
     }
 
-    /// Takes over all queues of one device, as [`Self::adopt`] does with one. Where it is known what the kernel granted,
-    /// nothing is asked again: whoever owns the interface may have switched some of it off since.
+    /// As [`Self::adopt_all`], where it is known what the kernel granted: nothing is asked again, for whoever owns the
+    /// interface may have switched some of it off since.
     ///
     /// # Errors
-    /// As [`Self::adopt`]; no queues, and queues of several devices.
-    pub fn adopt_all(fds: Vec<OwnedFd>, granted: Option<Offloads>) -> Result<Self, TapError> {
-        let mut adopted = fds.into_iter().map(TapQueue::adopt);
-        let (name, first) = adopted.next().ok_or(TapError::BadQueues(0))??;
-        let mut queues = vec![first];
-        for other in adopted {
-            let (other, queue) = other?;
-            if other != name {
-                return Err(TapError::NotTap("its queues are of several devices"));
-            }
-            queues.push(queue);
-        }
-        match granted {
-            Some(offloads) => Ok(Self { name, offloads, queues }),
-            None => Self::set_up(name, queues),
-        }
+    /// As there.
+    pub fn adopt_granted(fds: impl IntoIterator<Item = OwnedFd>, offloads: Offloads) -> Result<Self, TapError> {
+        let (name, queues) = TapQueue::adopt_all(fds)?;
+        Ok(Self { name, offloads, queues })
     }
 
     /// Fixes header size and byte order and asks for offloads; all three belong to the device, not the queue.
@@ -214,8 +258,22 @@ impl Tap {
 pub struct TapQueue(File);
 
 impl TapQueue {
-    /// The queue behind `fd`, with the name of its device.
-    fn adopt(fd: OwnedFd) -> Result<(String, Self), TapError> {
+    /// The queues of one device behind `fds`, and its name.
+    fn adopt_all(fds: impl IntoIterator<Item = OwnedFd>) -> Result<(String, Vec<Self>), TapError> {
+        let (mut name, mut queues) = (None::<String>, Vec::new());
+        for fd in fds {
+            let (queue, attached) = Self::adopt(fd)?;
+            match &name {
+                Some(first) if *first != attached => return Err(TapError::Several(first.clone(), attached)),
+                _ => name = Some(attached),
+            }
+            queues.push(queue);
+        }
+        Ok((name.ok_or(TapError::BadQueues(0))?, queues))
+    }
+
+    /// The queue behind `fd`, and the name of its device.
+    fn adopt(fd: OwnedFd) -> Result<(Self, String), TapError> {
         let file = File::from(fd);
         let metadata = file.metadata().map_err(|source| system("inspect", "(unnamed)", source))?;
         // An ioctl means one thing per driver: never send ours to another's.
@@ -230,15 +288,15 @@ impl TapQueue {
             }
         }
         queue.set_nonblocking().map_err(|source| system("make non-blocking", &name, source))?;
-        Ok((name, queue))
+        Ok((queue, name))
     }
 
-    /// Another descriptor of the same queue: what one reads, the other does not.
+    /// Another handle on the same queue: what one reads, the other does not.
     ///
     /// # Errors
-    /// Out of descriptors.
-    pub fn try_clone(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone().map(Into::into)
+    /// Where no descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
     }
 
     /// Reads one frame. What does not fit into `buf` is lost.
@@ -288,6 +346,30 @@ impl TapQueue {
             .map_err(|source| system("find the namespace of", "(gone)", source))?;
         // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
         Ok(Netns::from_kernel(unsafe { OwnedFd::from_raw_fd(fd) })?)
+    }
+
+    /// Whether this descriptor keeps alive the namespace the interface is in: it was opened there.
+    ///
+    /// # Errors
+    /// As [`Self::netns`].
+    pub fn pins_netns(&self) -> Result<bool, TapError> {
+        // SAFETY: on /dev/net/tun SIOCGSKNS takes no argument and writes no memory; the file is that, checked or opened
+        // by us.
+        let fd = check(unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCGSKNS) })
+            .map_err(|source| system("find the namespace of the descriptor of", "(gone)", source))?;
+        // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
+        let opened_in = Netns::from_kernel(unsafe { OwnedFd::from_raw_fd(fd) })?;
+        Ok(opened_in.identity()? == self.netns()?.identity()?)
+    }
+
+    /// As [`Tap::set_persistent`]: of the device, by any of its queues.
+    ///
+    /// # Errors
+    /// Where the interface is gone.
+    pub fn set_persistent(&self, persistent: bool) -> io::Result<()> {
+        // SAFETY: TUNSETPERSIST takes a truth value as its argument, not through a pointer, and writes no memory.
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNSETPERSIST, libc::c_ulong::from(persistent)) })?;
+        Ok(())
     }
 
     /// Name and flags of the device.
@@ -377,6 +459,19 @@ pub(crate) fn attach_all(name: &str, queues: u16) -> Result<(String, Vec<TapQueu
         all.push(attach(&name, true, false)?);
     }
     Ok((name, all))
+}
+
+/// Attaches `queues` queues to device `name` where the calling thread is.
+fn attach_again(name: &str, queues: u16) -> Result<Vec<TapQueue>, TapError> {
+    let one = |multi_queue| attach(name, multi_queue, false);
+    match one(queues > 1) {
+        // One queue where many are meant, or many possible where one is.
+        Err(TapError::System { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => match queues {
+            1 => Ok(vec![one(true)?]),
+            _ => Err(TapError::OneQueue(name.to_owned(), queues)),
+        },
+        first => std::iter::once(first).chain((1..queues).map(|_| one(true))).collect(),
+    }
 }
 
 /// Opens one queue: of a new device, or of the one that an earlier call has made.

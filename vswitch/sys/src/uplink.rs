@@ -95,7 +95,7 @@ impl Uplink {
     /// What is no such uplink, or no longer one: its own or the underlay's interface was deleted.
     pub fn adopt(underlay: u32, queues: Vec<OwnedFd>, programs: [OwnedFd; 2]) -> Result<Vec<Self>, UplinkError> {
         // Header and offloads stay as they are: they are not those of a port.
-        let tap = Tap::adopt_all(queues, Some(Offloads::default()))?;
+        let tap = Tap::adopt_granted(queues, Offloads::default())?;
         let name = tap.name().to_owned();
         let index = Netlink::open()?.link(&name)?.ok_or_else(|| UplinkError::Vanished(name.clone()))?.index;
         let [divert, forward] = programs;
@@ -112,7 +112,7 @@ impl Uplink {
     /// Out of descriptors.
     pub fn try_clone(&self) -> io::Result<(OwnedFd, [OwnedFd; 2])> {
         let [divert, forward] = &*self.programs;
-        Ok((self.queue.try_clone()?, [divert.try_clone()?, forward.try_clone()?]))
+        Ok((self.queue.try_clone()?.into(), [divert.try_clone()?, forward.try_clone()?]))
     }
 
     /// The interface's name.

@@ -245,3 +245,29 @@ fn a_socket_belongs_to_the_namespace_it_was_opened_in() {
     assert!(host.netlink.link("here").unwrap().is_some());
     assert!(Netlink::open().unwrap().link("here").unwrap().is_none());
 }
+
+#[test]
+fn an_unanswered_neighbour_is_asked_again_at_once() {
+    require!(common::no_netns());
+    let (a, b) = joined("10.1.0.1/24", "10.1.0.2/24");
+    let index = a.index("eth0");
+    a.netlink.add_neighbour(index, ip("10.1.0.2"), [2, 0, 0, 0, 0, 2]).unwrap();
+    let tap = b.thread.call(|| PacketSocket::open("eth0").unwrap());
+    let say = || a.thread.call(|| UdpSocket::bind("10.1.0.1:1").unwrap().send_to(b"hello", "10.1.0.77:2")).unwrap();
+    let mut buf = [0; 200];
+    let mut asked = |patience| {
+        while let Some(len) = tap.recv(&mut buf, patience).unwrap() {
+            if buf[12..14] == [8, 6] && buf[38..42] == [10, 1, 0, 77] && len >= 42 {
+                return true;
+            }
+        }
+        false
+    };
+    say();
+    assert!(asked(common::PATIENCE));
+    say();
+    assert!(!asked(Duration::ZERO), "the kernel would ask again in a second");
+    assert_eq!(a.netlink.forget_unanswered_neighbours(index).unwrap(), 1, "and not the one it knows");
+    say();
+    assert!(asked(common::PATIENCE));
+}

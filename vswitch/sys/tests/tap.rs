@@ -356,3 +356,72 @@ fn a_short_buffer_gets_the_beginning() {
     assert_eq!(queue.read(&mut [0; 30]).unwrap(), 30);
     assert_eq!(queue.read(&mut [0; 30]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
+
+/// What a container notices of its interface: number, addresses, routes.
+fn inside(host: &Host) -> (u32, Vec<String>, Option<u32>) {
+    let addresses = host.netlink.addresses().unwrap().into_iter().map(|(_, net)| net.to_string());
+    let addresses = addresses.filter(|net| net.starts_with("10.")).collect();
+    let route = host.netlink.route_to("198.51.100.1".parse().unwrap()).ok().map(|route| route.index);
+    (host.index("eth0"), addresses, route)
+}
+
+#[test]
+fn a_persistent_device_outlives_its_queues_and_is_attached_again() {
+    require!(common::no_tap());
+    // (queues it was made for, queues attached later)
+    for (made, later) in [(1, 1), (2, 2), (3, 1)] {
+        let (host, tap) = ready(made);
+        tap.set_persistent(true).unwrap();
+        assert!(!tap.queues()[0].pins_netns().unwrap());
+        host.netlink.add_route(None, Some("10.1.0.2".parse().unwrap()), host.index("eth0")).unwrap();
+        let before = inside(&host);
+        if made == 1 {
+            let taken = Tap::attach("eth0", later, &host.netns);
+            assert!(matches!(taken, Err(TapError::NameTaken(_))), "somebody serves it: {taken:?}");
+        }
+        drop(tap);
+        assert_eq!(inside(&host), before, "{made} and {later} queues");
+        assert!(!host.netlink.link("eth0").unwrap().unwrap().running, "no carrier while nobody serves it");
+
+        let tap = Tap::attach("eth0", later, &host.netns).unwrap();
+        assert_eq!((tap.queues().len(), tap.offloads()), (usize::from(later), ALL));
+        assert_eq!(inside(&host), before, "{made} and {later} queues");
+        assert!(tap.queues()[0].pins_netns().unwrap());
+        say(&host, b"again");
+        let heard = tap.queues().iter().find_map(|queue| {
+            let mut buf = vec![0; 70_000];
+            std::iter::from_fn(|| queue.read(&mut buf).ok().map(|len| buf[VNET_HDR_LEN..len].to_vec()))
+                .find(|frame| frame.starts_with(&PEER))
+        });
+        assert!(heard.is_some_and(|frame| frame.ends_with(b"again")), "{made} and {later} queues");
+
+        tap.queues()[0].set_persistent(false).unwrap();
+        drop(tap);
+        assert!(host.netlink.link("eth0").unwrap().is_none(), "it goes with its queues again");
+    }
+}
+
+#[test]
+fn a_device_that_cannot_be_attached_is_named() {
+    require!(common::no_tap());
+    let (host, tap) = ready(1);
+    tap.set_persistent(true).unwrap();
+    drop(tap);
+    let message = Tap::attach("eth0", 2, &host.netns).unwrap_err().to_string();
+    assert!(message.contains("eth0") && message.contains("cannot get 2"), "{message}");
+    let message = Tap::attach("eth1", 1, &host.netns).unwrap_err().to_string();
+    assert!(message.contains("no TAP device eth1"), "{message}");
+    assert!(host.netlink.link("eth1").unwrap().is_none());
+    assert!(Tap::attach("lo", 1, &host.netns).is_err());
+}
+
+#[test]
+fn a_link_tells_what_was_noted_on_it() {
+    require!(common::no_tap());
+    let (host, _tap) = ready(1);
+    let alias = || host.netlink.link("eth0").unwrap().unwrap().alias;
+    assert_eq!(alias(), None);
+    host.netlink.set_alias(host.index("eth0"), "port red").unwrap();
+    assert_eq!(alias().as_deref(), Some("port red"));
+    assert!(host.netlink.set_alias(host.index("eth0"), &"x".repeat(256)).is_err());
+}

@@ -15,6 +15,16 @@ use crate::check::Refusal;
 pub struct Settings {
     /// Where the control socket is.
     pub socket: Option<PathBuf>,
+    /// The group whose members may change too.
+    pub socket_group: Option<String>,
+    /// Who may connect: the socket's mode, in octal.
+    pub socket_mode: Option<String>,
+    /// The user to become.
+    pub user: Option<String>,
+    /// Whether to keep the right to enter namespaces.
+    pub enter_namespaces: Option<bool>,
+    /// Whether to confine itself once it serves.
+    pub sandbox: Option<bool>,
     /// Where the state file is.
     pub state_dir: Option<PathBuf>,
     /// The address on the underlay; without one there is no VXLAN.
@@ -27,6 +37,12 @@ pub struct Settings {
     pub underlay: Option<String>,
     /// What a worker does when no frame waits: `busy`, `adaptive` or `sleep`.
     pub poll: Option<String>,
+    /// Broadcasts, multicasts and frames to unknown stations that a port may bring in a second, of each; 0 is no limit.
+    pub storm_limit: Option<u32>,
+    /// Addresses the FDB holds.
+    pub fdb_limit: Option<u32>,
+    /// Learned addresses of one port or peer.
+    pub fdb_limit_per_port: Option<u32>,
     /// What is logged: a level, or a filter of the `tracing` kind.
     pub log: Option<String>,
     /// How long learned addresses are kept.
@@ -48,12 +64,20 @@ pub struct Config {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     socket: Option<PathBuf>,
+    socket_group: Option<String>,
+    socket_mode: Option<String>,
+    user: Option<String>,
+    enter_namespaces: Option<bool>,
+    sandbox: Option<bool>,
     state_dir: Option<PathBuf>,
     vtep_ip: Option<IpAddr>,
     vtep_port: Option<NonZeroU16>,
     workers: Option<NonZeroUsize>,
     underlay: Option<String>,
     poll: Option<String>,
+    storm_limit: Option<u32>,
+    fdb_limit: Option<u32>,
+    fdb_limit_per_port: Option<u32>,
     log: Option<String>,
     ageing: Option<Ageing>,
     #[serde(default)]
@@ -69,12 +93,27 @@ struct File {
 impl TryFrom<File> for Config {
     type Error = Refusal;
     fn try_from(file: File) -> Result<Self, Refusal> {
-        let File { socket, state_dir, vtep_ip, vtep_port, workers, underlay, poll, log, ageing, vlan, port, peer, fdb } =
-            file;
-        let desired = Desired::try_from(Tables { ageing: ageing.unwrap_or_default(), vlan, port, peer, fdb })?;
-        Ok(Self {
-            settings: Settings { socket, state_dir, vtep_ip, vtep_port, workers, underlay, poll, log, ageing },
-            desired,
-        })
+        let File { vlan, port, peer, fdb, .. } = file;
+        let desired = Desired::try_from(Tables { ageing: file.ageing.unwrap_or_default(), vlan, port, peer, fdb })?;
+        let settings = Settings {
+            socket: file.socket,
+            socket_group: file.socket_group,
+            socket_mode: file.socket_mode,
+            user: file.user,
+            enter_namespaces: file.enter_namespaces,
+            sandbox: file.sandbox,
+            state_dir: file.state_dir,
+            vtep_ip: file.vtep_ip,
+            vtep_port: file.vtep_port,
+            workers: file.workers,
+            underlay: file.underlay,
+            poll: file.poll,
+            storm_limit: file.storm_limit,
+            fdb_limit: file.fdb_limit,
+            fdb_limit_per_port: file.fdb_limit_per_port,
+            log: file.log,
+            ageing: file.ageing,
+        };
+        Ok(Self { settings, desired })
     }
 }

@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::port::PortId;
+use super::storm::FloodKind;
 use super::verdict::Egress;
 use super::vlan::{Classified, PortMode};
 use crate::wire::vlan::VlanId;
@@ -15,6 +16,7 @@ pub struct Flood {
     pub(crate) ingress: PortId,
     pub(crate) from_remote: bool,
     pub(crate) frame: Classified,
+    pub(crate) kind: FloodKind,
 }
 
 impl Flood {
@@ -67,7 +69,7 @@ impl Members {
     /// The ways out of `flood`: every member but the ingress port, all remotes where that is one, and those
     /// that would bare a second tag.
     pub(crate) fn targets(&self, flood: Flood) -> impl Iterator<Item = Egress> + '_ {
-        let Flood { ingress, from_remote, frame: Classified { vlan, tag, is_double } } = flood;
+        let Flood { ingress, from_remote, frame: Classified { vlan, tag, is_double }, kind: _ } = flood;
         let wanted = move |member: &&Member| {
             member.port != ingress && !(member.remote && from_remote) && (!is_double || member.tagged)
         };

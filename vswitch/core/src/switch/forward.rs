@@ -5,6 +5,9 @@ crate::drop_reasons! {
     pub enum SourceDrop {
         /// The source address is a group address, broadcast or all zero: no station has it.
         BadSource => "bad_source",
+        /// The source address moved between ports too often, as it does where two of them are bridged together, and is held
+        /// on another one for now: `vsctl fdb list` says on which.
+        MacFlapping => "mac_flapping",
     }
 }
 

@@ -10,6 +10,7 @@ use super::fdb::Probe;
 use super::flood::Flood;
 use super::forward::{ForwardDrop, SourceDrop};
 use super::port::{PortDrop, PortId};
+use super::storm::FloodKind;
 use super::verdict::{Egress, Reason, Verdict};
 use super::vlan::Classified;
 use super::{PortMode, Switch};
@@ -172,15 +173,15 @@ impl Switch {
     #[inline(always)]
     fn learn_and_forward(&mut self, now: Instant, arrival: &Arrival) -> Result<Verdict, Reason> {
         match arrival.source_kind {
-            SourceKind::Learned => self.fdb.learn(now, arrival.source, arrival.ingress),
+            SourceKind::Learned => self.fdb.learn(now, arrival.source, arrival.ingress)?,
             SourceKind::Ignored => {}
             SourceKind::Bad => return Err(SourceDrop::BadSource.into()),
         }
-        self.forward(arrival)
+        self.forward(now, arrival)
     }
 
     #[inline(always)]
-    fn forward(&self, arrival: &Arrival) -> Result<Verdict, Reason> {
+    fn forward(&self, now: Instant, arrival: &Arrival) -> Result<Verdict, Reason> {
         let &Arrival { ingress, from_remote, frame, destination, .. } = arrival;
         // Neither groups nor zero are ever in the table. A sibling may know of a port, or of its part in the VLAN,
         // what this switch is to be told yet or was told before it.
@@ -192,10 +193,11 @@ impl Switch {
         if destination.mac().is_bridge_reserved() {
             return Err(ForwardDrop::ReservedAddress.into());
         }
-        let flood = Flood { ingress, from_remote, frame };
+        let flood = Flood { ingress, from_remote, frame, kind: FloodKind::of(destination.mac()) };
         if self.members.targets(flood).next().is_none() {
             return Err(ForwardDrop::NoMember.into());
         }
+        self.storm.admit(now, ingress, flood.kind)?;
         Ok(Verdict::Flood(flood))
     }
 }

@@ -5,24 +5,28 @@ mod flood;
 mod forward;
 mod ingress;
 mod port;
+mod storm;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod vlan;
 
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 use core::time::Duration;
 
-pub use self::fdb::{Counters, FdbEntry, FdbError, FdbKind, Limits};
+pub use self::fdb::{Counters, FdbEntry, FdbError, FdbKind, Flapping, Limits};
 pub use self::flood::Flood;
 pub use self::forward::{ForwardDrop, SourceDrop};
 pub use self::port::{PortDrop, PortId};
+pub use self::storm::StormDrop;
 pub use self::verdict::{Egress, Reason, Verdict};
 pub use self::vlan::{PortMode, VlanDrop, VlanSet};
 
 use self::fdb::Fdb;
 use self::flood::Members;
 use self::ingress::Arrivals;
+use self::storm::Storm;
 use crate::addr::MacAddr;
 use crate::time::Instant;
 use crate::wire::vlan::VlanId;
@@ -49,6 +53,7 @@ pub struct Switch {
     fdb: Fdb,
     /// VLANs in which addresses behind remotes are not learned.
     unlearned: VlanSet,
+    storm: Storm,
     /// Storage for a batch, empty between batches.
     arrivals: Arrivals,
 }
@@ -62,6 +67,7 @@ impl Switch {
             members: Members::new(),
             fdb: Fdb::new(limits, seed),
             unlearned: VlanSet::new(),
+            storm: Storm::new(),
             arrivals: Arrivals::new(),
         }
     }
@@ -74,6 +80,7 @@ impl Switch {
             members: self.members.clone(),
             fdb: self.fdb.sibling(),
             unlearned: self.unlearned.clone(),
+            storm: self.storm.sibling(),
             arrivals: Arrivals::new(),
         }
     }
@@ -94,6 +101,19 @@ impl Switch {
         }
     }
 
+    /// Sets how many broadcasts, how many multicasts and how many frames to unknown stations a port, or a remote, may
+    /// bring in a second, after a burst of a tenth of that; `None`, as at first, is no limit. To be set on every sibling:
+    /// what a port has used is shared, the limit is each one's own.
+    pub fn set_storm_limit(&mut self, limit: Option<NonZeroU32>) {
+        self.storm.set_limit(limit);
+    }
+
+    /// Says that the frame of `flood` stands for `more` frames beside the first, as a super-frame does for those that it
+    /// is cut to. It passes whole, and its port's next floods wait for as long as those would have taken, a second at most.
+    pub fn charge_flood(&self, now: Instant, flood: &Flood, more: u32) {
+        self.storm.charge(now, flood.ingress, flood.kind, more);
+    }
+
     /// Adds a port, or gives the port that has this number another mode.
     ///
     /// Addresses, static ones too, that it has in VLANs it is no longer in are removed; all of them where it turns from
@@ -109,6 +129,7 @@ impl Switch {
             self.members.remove(port, old);
         }
         self.members.add(port, &mode);
+        self.storm.add_port(port);
         *slot = Some(mode);
     }
 
@@ -148,7 +169,7 @@ impl Switch {
         self.fdb.deadline()
     }
 
-    /// Does what is due: forgets addresses that aged. Work is bounded, and not done where a sibling is learning just now;
+    /// Does what is due: forgets addresses that aged, lets those move again that were held for flapping. Work is bounded, and not done where a sibling is learning just now;
     /// where more is due, [`Self::poll_timeout`] stays in the past.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.fdb.expire(now);
@@ -223,6 +244,13 @@ impl Switch {
     #[must_use]
     pub fn fdb_len(&self) -> usize {
         self.fdb.len()
+    }
+
+    /// The addresses that moved too often and were held since the last call, in whichever sibling: the first few, how many
+    /// there were is among the [`counters`](Self::counters). Costs next to nothing where there are none.
+    #[must_use]
+    pub fn take_flapping(&self) -> Vec<Flapping> {
+        self.fdb.take_flapping()
     }
 
     /// What happened to addresses so far, in all siblings together.

@@ -127,7 +127,7 @@ fn every_reason_has_a_frame() {
     let one = mac(1);
     let bad_source = |source| frame(mac(9), source, None);
     type Case = (u16, Option<u16>, Vec<u8>, &'static str, u64);
-    let table: [Case; 21] = [
+    let table: [Case; 25] = [
         (7, None, frame(mac(9), one, None), "unknown_port", 0),
         (700, None, frame(mac(9), one, None), "unknown_port", 0),
         (4, None, frame(mac(9), one, None), "unknown_port", 0),
@@ -149,16 +149,30 @@ fn every_reason_has_a_frame() {
         (4, Some(10), frame(mac(50), one, None), "split_horizon", 1),
         (0, None, double(mac(50), one, 0), "double_tag", 1),
         (6, None, frame(mac(9), one, None), "no_member", 1),
+        (0, None, frame(one, mac(60), None), "mac_flapping", 0),
+        (1, None, frame(MacAddr::BROADCAST, one, None), "storm_broadcast", 1),
+        (1, None, frame(MacAddr([0x33, 0x33, 0, 0, 0, 1]), one, None), "storm_multicast", 1),
+        (1, None, frame(mac(9), one, None), "storm_unknown_unicast", 1),
     ];
     for (port, vid, bytes, reason, learned) in &table {
         let mut switch = switch();
         switch.fdb_add_static(vlan(10), mac(50), PortId::new(5)).unwrap();
+        // Port 1 has used its budgets up, and station 60 is held there.
+        switch.set_storm_limit(NonZeroU32::new(1));
+        for to in [MacAddr::BROADCAST, MacAddr([0x33, 0x33, 0, 0, 0, 1]), mac(9)] {
+            let verdict = switch.ingress(NOW, PortId::new(1), &frame(to, mac(60), None));
+            assert!(ways(&switch, verdict).is_ok(), "{to}");
+        }
+        for port in [0, 1, 0, 1, 0] {
+            switch.ingress(NOW, PortId::new(port), &frame(mac(50), mac(60), None));
+        }
+        let before = switch.counters().learned;
         let verdict = match *vid {
             None => switch.ingress(NOW, PortId::new(*port), bytes),
             Some(vid) => switch.ingress_remote(NOW, PortId::new(*port), vlan(vid), bytes),
         };
         assert_eq!(ways(&switch, verdict), Err(*reason), "port {port}, {bytes:02x?}");
-        assert_eq!(switch.counters().learned, *learned, "{reason}");
+        assert_eq!(switch.counters().learned - before, *learned, "{reason}");
     }
     for reason in Reason::all() {
         assert!(table.iter().any(|case| case.3 == reason.name()), "no frame for {reason:?}");
@@ -245,13 +259,47 @@ fn static_addresses_are_checked() {
 }
 
 #[test]
+fn what_a_port_may_flood() {
+    let everyone = frame(MacAddr::BROADCAST, mac(1), None);
+    let mut switch = switch();
+    switch.set_storm_limit(NonZeroU32::new(100));
+    let mut sibling = switch.sibling();
+    // A known destination, and a flood that nobody would get, cost nothing.
+    switch.fdb_add_static(vlan(10), mac(50), PortId::new(5)).unwrap();
+    for _ in 0..100 {
+        assert!(matches!(switch.ingress(NOW, PortId::new(0), &frame(mac(50), mac(1), None)), Verdict::Unicast(_)));
+        let verdict = switch.ingress(NOW, PortId::new(6), &everyone);
+        assert_eq!(ways(&switch, verdict), Err("no_member"));
+    }
+    let mut floods = |turn: usize, port: u16| {
+        let switch = if turn.is_multiple_of(2) { &mut switch } else { &mut sibling };
+        let verdict = match port {
+            4 => switch.ingress_remote(NOW, PortId::new(4), vlan(10), &everyone),
+            _ => switch.ingress(NOW, PortId::new(port), &everyone),
+        };
+        if let Verdict::Flood(flood) = verdict
+            && turn == 0
+        {
+            switch.charge_flood(NOW, &flood, 4);
+        }
+        matches!(verdict, Verdict::Flood(_))
+    };
+    // Ten at once, of which the first, a super-frame, is five.
+    for port in [0, 1, 4] {
+        assert_eq!((0..50).filter(|&turn| floods(turn, port)).count(), 6, "port {port}");
+    }
+}
+
+#[test]
 fn another_switch_goes_on_with_what_was_learned() {
     let mut first = switch();
     let at = |seconds| NOW + Duration::from_secs(seconds);
     // In this order: 2 is the oldest, and 1 was seen again last.
-    for (seconds, station, port) in [(0, 1, 0), (1, 2, 0), (2, 3, 4), (3, 1, 1)] {
-        first.ingress(at(seconds), PortId::new(port), &frame(MacAddr::BROADCAST, mac(station), None));
+    let from = |station| frame(MacAddr::BROADCAST, mac(station), None);
+    for (seconds, station, port) in [(0, 1, 0), (1, 2, 0), (3, 1, 1)] {
+        first.ingress(at(seconds), PortId::new(port), &from(station));
     }
+    first.ingress_remote(at(2), PortId::new(4), vlan(10), &from(3));
     first.fdb_add_static(vlan(10), mac(9), PortId::new(0)).unwrap();
     let (entries, counters) = (first.fdb_entries().collect::<Vec<_>>(), first.counters());
     assert_eq!((entries.len(), counters.learned, counters.moved), (4, 2 + 1, 1));

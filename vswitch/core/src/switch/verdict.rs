@@ -3,6 +3,7 @@
 use super::flood::Flood;
 use super::forward::{ForwardDrop, SourceDrop};
 use super::port::{PortDrop, PortId};
+use super::storm::StormDrop;
 use super::vlan::VlanDrop;
 use crate::wire::ethernet::EthernetDrop;
 use crate::wire::vlan::{Tag, VlanId};
@@ -92,6 +93,8 @@ compose! {
     Source(SourceDrop),
     /// The way to the destination.
     Forward(ForwardDrop),
+    /// The budget of frames for many.
+    Storm(StormDrop),
 }
 
 #[cfg(test)]

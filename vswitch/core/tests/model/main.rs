@@ -6,6 +6,7 @@
 mod naive;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -32,6 +33,8 @@ enum Op {
     RemoteBatch(Vec<(u16, VlanId, Header)>),
     /// The next frames are for the other worker.
     Turn,
+    /// A station's broadcasts that come in on one port after the other.
+    Loop(MacAddr, Vec<u16>),
     /// A frame cut to this length.
     Cut(u16, usize),
     Wait(u32),
@@ -39,6 +42,7 @@ enum Op {
     RemovePort(u16),
     SetAgeing(Option<Duration>),
     SetLearning(VlanId, bool),
+    SetStormLimit(Option<NonZeroU32>),
     AddStatic(VlanId, MacAddr, u16),
     Remove(VlanId, MacAddr),
     Flush(Option<VlanId>, Option<u16>),
@@ -93,6 +97,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => port().prop_map(Op::RemovePort),
         1 => select(vec![None, Some(Duration::from_secs(300)), Some(TICK * 20_000), Some(TICK * 192), Some(TICK * 2)]).prop_map(Op::SetAgeing),
         1 => (vlan(), any::<bool>()).prop_map(|(vlan, learning)| Op::SetLearning(vlan, learning)),
+        1 => select(vec![0, 1, 7, 20, 100]).prop_map(|limit| Op::SetStormLimit(NonZeroU32::new(limit))),
+        2 => (station(), vec(port(), 5..12)).prop_map(|(mac, ports)| Op::Loop(mac, ports)),
         3 => (vlan(), mac(), port()).prop_map(|(vlan, mac, port)| Op::AddStatic(vlan, mac, port)),
         2 => (vlan(), station()).prop_map(|(vlan, mac)| Op::Remove(vlan, mac)),
         1 => (proptest::option::of(vlan()), proptest::option::of(port())).prop_map(|(vlan, port)| Op::Flush(vlan, port)),
@@ -197,6 +203,24 @@ fn step(workers: &mut [Switch; 2], naive: &mut Naive, now: &mut Instant, op: Op)
                 naive.unlearned.insert(vlan)
             };
         }
+        Op::SetStormLimit(limit) => {
+            real.set_storm_limit(limit);
+            other.set_storm_limit(limit);
+            naive.storm_limit = limit.map(NonZeroU32::get);
+            // Other shares of time: begin anew, as nobody does while frames come.
+            *now = *now + TICK * 200;
+            naive.expire(*now);
+            while real.poll_timeout().is_some_and(|deadline| deadline <= *now) {
+                real.handle_timeout(*now);
+            }
+        }
+        Op::Loop(mac, ports) => {
+            for port in ports {
+                let header = (MacAddr::BROADCAST, mac, None, false);
+                let verdict = real.ingress(*now, PortId::new(port), &bytes(header));
+                prop_assert_eq!(outcome(real, verdict), naive.ingress(*now, port, None, header));
+            }
+        }
         Op::AddStatic(vlan, mac, port) => {
             let added = real.fdb_add_static(vlan, mac, PortId::new(port));
             prop_assert_eq!(added.is_ok(), naive.add_static(vlan, mac, port), "{:?}", added);
@@ -205,6 +229,7 @@ fn step(workers: &mut [Switch; 2], naive: &mut Naive, now: &mut Instant, op: Op)
             let known = naive.fdb.iter().position(|known| known.vlan == vlan && known.mac == mac);
             prop_assert_eq!(real.fdb_remove(vlan, mac).is_some(), known.is_some());
             known.map(|place| naive.fdb.remove(place));
+            naive.restless.remove(&(vlan, mac));
         }
         Op::Flush(vlan, port) => {
             let flushed = real.fdb_flush(vlan, port.map(PortId::new));
@@ -222,12 +247,13 @@ fn compare_state(real: &Switch, naive: &Naive) -> Result<(), TestCaseError> {
                 FdbKind::Static => None,
                 FdbKind::Learned { last_seen } => Some(last_seen),
             };
-            (entry.vlan, entry.mac, entry.port.get(), seen)
+            (entry.vlan, entry.mac, entry.port.get(), seen, entry.flapping)
         })
         .collect();
-    let mut want: Vec<_> = naive.fdb.iter().map(|known| (known.vlan, known.mac, known.port, known.seen)).collect();
-    have.sort();
-    want.sort();
+    let mut want: Vec<_> =
+        naive.fdb.iter().map(|known| (known.vlan, known.mac, known.port, known.seen, known.flapping())).collect();
+    have.sort_unstable_by_key(|entry| (entry.0, entry.1));
+    want.sort_unstable_by_key(|entry| (entry.0, entry.1));
     prop_assert_eq!(have, want);
     prop_assert_eq!(real.counters(), naive.counters);
     if let Some(deadline) = naive.deadline() {
@@ -256,6 +282,9 @@ proptest! {
             ports: BTreeMap::new(),
             unlearned: Default::default(),
             fdb: Vec::new(),
+            restless: BTreeMap::new(),
+            storm_limit: None,
+            budgets: BTreeMap::new(),
             counters: Default::default(),
         };
         let mut now = Instant::from_nanos(0) + TICK * 1000;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use vswitch_core::switch::Counters;
-use vswitch_core::{Instant, Limits, MacAddr, PortMode, VlanId};
+use vswitch_core::switch::{Counters, Flapping};
+use vswitch_core::{Instant, Limits, MacAddr, PortId, PortMode, VlanId};
 
 /// Ports a frame leaves on, each with its tag; or the name of the reason for none.
 pub type Outcome = Result<BTreeMap<u16, Option<u16>>, &'static str>;
@@ -16,6 +16,40 @@ pub struct Address {
     pub mac: MacAddr,
     pub port: u16,
     pub seen: Option<Instant>,
+    /// Where it was seen beside, and until when it is held.
+    pub held: Option<(u16, Instant)>,
+}
+
+impl Address {
+    pub fn flapping(&self) -> Option<Flapping> {
+        let (other, until) = self.held?;
+        let (port, other) = (PortId::new(self.port), PortId::new(other));
+        Some(Flapping { mac: self.mac, vlan: self.vlan, port, other, until })
+    }
+}
+
+/// One move of an address, with where it last stayed for ten seconds.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    at: Instant,
+    home: u16,
+}
+
+/// What is remembered of an address that moved.
+#[derive(Debug, Default)]
+pub struct Restless {
+    moves: Vec<Move>,
+    /// When holds ended, or will, and how long they were.
+    holds: Vec<(Instant, Duration)>,
+    /// How many of the last moves began the second that is watched.
+    counted: usize,
+}
+
+/// How many frames of one kind a port may flood a second, and how many nanoseconds of a tenth of one are left.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket {
+    left: u64,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -25,6 +59,9 @@ pub struct Naive {
     pub ports: BTreeMap<u16, PortMode>,
     pub unlearned: BTreeSet<VlanId>,
     pub fdb: Vec<Address>,
+    pub restless: BTreeMap<(VlanId, MacAddr), Restless>,
+    pub storm_limit: Option<u32>,
+    pub budgets: BTreeMap<(u16, &'static str), Bucket>,
     pub counters: Counters,
 }
 
@@ -54,7 +91,7 @@ impl Naive {
             return Err("bad_source");
         }
         if remote.is_none() || !self.unlearned.contains(&vlan) {
-            self.learn(now, vlan, from, port);
+            self.learn(now, vlan, from, port)?;
         }
         if to.is_bridge_reserved() {
             return Err("reserved_address");
@@ -75,25 +112,89 @@ impl Naive {
             false => Some(tag.unwrap_or(0) & 0xf000 | vlan.get()),
             true => None,
         };
-        if targets.is_empty() { Err("no_member") } else { Ok(targets.iter().map(|to| (*to, tag(to))).collect()) }
+        if targets.is_empty() {
+            return Err("no_member");
+        }
+        let ways = targets.iter().map(|to| (*to, tag(to))).collect();
+        let kind = match to {
+            _ if known.is_some() => return Ok(ways),
+            MacAddr::BROADCAST => "storm_broadcast",
+            to if to.is_multicast() => "storm_multicast",
+            _ => "storm_unknown_unicast",
+        };
+        if self.may_flood(now, port, kind) { Ok(ways) } else { Err(kind) }
     }
 
-    fn learn(&mut self, now: Instant, vlan: VlanId, mac: MacAddr, port: u16) {
-        let address = Address { vlan, mac, port, seen: Some(now) };
+    /// A bucket that fills with time, from which each flooded frame takes its share.
+    fn may_flood(&mut self, now: Instant, port: u16, kind: &'static str) -> bool {
+        let Some(limit) = self.storm_limit else { return true };
+        let share = 1_000_000_000 / u64::from(limit);
+        let most = share.max(100_000_000);
+        let bucket = self.budgets.entry((port, kind)).or_insert(Bucket { left: most, at: now });
+        let passed = u64::try_from(now.since(bucket.at).as_nanos()).unwrap();
+        *bucket = Bucket { left: bucket.left.saturating_add(passed).min(most), at: now };
+        let may = bucket.left >= share;
+        bucket.left -= if may { share } else { 0 };
+        may
+    }
+
+    /// Where the address that moves `from` is to be held instead, beside which port and until when.
+    fn flaps(
+        &mut self,
+        now: Instant,
+        (vlan, mac): (VlanId, MacAddr),
+        from: u16,
+        to: u16,
+    ) -> Option<(u16, u16, Instant)> {
+        let Restless { moves, holds, counted } = self.restless.entry((vlan, mac)).or_default();
+        let stayed = moves.last().is_none_or(|last| now.since(last.at) > Duration::from_secs(10));
+        let home = if stayed { from } else { moves[moves.len() - 1].home };
+        let watched = &moves[moves.len() - *counted..];
+        if watched.first().is_none_or(|first| now.since(first.at) > Duration::from_secs(1)) {
+            *counted = 0;
+        }
+        moves.push(Move { at: now, home });
+        *counted += 1;
+        if *counted < 5 {
+            return None;
+        }
+        *counted = 0;
+        let length = match holds.last() {
+            Some(&(end, length)) if now.since(end) <= length => (length * 2).min(Duration::from_secs(160)),
+            _ => Duration::from_secs(10),
+        };
+        holds.push((now + length, length));
+        Some((home, if to == home { from } else { to }, now + length))
+    }
+
+    fn learn(&mut self, now: Instant, vlan: VlanId, mac: MacAddr, port: u16) -> Result<(), &'static str> {
+        let mut address = Address { vlan, mac, port, seen: Some(now), held: None };
         let fresh = self.ageing.map_or(Duration::from_secs(1), |ageing| (ageing / 64).min(Duration::from_secs(1)));
         let known = self.fdb.iter().position(|known| known.vlan == vlan && known.mac == mac);
         match known.map(|place| (place, self.fdb[place].seen, self.fdb[place].port)) {
             Some((_, None, _)) => {}
             Some((place, Some(seen), there)) if there == port => {
                 if now.since(seen) >= fresh {
+                    address.held = self.fdb[place].held;
                     self.fdb.remove(place);
                     self.fdb.push(address);
                 }
             }
-            Some(_) if self.learned(port) < self.limits.per_port || self.evict(port) => {
+            Some((place, ..)) if self.fdb[place].held.is_some() => return Err("mac_flapping"),
+            Some((_, _, there)) => {
+                let flaps = self.flaps(now, (vlan, mac), there, port);
+                let to = flaps.map_or(port, |(home, ..)| home);
+                if to != there && self.learned(to) >= self.limits.per_port && !self.evict(to) {
+                    self.counters.limited += 1;
+                    return Ok(());
+                }
                 self.fdb.retain(|known| known.vlan != vlan || known.mac != mac);
-                self.fdb.push(address);
-                self.counters.moved += 1;
+                let held = flaps.map(|(_, other, until)| (other, until));
+                self.fdb.push(Address { port: to, held, ..address });
+                *(if held.is_some() { &mut self.counters.flapping } else { &mut self.counters.moved }) += 1;
+                if to != port {
+                    return Err("mac_flapping");
+                }
             }
             None if self.make_room(port) => {
                 self.fdb.push(address);
@@ -101,6 +202,7 @@ impl Naive {
             }
             _ => self.counters.limited += 1,
         }
+        Ok(())
     }
 
     fn make_room(&mut self, port: u16) -> bool {
@@ -132,12 +234,12 @@ impl Naive {
     pub fn set_port(&mut self, port: u16, mode: PortMode) {
         let is_remote = |mode: &PortMode| matches!(mode, PortMode::Remote { .. });
         let turned = self.ports.get(&port).is_some_and(|old| is_remote(old) != is_remote(&mode));
-        self.fdb.retain(|known| known.port != port || (!turned && mode.is_member(known.vlan)));
+        self.retain(port, |vlan| !turned && mode.is_member(vlan));
         self.ports.insert(port, mode);
     }
 
     pub fn remove_port(&mut self, port: u16) {
-        self.fdb.retain(|known| known.port != port);
+        self.retain(port, |_| false);
         self.ports.remove(&port);
     }
 
@@ -152,7 +254,7 @@ impl Naive {
             None if self.evict(self.greediest(None)) => {}
             None => return false,
         }
-        self.fdb.push(Address { vlan, mac, port, seen: None });
+        self.fdb.push(Address { vlan, mac, port, seen: None, held: None });
         true
     }
 
@@ -161,20 +263,34 @@ impl Naive {
         self.fdb.retain(|known| {
             known.seen.is_none() || vlan.is_some_and(|v| v != known.vlan) || port.is_some_and(|p| p != known.port)
         });
+        let Self { restless, fdb, .. } = self;
+        restless.retain(|key, _| fdb.iter().any(|known| (known.vlan, known.mac) == *key));
         before - self.fdb.len()
     }
 
+    /// Forgets the addresses, learned and static, of a port in the VLANs that are not `kept`.
+    fn retain(&mut self, port: u16, kept: impl Fn(VlanId) -> bool) {
+        self.fdb.retain(|known| known.port != port || kept(known.vlan));
+        let stays =
+            |key: &(VlanId, MacAddr), moves: &[Move]| moves.last().is_some_and(|last| last.home != port) || kept(key.0);
+        self.restless.retain(|key, restless| stays(key, &restless.moves));
+    }
+
     pub fn expire(&mut self, now: Instant) {
+        for known in self.fdb.iter_mut().filter(|known| known.held.is_some_and(|(_, until)| until <= now)) {
+            known.held = None;
+        }
         let before = self.fdb.len();
         let Some(ageing) = self.ageing else { return };
         self.fdb.retain(|known| known.seen.is_none_or(|seen| now.since(seen) < ageing));
         self.counters.aged += u64::try_from(before - self.fdb.len()).unwrap();
     }
 
-    /// When the next address ages.
+    /// When the next address ages, or may move again.
     pub fn deadline(&self) -> Option<Instant> {
-        let ageing = self.ageing?;
-        self.fdb.iter().filter_map(|known| known.seen).map(|seen| seen + ageing).min()
+        let ages = |known: &Address| Some(known.seen? + self.ageing?);
+        let moves = |known: &Address| known.held.map(|(_, until)| until);
+        self.fdb.iter().flat_map(|known| [ages(known), moves(known)]).flatten().min()
     }
 }
 

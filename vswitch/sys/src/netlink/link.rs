@@ -36,6 +36,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// What it is (`veth`, `bridge`, `tun`, `vxlan`), where the driver says so.
     pub kind: Option<String>,
+    /// What somebody noted on it: `ip link` shows it as `alias`.
+    pub alias: Option<String>,
     /// Frames on their way out that it has dropped: what a TAP's reader was too slow for.
     pub tx_dropped: u64,
 }
@@ -159,6 +161,15 @@ impl Netlink {
     pub fn set_queue_length(&self, index: u32, frames: u32) -> Result<(), NetlinkError> {
         let operation = format_args!("set the queue length of interface {index} to {frames}");
         self.set(index, LinkAttribute::TxQueueLen(frames), operation)
+    }
+
+    /// Notes `alias`, at most 255 bytes, on the link for people and programs to read.
+    ///
+    /// # Errors
+    /// EINVAL where it is longer.
+    pub fn set_alias(&self, index: u32, alias: &str) -> Result<(), NetlinkError> {
+        let operation = format_args!("note {alias:?} on interface {index}");
+        self.set(index, LinkAttribute::IfAlias(alias.to_owned()), operation)
     }
 
     /// Keeps the kernel from giving the link an IPv6 address of its own making once it is up.
@@ -315,6 +326,7 @@ fn read(message: RouteNetlinkMessage) -> Option<Link> {
         mac: None,
         master: None,
         kind: None,
+        alias: None,
         tx_dropped: 0,
     };
     for attribute in message.attributes {
@@ -324,6 +336,7 @@ fn read(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Address(address) => link.mac = address.try_into().ok(),
             LinkAttribute::Stats64(stats) => link.tx_dropped = stats.tx_dropped,
             LinkAttribute::Controller(master) => link.master = Some(master),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             // The queue that throws all away: the kernel has yet to notice the carrier, which it does from a work queue.
             LinkAttribute::Qdisc(qdisc) => link.running &= qdisc != "noop",
             LinkAttribute::LinkInfo(info) => {

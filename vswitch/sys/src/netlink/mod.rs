@@ -70,8 +70,8 @@ impl NetlinkError {
     /// Whether what was to be removed is not there.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        // A route, an address.
-        matches!(self.errno(), Some(libc::ESRCH | libc::EADDRNOTAVAIL))
+        // A route, an address, a neighbour.
+        matches!(self.errno(), Some(libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENOENT))
     }
 
     fn bad(operation: fmt::Arguments<'_>, reason: impl fmt::Display) -> Self {

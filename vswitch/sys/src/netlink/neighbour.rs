@@ -42,4 +42,33 @@ impl Netlink {
         let operation = format_args!("make {} the neighbour {ip} on interface {index}", Mac(mac));
         self.change(operation, RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
+
+    /// Forgets the neighbours that link `index` asked for and has no answer of: the next packet asks at once, where the
+    /// kernel would wait up to a second (`retrans_time_ms`) with asking again. Returns how many.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn forget_unanswered_neighbours(&self, index: u32) -> Result<usize, NetlinkError> {
+        let operation = format_args!("forget the unanswered neighbours of interface {index}");
+        let all = self.dump(operation, &RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()))?;
+        let unanswered = all.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewNeighbour(message)
+                if message.header.ifindex == index
+                    && matches!(message.header.state, NeighbourState::Incomplete | NeighbourState::Failed) =>
+            {
+                Some(message)
+            }
+            _ => None,
+        });
+        let mut forgotten = 0;
+        for mut message in unanswered {
+            message.attributes.retain(|attribute| matches!(attribute, NeighbourAttribute::Destination(_)));
+            match self.change(operation, RouteNetlinkMessage::DelNeighbour(message), 0) {
+                Ok(()) => forgotten += 1,
+                Err(error) if error.is_missing() => {} // gone by itself meanwhile
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(forgotten)
+    }
 }

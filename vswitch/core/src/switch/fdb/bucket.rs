@@ -20,6 +20,8 @@ pub(super) const WAYS: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Learned,
+    /// Learned, and for now it does not move.
+    Held,
     Static,
 }
 
@@ -48,7 +50,7 @@ pub(super) enum Sight {
 /// Four slots and their control word.
 ///
 /// Bit 0 of that says that a change is under way, bits 1 to 4 that a slot is static, bits 5 to 15 how many entries stand
-/// further on for want of room, and the 48 above count the changes.
+/// further on for want of room, bits 16 to 19 that a slot is held, and the 44 above count the changes.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Bucket {
@@ -77,7 +79,8 @@ const CHANGING: u64 = 1;
 const STATIC: u64 = 1 << 1;
 const BEYOND: u64 = 1 << 5;
 const BEYOND_MASK: u64 = 0x7ff << 5;
-const CHANGE: u64 = 1 << 16;
+const HELD: u64 = 1 << 16;
+const CHANGE: u64 = 1 << 20;
 
 impl Bucket {
     pub(super) fn new() -> Self {
@@ -148,7 +151,11 @@ impl Bucket {
         let [low, high, ..] = (self.ports.load(Ordering::Relaxed) >> (16 * way)).to_le_bytes();
         Place {
             port: u16::from_le_bytes([low, high]),
-            kind: if control & STATIC << way == 0 { Kind::Learned } else { Kind::Static },
+            kind: match (control & STATIC << way, control & HELD << way) {
+                (0, 0) => Kind::Learned,
+                (0, _) => Kind::Held,
+                _ => Kind::Static,
+            },
             seen: self.seen[way].load(Ordering::Relaxed),
         }
     }
@@ -172,9 +179,11 @@ impl Bucket {
             self.keys[way].store(key.get(), Ordering::Relaxed);
             self.ports.store(ports, Ordering::Relaxed);
             self.seen[way].store(place.seen, Ordering::Relaxed);
+            let bare = control & !((STATIC | HELD) << way);
             match place.kind {
-                Kind::Learned => control & !(STATIC << way),
-                Kind::Static => control | STATIC << way,
+                Kind::Learned => bare,
+                Kind::Held => bare | HELD << way,
+                Kind::Static => bare | STATIC << way,
             }
         });
     }

@@ -4,9 +4,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::bucket::{Kind, Place};
+use super::flap::{Flapping, Flaps};
 use super::store::Store;
 use super::table::{Key, SlotId};
 use super::{Counters, DEFAULT_AGEING, FdbEntry, FdbError, FdbKind, Limits};
+use crate::switch::forward::SourceDrop;
 use crate::switch::port::PortId;
 use crate::time::Instant;
 use crate::wire::vlan::VlanId;
@@ -20,6 +22,7 @@ pub(super) struct Ledger {
     ageing: Option<Duration>,
     /// No learned address ages before this; `None` where there is none that ages.
     deadline: Option<Instant>,
+    flaps: Flaps,
     counters: Counters,
     /// The latest that was told: what stamps are near to.
     now: Instant,
@@ -33,30 +36,48 @@ impl Ledger {
             limits,
             ageing: Some(DEFAULT_AGEING),
             deadline: None,
+            flaps: Flaps::new(),
             counters: Counters::default(),
             now: Instant::default(),
         }
     }
 
-    /// Notes that the station of `key` sent from `port`.
-    pub(super) fn learn(&mut self, now: Instant, key: Key, port: PortId) {
+    /// Notes that the station of `key` sent from `port`, or says that it can not have.
+    pub(super) fn learn(&mut self, now: Instant, key: Key, port: PortId) -> Result<(), SourceDrop> {
         self.now = self.now.max(now);
         match self.store.find(key) {
-            Some((_, place)) if place.kind == Kind::Static => {}
-            Some((id, place)) if place.port() == port => self.store.set_place(id, Place::learned(port, now)),
-            Some((id, _)) => self.relocate(now, id, port),
+            Some((_, Place { kind: Kind::Static, .. })) => {}
+            Some((id, place)) if place.port() == port => {
+                self.store.set_place(id, Place { kind: place.kind, ..Place::learned(port, now) });
+            }
+            Some((_, Place { kind: Kind::Held, .. })) => return Err(SourceDrop::MacFlapping),
+            Some((id, place)) => return self.relocate(now, (id, key), place.port(), port),
             None => self.admit(now, key, port),
         }
+        Ok(())
     }
 
-    /// Moves a learned address to the port it was seen on.
-    fn relocate(&mut self, now: Instant, id: SlotId, port: PortId) {
-        if self.learned_on(port) < self.limits.per_port || self.evict_oldest(port) {
-            self.store.set_place(id, Place::learned(port, now));
-            self.counters.moved += 1;
-        } else {
+    /// Moves a learned address to the port it was seen on, or holds it where it was before it began to flap.
+    fn relocate(
+        &mut self,
+        now: Instant,
+        (id, key): (SlotId, Key),
+        from: PortId,
+        port: PortId,
+    ) -> Result<(), SourceDrop> {
+        let home = self.flaps.moves(now, key, self.store.hash(key), from, port);
+        let to = home.unwrap_or(port);
+        if to != from && self.learned_on(to) >= self.limits.per_port && !self.evict_oldest(to) {
             self.counters.limited += 1;
+            return Ok(());
         }
+        let kind = if home.is_some() { Kind::Held } else { Kind::Learned };
+        self.store.set_place(id, Place { kind, ..Place::learned(to, now) });
+        match home {
+            None => self.counters.moved += 1,
+            Some(_) => self.counters.flapping += 1,
+        }
+        if to == port { Ok(()) } else { Err(SourceDrop::MacFlapping) }
     }
 
     /// Learns a new address, if need be in place of another.
@@ -115,8 +136,10 @@ impl Ledger {
 
     pub(super) fn remove(&mut self, key: Key) -> Option<FdbEntry> {
         let (id, place) = self.store.find(key)?;
+        let told = self.told(key, place);
         self.store.remove(id);
-        Some(self.told(key, place))
+        self.flaps.retain(|gone, _| gone != key);
+        Some(told)
     }
 
     pub(super) fn get(&self, key: Key) -> Option<FdbEntry> {
@@ -130,9 +153,15 @@ impl Ledger {
     fn told(&self, key: Key, place: Place) -> FdbEntry {
         let kind = match place.kind {
             Kind::Static => FdbKind::Static,
-            Kind::Learned => FdbKind::Learned { last_seen: place.seen(self.now) },
+            Kind::Learned | Kind::Held => FdbKind::Learned { last_seen: place.seen(self.now) },
         };
-        FdbEntry { mac: key.mac(), vlan: key.vlan(), port: place.port(), kind }
+        let flapping = if place.kind == Kind::Held { self.flaps.held(key, self.store.hash(key)) } else { None };
+        FdbEntry { mac: key.mac(), vlan: key.vlan(), port: place.port(), kind, flapping }
+    }
+
+    /// The addresses held since the last call, the first few of them.
+    pub(super) fn take_flapping(&mut self) -> Vec<Flapping> {
+        self.flaps.take_untold()
     }
 
     pub(super) const fn counters(&self) -> Counters {
@@ -146,19 +175,23 @@ impl Ledger {
 
     pub(super) fn flush(&mut self, vlan: Option<VlanId>, port: Option<PortId>) -> u32 {
         let wanted = |key: Key| vlan.is_none_or(|vlan| key.is_in(vlan));
-        match port {
+        let flushed = match port {
             Some(port) => self.store.remove_where(port, Kind::Learned, wanted),
             None => {
                 let ports = (0..=u16::MAX).take(self.store.learned().len()).map(PortId::new);
                 ports.map(|port| self.store.remove_where(port, Kind::Learned, wanted)).sum()
             }
-        }
+        };
+        let Self { flaps, store, .. } = self;
+        flaps.retain(|key, _| store.find(key).is_some());
+        flushed
     }
 
     pub(super) fn retain(&mut self, port: PortId, kept: impl Fn(VlanId) -> bool) {
         for kind in [Kind::Learned, Kind::Static] {
             self.store.remove_where(port, kind, |key| !kept(key.vlan()));
         }
+        self.flaps.retain(|key, home| home != port || kept(key.vlan()));
     }
 
     pub(super) fn set_ageing(&mut self, ageing: Option<Duration>) {
@@ -167,13 +200,16 @@ impl Ledger {
     }
 
     /// When [`Self::expire`] next has something to do; may be early.
-    pub(super) const fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline.into_iter().chain(self.flaps.deadline()).min()
     }
 
-    /// Forgets what was not seen for the ageing time. What one call leaves undone keeps the deadline in the past.
+    /// Forgets what was not seen for the ageing time, and lets those move again that were held for long enough. What one
+    /// call leaves undone keeps the deadline in the past.
     pub(super) fn expire(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        let Self { flaps, store, .. } = self;
+        flaps.release(now, |key| store.release(key));
         let Some(ageing) = self.ageing else { return };
         if self.deadline.is_none_or(|deadline| deadline > now) {
             return;

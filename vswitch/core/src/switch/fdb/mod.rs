@@ -18,6 +18,7 @@
 //! came a batch earlier.
 
 mod bucket;
+mod flap;
 mod ledger;
 mod store;
 mod table;
@@ -36,16 +37,18 @@ mod atomic {
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 
 use spin::{Mutex, MutexGuard};
 use thiserror::Error;
 
 use self::bucket::{Kind, Place};
+pub use self::flap::Flapping;
 use self::ledger::Ledger;
 pub(crate) use self::table::Probe;
 use self::table::{Found, Hashing, Key, Table};
+use super::forward::SourceDrop;
 use super::port::PortId;
 use crate::addr::MacAddr;
 use crate::time::Instant;
@@ -76,6 +79,8 @@ pub struct Counters {
     pub evicted: u64,
     /// Frames whose source was not learned, or not moved, because there was nothing to evict.
     pub limited: u64,
+    /// Times a learned address moved so often that it was held.
+    pub flapping: u64,
 }
 
 /// An address in the forwarding database.
@@ -89,6 +94,8 @@ pub struct FdbEntry {
     pub port: PortId,
     /// How the switch knows.
     pub kind: FdbKind,
+    /// Why it does not move for now; `None` where it may.
+    pub flapping: Option<Flapping>,
 }
 
 /// How the switch knows an address.
@@ -150,6 +157,8 @@ struct News {
     buckets: AtomicUsize,
     /// Nanoseconds since the epoch: when something ages; [`NEVER`] where nothing does.
     deadline: AtomicU64,
+    /// Whether addresses are held that nobody has told of yet.
+    flapping: AtomicBool,
     /// Held only as long as a pointer takes to copy, unlike the ledger.
     published: Mutex<Arc<Table>>,
 }
@@ -163,6 +172,7 @@ impl Fdb {
         let news = News {
             buckets: AtomicUsize::new(table.len()),
             deadline: AtomicU64::new(NEVER),
+            flapping: AtomicBool::new(false),
             published: Mutex::new(Arc::clone(&table)),
         };
         Self {
@@ -208,28 +218,32 @@ impl Fdb {
         self.table.touch(probe);
     }
 
-    /// Notes that a station sent from `port`, unless another worker writes just now.
+    /// Notes that a station sent from `port`, unless another worker writes just now; or says that it can not have.
     #[inline]
-    pub(crate) fn learn(&mut self, now: Instant, probe: Probe, port: PortId) {
+    pub(crate) fn learn(&mut self, now: Instant, probe: Probe, port: PortId) -> Result<(), SourceDrop> {
         let is_known =
             |place: Place| place.kind == Kind::Static || place.port() == port && place.age(now) < self.granularity;
-        if !self.table.hit(probe).is_some_and(is_known) {
-            self.look_again_and_learn(now, probe, port);
+        if self.table.hit(probe).is_some_and(is_known) {
+            return Ok(());
         }
+        self.look_again_and_learn(now, probe, port)
     }
 
     #[cold]
-    fn look_again_and_learn(&mut self, now: Instant, probe: Probe, port: PortId) {
+    fn look_again_and_learn(&mut self, now: Instant, probe: Probe, port: PortId) -> Result<(), SourceDrop> {
         match self.table.find(probe) {
-            Found::Entry(_, place) if place.kind == Kind::Static => return,
-            Found::Entry(_, place) if place.port() == port && place.age(now) < self.granularity => return,
-            Found::Unclear => return,
+            Found::Entry(_, place) if place.kind == Kind::Static => return Ok(()),
+            Found::Entry(_, place) if place.port() == port && place.age(now) < self.granularity => return Ok(()),
+            // Seen without the lock: a loop brings many of these, and must not keep others from learning.
+            Found::Entry(_, place) if place.kind == Kind::Held && place.port() != port => {
+                return Err(SourceDrop::MacFlapping);
+            }
+            Found::Unclear => return Ok(()),
             Found::Entry(..) | Found::Absent => {}
         }
         let Self { shared, table, .. } = self;
-        if let Some(ledger) = shared.ledger.try_lock() {
-            change(&shared.news, table, ledger, |ledger| ledger.learn(now, probe.key, port));
-        }
+        let Some(ledger) = shared.ledger.try_lock() else { return Ok(()) };
+        change(&shared.news, table, ledger, |ledger| ledger.learn(now, probe.key, port))
     }
 
     /// The port of a station; `None` too where another worker changes the entry just now.
@@ -258,6 +272,18 @@ impl Fdb {
         self.change(|ledger| ledger.remove(Key::new(vlan, mac.to_u64())))
     }
 
+    /// The addresses held since the last call, the first few of them.
+    pub(crate) fn take_flapping(&self) -> Vec<Flapping> {
+        let is_news = &self.shared.news.flapping;
+        if is_news.load(Ordering::Relaxed)
+            && let Some(mut ledger) = self.shared.ledger.try_lock()
+        {
+            is_news.store(false, Ordering::Relaxed);
+            return ledger.take_flapping();
+        }
+        Vec::new()
+    }
+
     pub(crate) fn get(&self, vlan: VlanId, mac: MacAddr) -> Option<FdbEntry> {
         self.shared.ledger.lock().get(Key::new(vlan, mac.to_u64()))
     }
@@ -277,9 +303,9 @@ impl Fdb {
     /// Learns what another table knew, in the order of the entries.
     pub(crate) fn restore(&mut self, entries: impl IntoIterator<Item = FdbEntry>, counters: Counters) {
         self.change(|ledger| {
-            for FdbEntry { mac, vlan, port, kind } in entries {
+            for FdbEntry { mac, vlan, port, kind, .. } in entries {
                 if let FdbKind::Learned { last_seen } = kind {
-                    ledger.learn(last_seen, Key::new(vlan, mac.to_u64()), port);
+                    let _ = ledger.learn(last_seen, Key::new(vlan, mac.to_u64()), port);
                 }
             }
             ledger.set_counters(counters);
@@ -333,7 +359,11 @@ fn change<R>(
     mut ledger: MutexGuard<Ledger>,
     work: impl FnOnce(&mut Ledger) -> R,
 ) -> R {
+    let flapping = ledger.counters().flapping;
     let done = work(&mut ledger);
+    if flapping != ledger.counters().flapping {
+        news.flapping.store(true, Ordering::Relaxed);
+    }
     if !Arc::ptr_eq(table, ledger.store.table()) {
         *table = Arc::clone(ledger.store.table());
         *news.published.lock() = Arc::clone(table);

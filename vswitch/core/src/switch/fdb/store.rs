@@ -78,6 +78,11 @@ impl Store {
         self.table.entries().map(|(_, key, place)| (key, place))
     }
 
+    /// The hash of `key`.
+    pub(super) fn hash(&self, key: Key) -> u64 {
+        self.hashing.probe(key).hash
+    }
+
     /// Lists of the learned entries by port, longest unseen first.
     pub(super) fn learned(&self) -> &[List] {
         &self.learned
@@ -104,6 +109,13 @@ impl Store {
             bucket.set(id.way(), key.0, place);
         }
         self.append(id, place);
+    }
+
+    /// Lets a held entry move again, where it stands on its list.
+    pub(super) fn release(&mut self, key: Key) {
+        if let Some((id, place)) = self.find(key).filter(|(_, place)| place.kind == Kind::Held) {
+            self.table.bucket(id).set(id.way(), key.0, Place { kind: Kind::Learned, ..place });
+        }
     }
 
     pub(super) fn remove(&mut self, id: SlotId) {
@@ -152,7 +164,7 @@ impl Store {
 
     fn lists(&self, kind: Kind) -> &[List] {
         match kind {
-            Kind::Learned => &self.learned,
+            Kind::Learned | Kind::Held => &self.learned,
             Kind::Static => &self.fixed,
         }
     }
@@ -160,7 +172,7 @@ impl Store {
     /// The list an entry at `place` stands in.
     fn list(&mut self, place: Place) -> &mut List {
         let lists = match place.kind {
-            Kind::Learned => &mut self.learned,
+            Kind::Learned | Kind::Held => &mut self.learned,
             Kind::Static => &mut self.fixed,
         };
         let port = place.port().index();

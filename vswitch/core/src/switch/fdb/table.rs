@@ -44,7 +44,7 @@ impl Key {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
     pub(super) key: Key,
-    hash: u64,
+    pub(super) hash: u64,
 }
 
 impl Probe {

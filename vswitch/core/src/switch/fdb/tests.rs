@@ -25,8 +25,8 @@ fn stamp(secs: u64) -> Instant {
 }
 
 impl Fdb {
-    fn sees(&mut self, now: Instant, vlan: VlanId, mac: MacAddr, port: PortId) {
-        self.learn(now, self.probe(vlan, mac.to_u64()), port);
+    fn sees(&mut self, now: Instant, vlan: VlanId, mac: MacAddr, port: PortId) -> bool {
+        self.learn(now, self.probe(vlan, mac.to_u64()), port).is_ok()
     }
 
     fn port_of(&self, vlan: VlanId, mac: MacAddr) -> Option<PortId> {

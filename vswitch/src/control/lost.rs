@@ -1,0 +1,124 @@
+//! Ports whose interface goes under us, most often with its namespace, and comes back when that does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use vswitch_api::{NetnsRef, PortName};
+use vswitch_core::switch::PortId;
+
+use super::{Control, ControlError};
+use crate::host;
+use crate::takeover::Name;
+
+/// How often namespaces are looked at that nobody tells of: those of lost ports, and those that only we keep alive.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// What is known of lost ports.
+#[derive(Debug, Default)]
+pub(super) struct LostPorts {
+    next_look: Option<Instant>,
+    /// Why one could not come back: said once, not twice a second.
+    hindrances: BTreeMap<PortName, String>,
+}
+
+impl Control {
+    /// Lets go of ports whose namespace is gone and brings back those whose namespace is there. `news`: a worker found one
+    /// gone. Says how long until it is time to look again.
+    pub(super) fn tend_lost_ports(&mut self, news: bool) -> Option<Duration> {
+        if news && let Err(error) = self.let_lost_ports_go() {
+            tracing::error!(%error, "lost ports could not be let go");
+        }
+        let pinned = self.live.values().any(|port| port.pinned.is_some());
+        if !pinned && self.returning().next().is_none() {
+            self.lost.next_look = None;
+            return None;
+        }
+        let now = Instant::now();
+        let next = *self.lost.next_look.get_or_insert(now + EVERY);
+        if now < next {
+            return Some(next - now);
+        }
+        self.let_namespaces_go();
+        self.bring_ports_back();
+        self.lost.next_look = Some(now + EVERY);
+        Some(EVERY)
+    }
+
+    /// Lets go of the ports whose device is gone. They stay wanted.
+    pub(super) fn let_lost_ports_go(&mut self) -> Result<(), ControlError> {
+        // Each worker finds out for itself; the device is gone for all.
+        let lost = self.workers.each(|worker| worker.datapath.lost())?.into_iter().flatten().collect();
+        self.lose(&lost)
+    }
+
+    fn lose(&mut self, lost: &BTreeSet<PortId>) -> Result<(), ControlError> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let mut counted = self.counted()?;
+        let gone = lost.clone();
+        self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.remove_tap(id)))?;
+        for (name, port) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
+            self.manager.forget(&Name::Tap(name.clone()));
+            tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
+            let counters = counted.ports.remove(&port.id).unwrap_or_default();
+            self.counted_before.entry(name).or_default().add(&counters);
+        }
+        Ok(())
+    }
+
+    /// A namespace that a port's own descriptors keep alive ends when what the port was given no longer leads there.
+    fn let_namespaces_go(&mut self) {
+        let mut gone = BTreeSet::new();
+        for (name, port) in self.live.iter().filter(|(_, port)| port.pinned.is_some()) {
+            let Some(setup) = self.network.ports.get(name) else { continue };
+            // What cannot be told is not taken for gone.
+            if host::netns_identity(&setup.netns).is_ok_and(|found| found != port.pinned) {
+                gone.insert(port.id);
+            }
+        }
+        if let Err(error) = self.lose(&gone) {
+            tracing::error!(%error, "ports whose namespaces are gone could not be let go");
+        }
+    }
+
+    /// Lost ports that may come back by themselves.
+    fn returning(&self) -> impl Iterator<Item = &PortName> {
+        let lost = self.network.ports.iter().filter(|(name, _)| !self.live.contains_key(*name));
+        lost.filter(|(_, setup)| is_lasting(&setup.netns)).map(|(name, _)| name)
+    }
+
+    fn bring_ports_back(&mut self) {
+        let there = |name: &&PortName| {
+            let setup = self.network.ports.get(*name);
+            setup.is_some_and(|setup| matches!(host::netns_identity(&setup.netns), Ok(Some(_))))
+        };
+        let back: Vec<_> = self.returning().filter(there).cloned().collect();
+        for name in back {
+            match self.bring_back(&name) {
+                Ok(_) => {
+                    self.lost.hindrances.remove(&name);
+                    tracing::info!(port = %name, "the port is back");
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    if self.lost.hindrances.get(&name) != Some(&why) {
+                        tracing::warn!(port = %name, %error, "the port's namespace is there, and the port cannot come back");
+                        self.lost.hindrances.insert(name, why);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether `reference` means the same tomorrow. The number of a process or of a descriptor may be used again for a
+/// namespace that is not the port's.
+fn is_lasting(reference: &NetnsRef) -> bool {
+    match reference {
+        NetnsRef::Name(_) => true,
+        NetnsRef::Path(path) => !Path::new(path).starts_with("/proc"),
+        NetnsRef::Pid(_) => false,
+    }
+}

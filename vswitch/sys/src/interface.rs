@@ -1,0 +1,168 @@
+//! The interface of a port: a TAP device in somebody's namespace, with all it needs there.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::netlink::{Netlink, NetlinkError};
+use crate::netns::{Netns, NetnsError};
+use crate::tap::{Tap, TapError};
+
+/// What an interface shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceSpec {
+    /// Its name in its namespace.
+    pub name: String,
+    /// Its address.
+    pub mac: [u8; 6],
+    /// Largest packet, in bytes.
+    pub mtu: u16,
+    /// Its addresses, with their prefix lengths.
+    pub addresses: Vec<IpNet>,
+    /// Next hops of default routes.
+    pub gateways: Vec<IpAddr>,
+    /// What it bears, as its alias, for its owner to know it again.
+    pub mark: String,
+}
+
+/// Where an interface came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was made.
+    New,
+    /// It was there, with our mark and without anybody who served it.
+    Left,
+    /// It was there, made for a single queue, which cannot change: it was made again, and what the container had set on
+    /// the first is gone.
+    Remade,
+}
+
+/// Why an interface could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// Its namespace cannot be had.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The device cannot be had.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// The kernel refused a setting.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// Somebody renamed or deleted it meanwhile.
+    #[error("interface {0} vanished while it was set up; try again")]
+    Vanished(String),
+}
+
+impl InterfaceError {
+    /// Whether the caller lacks the right to it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        let errno = match self {
+            Self::Netns(NetnsError::System { source, .. }) | Self::Tap(TapError::System { source, .. }) => {
+                source.raw_os_error()
+            }
+            Self::Tap(TapError::Netlink(error)) | Self::Netlink(error) => error.errno(),
+            _ => None,
+        };
+        matches!(errno, Some(libc::EPERM | libc::EACCES))
+    }
+}
+
+impl InterfaceSpec {
+    /// The interface in `netns`, with `queues` queues (1 to 256): the one that was left there, with our mark, as it is, or
+    /// a new one.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn obtain(&self, netns: &Netns, queues: u16) -> Result<(Tap, Origin), InterfaceError> {
+        let Some((netlink, index)) = self.left(netns)? else { return Ok((self.create(netns, queues)?, Origin::New)) };
+        let tap = match Tap::attach(&self.name, queues, netns) {
+            Err(TapError::OneQueue(..)) => {
+                netlink.delete_link(index)?;
+                return Ok((self.create(netns, queues)?, Origin::Remade));
+            }
+            outcome => outcome?,
+        };
+        self.mend(&netlink, index)?;
+        Ok((tap, Origin::Left))
+    }
+
+    /// Gives interface `index`, which was left or kept, what it may lack where its owner ended in the middle of a change.
+    /// All else is the container's by now.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn mend(&self, netlink: &Netlink, index: u32) -> Result<(), InterfaceError> {
+        netlink.set_mtu(index, u32::from(self.mtu))?;
+        for &address in &self.addresses {
+            or_there(netlink.add_address(index, address))?;
+        }
+        for &gateway in &self.gateways {
+            or_there(netlink.add_route(None, Some(gateway), index))?; // perhaps another one, the container's
+        }
+        Ok(())
+    }
+
+    /// Removes the interface that was left in `netns`; returns whether there was one with our mark.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn remove(&self, netns: &Netns) -> Result<bool, InterfaceError> {
+        let Some((netlink, index)) = self.left(netns)? else { return Ok(false) };
+        netlink.delete_link(index)?;
+        Ok(true)
+    }
+
+    /// The interface with our name and mark, where it is in `netns`.
+    fn left(&self, netns: &Netns) -> Result<Option<(Netlink, u32)>, InterfaceError> {
+        let netlink = Netlink::open_in(netns)?;
+        let link = netlink.link(&self.name)?.filter(|link| link.alias.as_ref() == Some(&self.mark));
+        Ok(link.map(|link| (netlink, link.index)))
+    }
+
+    /// Makes the interface in `netns`, with `queues` queues (1 to 256): MAC, MTU, addresses, up, default routes, in that
+    /// order. On failure nothing stays: only once it is whole, and bears its mark, it may outlive its descriptors.
+    ///
+    /// # Errors
+    /// A name that is taken, a setting the kernel refuses, and without the right to do so: `CAP_NET_ADMIN` where the
+    /// caller is, `CAP_NET_ADMIN` and `CAP_SYS_ADMIN` over `netns`.
+    pub fn create(&self, netns: &Netns, queues: u16) -> Result<Tap, InterfaceError> {
+        let tap = Tap::open(&self.name, queues, Some(netns))?;
+        self.set_up(&tap, netns)?;
+        Ok(tap)
+    }
+
+    /// As [`Self::create`] for a caller with rights over `netns` alone, as root of a container without root: the device is
+    /// made inside. It keeps the namespace alive for as long as its descriptors are open.
+    ///
+    /// # Errors
+    /// As [`Self::create`], but for the rights where the caller is.
+    pub fn create_inside(&self, netns: &Netns, queues: u16) -> Result<Tap, InterfaceError> {
+        let tap = netns.run(|| Tap::open(&self.name, queues, None))??;
+        self.set_up(&tap, netns)?;
+        Ok(tap)
+    }
+
+    fn set_up(&self, tap: &Tap, netns: &Netns) -> Result<(), InterfaceError> {
+        let netlink = Netlink::open_in(netns)?;
+        let index = netlink.link(&self.name)?.ok_or_else(|| InterfaceError::Vanished(self.name.clone()))?.index;
+        netlink.set_mac(index, self.mac)?;
+        netlink.set_mtu(index, u32::from(self.mtu))?;
+        for &address in &self.addresses {
+            netlink.add_address(index, address)?;
+        }
+        netlink.set_up(index, true)?;
+        for &gateway in &self.gateways {
+            netlink.add_route(None, Some(gateway), index)?;
+        }
+        netlink.set_alias(index, &self.mark)?;
+        tap.set_persistent(true)?;
+        Ok(())
+    }
+}
+
+/// Success, too, where it was there before.
+fn or_there(outcome: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    outcome.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) })
+}
