@@ -59,6 +59,7 @@ impl ServiceManager {
             names.push("control".to_owned());
             fds.push(listener.try_clone()?.into());
         }
+        self.catch_up()?; // with what the daemon before said last
         {
             let mut state = locked(&self.state);
             state.said.clear();
@@ -87,6 +88,16 @@ impl ServiceManager {
             Ok(())
         })?;
         Ok(daemon)
+    }
+
+    /// Waits until all is heard that was said so far: datagrams come in order.
+    fn catch_up(&self) -> Result {
+        const MARK: &str = "CAUGHT_UP=1";
+        UnixDatagram::unbound()?.send_to(MARK.as_bytes(), &self.path)?;
+        crate::eventually(crate::SOON, "the service manager has heard all", || {
+            ensure!(self.said(MARK), "it has not");
+            Ok(())
+        })
     }
 
     /// Whether the daemon started last said this.

@@ -1,9 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use netns_tests::binaries::binaries;
@@ -25,6 +28,7 @@ pub(crate) const TESTS: Tests = &[
     ("tcp_feels_nothing", |lab| tcp_feels_nothing(lab, 1)),
     ("tcp_feels_nothing_with_two_workers", |lab| tcp_feels_nothing(lab, 2)),
     ("what_was_learned_and_counted", what_was_learned_and_counted),
+    ("clients_feel_nothing", clients_feel_nothing),
     ("changes_after_it", changes_after_it),
     ("one_that_is_killed", one_that_is_killed),
     ("one_that_falls_silent", one_that_falls_silent),
@@ -180,6 +184,49 @@ fn what_was_learned_and_counted(lab: &Lab) -> Result {
     Ok(())
 }
 
+/// Whoever asks at the very moment of a takeover is answered, by one of the two.
+fn clients_feel_nothing(lab: &Lab) -> Result {
+    let (_underlay, mut h1, _h2) = Site::pair(lab, 1)?;
+    let socket = h1.node.daemon.socket().to_owned();
+    let (over, asked) = (AtomicBool::new(false), AtomicU32::new(0));
+    thread::scope(|scope| {
+        let ask = || -> Result<BTreeSet<u64>> {
+            let mut pids = BTreeSet::new();
+            while !over.load(Ordering::Relaxed) {
+                let answer = Speaker::status(&socket).context(format_args!("after {} answers", pids.len()))?;
+                pids.insert(answer["result"]["pid"].as_u64().context(format_args!("{answer}"))?);
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(pids)
+        };
+        let clients = [scope.spawn(ask), scope.spawn(ask)];
+        let taken_over = (0..5).try_for_each(|_| {
+            let start = asked.load(Ordering::Relaxed);
+            let is_enough = || {
+                let more = asked.load(Ordering::Relaxed) - start;
+                ensure!(more >= 20 || clients.iter().any(thread::ScopedJoinHandle::is_finished), "{more} answers");
+                Ok(())
+            };
+            eventually(SOON, "clients are answered", is_enough)?;
+            let (node, spec) = (&h1.node, &h1.spec);
+            let next = node.daemon.successor(lab, &node.host, spec)?;
+            eventually(SOON, "it took over", || {
+                ensure_eq!(Speaker::status(&socket)?["result"]["pid"], next.pid(), "process that answers");
+                Ok(())
+            })?;
+            std::mem::replace(&mut h1.node.daemon, next).ended()?;
+            Ok::<_, Failure>(())
+        });
+        over.store(true, Ordering::Relaxed);
+        for client in clients {
+            let pids = client.join().ok().context("a client panicked")??;
+            ensure!(pids.len() >= 3, "only {} processes have answered", pids.len());
+        }
+        println!("{} were answered", asked.load(Ordering::Relaxed));
+        taken_over
+    })
+}
+
 fn changes_after_it(lab: &Lab) -> Result {
     let (_underlay, h1, h2) = Site::pair(lab, 2)?;
     let c1 = h1.node.attach(lab, "c1", "--address 10.0.0.1/24 --access 10")?;
@@ -225,6 +272,12 @@ impl Speaker {
         let mut answer = String::new();
         self.0.read_line(&mut answer)?;
         Ok(serde_json::from_str(&answer)?)
+    }
+
+    /// Asks a question that anybody may ask.
+    fn status(socket: &Path) -> Result<Value> {
+        let mut speaker = Self(BufReader::new(UnixStream::connect(socket)?));
+        speaker.say("status", &json!({}))
     }
 
     fn begin(&mut self) -> Result<Value> {

@@ -48,6 +48,9 @@ impl Service for Desk<'_> {
     }
 
     fn tend(&mut self, news: bool) -> Option<Duration> {
+        if self.0.is_handed_over {
+            return None; // lost ports are another's to look after
+        }
         self.0.tend_takeover().or_else(|| self.0.tend_lost_ports(news))
     }
 
@@ -57,6 +60,10 @@ impl Service for Desk<'_> {
 
     fn heir_left(&mut self) {
         self.0.decide_who_serves("the other left");
+    }
+
+    fn lets_in(&self) -> bool {
+        !self.0.is_paused() && !self.0.is_handed_over
     }
 
     fn is_handed_over(&self) -> bool {
@@ -93,7 +100,7 @@ impl Control {
         if request.writes() {
             self.not_under_way()?;
         }
-        if self.heir().is_none() {
+        if self.not_under_way().is_ok() {
             self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
         }
         match request {

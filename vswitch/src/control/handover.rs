@@ -39,8 +39,8 @@ impl Control {
     /// What another daemon's words come to; the descriptors go to `descriptors`.
     pub(super) fn hand_over(&mut self, client: Token, word: Takeover, descriptors: &mut Vec<OwnedFd>) -> Answer {
         match (word, &self.handover) {
-            (Takeover::Begin { .. }, Some(_)) => Err(under_way()),
-            (Takeover::Begin { format }, None) => {
+            (Takeover::Begin { .. }, _) if self.not_under_way().is_err() => Err(under_way()),
+            (Takeover::Begin { format }, _) => {
                 let (snapshot, sent) = self.begin(client, format)?;
                 *descriptors = sent;
                 Ok(snapshot)
@@ -56,11 +56,16 @@ impl Control {
 
     /// Refuses changes while a takeover is under way: they would be lost.
     pub(super) fn not_under_way(&self) -> Result<(), RpcError> {
-        if self.handover.is_some() { Err(under_way()) } else { Ok(()) }
+        if self.handover.is_some() || self.is_handed_over { Err(under_way()) } else { Ok(()) }
     }
 
     pub(super) fn heir(&self) -> Option<Token> {
         self.handover.as_ref().map(|handover| handover.heir)
+    }
+
+    /// Whether another daemon is about to serve.
+    pub(super) fn is_paused(&self) -> bool {
+        self.handover.as_ref().is_some_and(|handover| handover.is_paused)
     }
 
     /// Gives up a takeover whose other side fell silent; says how long it may be silent yet. `None` where none is under way.

@@ -121,11 +121,6 @@ impl Client {
         }
     }
 
-    /// Writes what it can; the client is left alone after that.
-    pub(super) fn flush(&mut self) {
-        while self.unread() > 0 && self.write().is_ok_and(|more| more) {}
-    }
-
     fn write(&mut self) -> io::Result<bool> {
         let left = &self.output[self.written..];
         let written = if self.sending.is_empty() {

@@ -17,7 +17,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -40,6 +40,8 @@ const UNREAD: usize = 64 << 20;
 const UNCLAIMED: usize = 256;
 /// Until a client that could not connect is tried again, as for want of descriptors: the poll names it once only.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long clients are answered still that came before another process began to serve.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Why the control socket cannot serve.
 #[derive(Debug, Error)]
@@ -90,6 +92,11 @@ pub(crate) trait Service {
 
     /// That client has left.
     fn heir_left(&mut self) {}
+
+    /// Whether new clients are let in, or may wait at the door for another process to let them in.
+    fn lets_in(&self) -> bool {
+        true
+    }
 
     /// Whether another process serves from here on.
     fn is_handed_over(&self) -> bool {
@@ -183,11 +190,17 @@ impl Server {
         let mut ready: Vec<Token> = Vec::new();
         let mut door = Door::Closed;
         let mut news = true;
+        let mut leaving = None;
         for turn in 0_u64.. {
             let due = service.tend(mem::take(&mut news));
             if service.is_handed_over() {
-                return Ok(End::HandedOver);
+                let until = *leaving.get_or_insert_with(|| Instant::now() + FAREWELL);
+                if clients.all.is_empty() || Instant::now() >= until {
+                    return Ok(End::HandedOver);
+                }
             }
+            let leave = leaving.map(|until: Instant| until.saturating_duration_since(Instant::now()));
+            let due = due.into_iter().chain(leave).min();
             let timeout = match door {
                 Door::Closed if ready.is_empty() => due,
                 Door::Stuck if ready.is_empty() => due.into_iter().chain([RETRY]).min(),
@@ -209,17 +222,14 @@ impl Server {
                     _ => {}
                 }
             }
-            if knocked {
+            if knocked && !service.lets_in() {
+                door = Door::Stuck;
+            } else if knocked {
                 door = self.accept(&mut clients, turn, door);
             }
             // One step of each: none keeps the others, or the signal, waiting.
             for token in mem::take(&mut ready) {
-                let more = clients.step(token, turn, service);
-                if service.is_handed_over() {
-                    clients.flush(token); // who asked for it serves already, and needs no answer
-                    return Ok(End::HandedOver);
-                }
-                if more {
+                if clients.step(token, turn, service) {
                     ready.push(token);
                 }
             }
@@ -263,7 +273,7 @@ enum Door {
     Closed,
     /// Somebody may, and can be let in.
     Open,
-    /// Somebody does, and could not.
+    /// Somebody does, and cannot for now.
     Stuck,
 }
 
@@ -295,13 +305,6 @@ impl Clients {
             self.let_go(|client| client.unread() > 0);
         }
         more.unwrap_or(false)
-    }
-
-    /// Writes what it can to client `token`.
-    fn flush(&mut self, token: Token) {
-        if let Some(client) = self.all.get_mut(&token) {
-            client.flush();
-        }
     }
 
     fn unclaimed(&self) -> usize {
