@@ -53,6 +53,8 @@ struct Service {
     trip: f64,
     late: f64,
     lost: f64,
+    /// Microseconds of CPU that the switch takes for a frame of the flood; zero where there is none.
+    cost: f64,
 }
 
 fn main() -> ExitCode {
@@ -74,10 +76,11 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result {
     eprintln!("the switch: {}", binaries()?.vswitchd.display());
     println!(
-        "| flood of {}/s | switch | TCP Gb/s alone | flooded | kept | round trip us alone | flooded | x | p99 alone | flooded | lost |",
+        "| flood of {}/s | switch | TCP Gb/s alone | flooded | kept | round trip us alone | flooded | x | p99 us alone | flooded \
+         | lost | switch us/frame |",
         args.rate
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     let networks = [Network::new(Peer::Bridge)?, Network::new(Peer::Vswitch)?];
     let sink = |network: &Network| network.sink.mac("eth0");
     type ToKind = fn([u8; 6]) -> Kind;
@@ -93,7 +96,8 @@ fn run(args: &Args) -> Result {
             for (network, (alone, flooded)) in networks.iter().zip(&mut figures) {
                 alone.push(network.service(args)?);
                 let flood = Flood::start(&network.flooder, "eth0", kind(sink(network)?), args.rate)?;
-                flooded.push(network.service(args)?);
+                let cost = network.cost(args, &flood)?;
+                flooded.push(Service { cost, ..network.service(args)? });
                 drop(flood);
             }
         }
@@ -114,7 +118,15 @@ impl Network {
         let trips = paced.stop()?;
         let micros = |percent| trips.quantile(percent).as_secs_f64() * 1e6;
         let lost = trips.lost.len() as f64 / trips.sent.max(1) as f64;
-        Ok(Service { throughput, trip: micros(50), late: micros(99), lost })
+        Ok(Service { throughput, trip: micros(50), late: micros(99), lost, cost: 0.0 })
+    }
+
+    /// What the switch takes for a frame of the flood while nobody else sends.
+    fn cost(&self, args: &Args, flood: &Flood) -> Result<f64> {
+        let (sent, cpu) = (flood.sent(), self.cpu()?);
+        thread::sleep(Duration::from_secs_f64(args.seconds));
+        let frames = flood.sent() - sent;
+        Ok((self.cpu()? - cpu).as_secs_f64() * 1e6 / frames.max(1) as f64)
     }
 
     /// Bits a second.
@@ -157,6 +169,7 @@ fn median(services: &[Service]) -> Service {
         trip: middle(|service| service.trip),
         late: middle(|service| service.late),
         lost: middle(|service| service.lost),
+        cost: middle(|service| service.cost),
     }
 }
 
@@ -174,6 +187,7 @@ impl fmt::Display for Line {
         write!(f, "| {name} | {peer} | {:.2} | {:.2} ", alone.throughput / 1e9, flooded.throughput / 1e9)?;
         write!(f, "| {:.0} % ", flooded.throughput / alone.throughput * 100.0)?;
         write!(f, "| {:.0} | {:.0} | {:.1} ", alone.trip, flooded.trip, flooded.trip / alone.trip)?;
-        write!(f, "| {:.0} | {:.0} | {:.1} % |", alone.late, flooded.late, flooded.lost * 100.0)
+        write!(f, "| {:.0} | {:.0} ", alone.late, flooded.late)?;
+        write!(f, "| {:.1} % | {:.2} |", flooded.lost * 100.0, flooded.cost)
     }
 }

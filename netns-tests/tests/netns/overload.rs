@@ -248,6 +248,7 @@ fn without_a_limit(lab: &Lab) -> Result {
 /// A process that does not read holds up nobody but itself: what its sockets have no room for is lost in its own kernel.
 fn a_process_that_is_stopped(lab: &Lab) -> Result {
     let scene = Scene::new(lab, "")?;
+    ping(&scene.flooder, [10, 0, 0, 4].into(), 56)?;
     let (to_cat, cat) = sleeper(&scene.sink)?;
     let stats = fs::read_to_string(format!("/proc/{}/stat", cat.0.id()))?;
     ensure!(stats.contains(") T "), "the process is stopped: {stats}");
