@@ -21,9 +21,6 @@ const QUEUES_MAX: u16 = 256;
 /// Most pieces of one write (`UIO_MAXIOV` in the kernel).
 pub const PIECES_MAX: usize = 1024;
 
-/// Bytes of frames written to one queue that may be under way behind it, unread: more than a socket's longest queue.
-const SENT_MAX: libc::c_int = 8 << 20;
-
 /// What every device of ours is: Ethernet, no packet information, virtio-net headers.
 const KIND: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
@@ -172,7 +169,6 @@ impl Tap {
     fn set_up(name: String, queues: Vec<TapQueue>) -> Result<Self, TapError> {
         let Some(first) = queues.first() else { return Err(TapError::BadQueues(0)) };
         first.set_header(VNET_HDR_LEN).map_err(|source| system("set the virtio header of", &name, source))?;
-        first.bound_sent(SENT_MAX).map_err(|source| system("bound what is under way to", &name, source))?;
         let offloads = Offloads::negotiate(|bits| first.set_offload(bits).is_ok());
         Ok(Self { name, offloads, queues })
     }
@@ -278,16 +274,10 @@ impl TapQueue {
         self.set_int(libc::TUNSETVNETLE, 1)
     }
 
-    /// Lets the kernel keep at most about `bytes`, of frames written to any one queue, before it takes more: EAGAIN then.
-    /// Without, a container that queues frames without end holds as much of the host's memory.
-    fn bound_sent(&self, bytes: libc::c_int) -> io::Result<()> {
-        self.set_int(libc::TUNSETSNDBUF, bytes)
-    }
-
     /// Calls one of the ioctls that read an integer through a pointer.
     fn set_int(&self, operation: libc::Ioctl, value: libc::c_int) -> io::Result<()> {
-        // SAFETY: private, called with TUNSETVNETHDRSZ, TUNSETVNETLE and TUNSETSNDBUF only, which read one int through the
-        // pointer; `value` lives through the call.
+        // SAFETY: private, called with TUNSETVNETHDRSZ and TUNSETVNETLE only, which read one int through the pointer;
+        // `value` lives through the call.
         check(unsafe { libc::ioctl(self.0.as_raw_fd(), operation, &raw const value) })?;
         Ok(())
     }
