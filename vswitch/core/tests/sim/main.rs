@@ -6,6 +6,7 @@ mod host;
 mod network;
 
 mod ageing;
+mod looped;
 mod tcp;
 mod tunnel;
 
