@@ -117,7 +117,7 @@ impl Network {
         thread::sleep(window);
         let trips = paced.stop()?;
         let micros = |percent| trips.quantile(percent).as_secs_f64() * 1e6;
-        let lost = trips.lost.len() as f64 / trips.sent.max(1) as f64;
+        let lost = float(trips.lost.len() as u64) / float(trips.sent.max(1) as u64);
         Ok(Service { throughput, trip: micros(50), late: micros(99), lost, cost: 0.0 })
     }
 
@@ -126,7 +126,7 @@ impl Network {
         let (sent, cpu) = (flood.sent(), self.cpu()?);
         thread::sleep(Duration::from_secs_f64(args.seconds));
         let frames = flood.sent() - sent;
-        Ok((self.cpu()? - cpu).as_secs_f64() * 1e6 / frames.max(1) as f64)
+        Ok((self.cpu()? - cpu).as_secs_f64() * 1e6 / float(frames.max(1)))
     }
 
     /// Bits a second.
@@ -147,7 +147,7 @@ impl Network {
             thread::sleep(WARM_UP);
             let (start, before) = (Instant::now(), received.load(Ordering::Relaxed));
             thread::sleep(window);
-            let bytes = (received.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64();
+            let bytes = float(received.load(Ordering::Relaxed) - before) / start.elapsed().as_secs_f64();
             // An error says that it has ended already.
             let _ = connection.client.shutdown(Shutdown::Both);
             let _ = connection.server.shutdown(Shutdown::Both);
@@ -155,6 +155,12 @@ impl Network {
         });
         Ok(bytes * 8.0)
     }
+}
+
+/// A count as a number to reckon with.
+#[allow(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
+const fn float(count: u64) -> f64 {
+    count as f64
 }
 
 /// Figure by figure, the middle one.
