@@ -267,8 +267,8 @@ fn a_process_that_is_stopped(lab: &Lab) -> Result {
             })?;
         }
     }
-    let after = scene.settled()?;
     let trips = paced.stop()?;
+    let after = scene.settled()?;
     ensure_eq!(trips.lost, Vec::<usize>::new(), "datagrams lost of {}", trips.sent);
     ensure_eq!(after.drops_since(&before), drops([]), "drops");
     ensure!(grown(&before, &after, "sink", "tx_frames") >= sent, "frames to the sink");
