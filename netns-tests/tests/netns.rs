@@ -41,6 +41,9 @@ mod idle;
 /// The kernel's VXLAN device and bridge as the other side.
 #[path = "netns/kernel_vxlan.rs"]
 mod kernel_vxlan;
+/// Two ports, or two hosts, bridged together behind the switch: nothing melts, and people are told.
+#[path = "netns/loops.rs"]
+mod loops;
 /// Hostile datagrams and frames: dropped, counted by reason, and the switch goes on.
 #[path = "netns/malformed.rs"]
 mod malformed;
@@ -53,6 +56,9 @@ mod mtu;
 /// Open vSwitch with its userspace datapath as the other side.
 #[path = "netns/openvswitch.rs"]
 mod openvswitch;
+/// One port that floods, or does not read: the others feel nothing.
+#[path = "netns/overload.rs"]
+mod overload;
 /// Ports whose settings change while containers change theirs, and ports that are lost.
 #[path = "netns/port_changes.rs"]
 mod port_changes;
@@ -99,6 +105,8 @@ const AREAS: &[(&str, Tests)] = &[
     ("clients", clients::TESTS),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
+    ("overload", overload::TESTS),
+    ("loops", loops::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
 ];
 
@@ -121,6 +129,8 @@ const ACROSS: &[(&str, Tests)] = &[
     ("crash", crash::ACROSS),
     ("takeover", takeover::TESTS),
     ("systemd", systemd::TESTS),
+    ("overload", overload::ACROSS),
+    ("loops", loops::ACROSS),
 ];
 
 /// The ways: what `--underlay` says.

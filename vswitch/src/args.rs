@@ -249,7 +249,7 @@ mod tests {
             let Bounds { fdb, storm } = resolve(args).unwrap().bounds;
             (fdb.entries, fdb.per_port, storm.map_or(0, std::num::NonZeroU32::get))
         };
-        assert_eq!(bounds(&[]), (131_072, 65_536, 10_000));
+        assert_eq!(bounds(&[]), (131_072, 16_384, 10_000));
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         fs::write(&path, "storm-limit = 0\nfdb-limit = 500\nfdb-limit-per-port = 50\n").unwrap();

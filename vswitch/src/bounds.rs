@@ -9,8 +9,8 @@ use vswitch_core::switch::Limits;
 
 /// Addresses the FDB may hold; at 64 bytes each, 8 MiB where a network is that large.
 const FDB: u32 = 131_072;
-/// Learned addresses of one port.
-const FDB_PER_PORT: u32 = 65_536;
+/// Learned addresses of one port or peer. While a table grows nothing is forwarded: to this size, a millisecond at once.
+const FDB_PER_PORT: u32 = 16_384;
 /// The most of either: 1 GiB.
 const FDB_MOST: u32 = 1 << 24;
 /// Frames for many, of each kind, a port may bring in a second: a hundred times what ARP, neighbour discovery, DHCP and
@@ -27,7 +27,7 @@ pub(crate) struct BoundArgs {
     /// Addresses the FDB holds, static ones too, 1 to 16777216; a full one forgets those of the port with most [default: 131072]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(FDB_MOST)))]
     fdb_limit: Option<u32>,
-    /// Learned addresses of one port or peer, 1 to 16777216; with one more it loses its oldest [default: 65536]
+    /// Learned addresses of one port or peer, 1 to 16777216; with one more it loses its oldest [default: 16384]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(FDB_MOST)))]
     fdb_limit_per_port: Option<u32>,
 }

@@ -54,6 +54,8 @@ struct Service {
     trip: f64,
     late: f64,
     lost: f64,
+    /// Microseconds of CPU that the switch takes for a frame of the flood; zero where there is none.
+    cost: f64,
 }
 
 fn main() -> ExitCode {
@@ -75,10 +77,11 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result {
     eprintln!("the switch: {}", binaries()?.vswitchd.display());
     println!(
-        "| flood of {}/s | switch | TCP Gb/s alone | flooded | kept | round trip us alone | flooded | x | p99 alone | flooded | lost |",
+        "| flood of {}/s | switch | TCP Gb/s alone | flooded | kept | round trip us alone | flooded | x | p99 us alone | flooded \
+         | lost | switch us/frame |",
         args.rate
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     let networks = [Network::new(Peer::Bridge)?, Network::new(Peer::Vswitch)?];
     let sink = |network: &Network| network.sink.mac("eth0");
     type ToKind = fn([u8; 6]) -> Kind;
@@ -94,7 +97,8 @@ fn run(args: &Args) -> Result {
             for (network, (alone, flooded)) in networks.iter().zip(&mut figures) {
                 alone.push(network.service(args)?);
                 let flood = Flood::start(&network.flooder, "eth0", kind(sink(network)?), args.rate)?;
-                flooded.push(network.service(args)?);
+                let cost = network.cost(args, &flood)?;
+                flooded.push(Service { cost, ..network.service(args)? });
                 drop(flood);
             }
         }
@@ -114,8 +118,16 @@ impl Network {
         thread::sleep(window);
         let trips = paced.stop()?;
         let micros = |percent| trips.quantile(percent).as_secs_f64() * 1e6;
-        let lost = trips.lost.len() as f64 / trips.sent.max(1) as f64;
-        Ok(Service { throughput, trip: micros(50), late: micros(99), lost })
+        let lost = float(trips.lost.len() as u64) / float(trips.sent.max(1) as u64);
+        Ok(Service { throughput, trip: micros(50), late: micros(99), lost, cost: 0.0 })
+    }
+
+    /// What the switch takes for a frame of the flood while nobody else sends.
+    fn cost(&self, args: &Args, flood: &Flood) -> Result<f64> {
+        let (sent, cpu) = (flood.sent(), self.cpu()?);
+        thread::sleep(Duration::from_secs_f64(args.seconds));
+        let frames = flood.sent() - sent;
+        Ok((self.cpu()? - cpu).as_secs_f64() * 1e6 / float(frames.max(1)))
     }
 
     /// Bits a second.
@@ -136,7 +148,7 @@ impl Network {
             thread::sleep(WARM_UP);
             let (start, before) = (Instant::now(), received.load(Ordering::Relaxed));
             thread::sleep(window);
-            let bytes = (received.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64();
+            let bytes = float(received.load(Ordering::Relaxed) - before) / start.elapsed().as_secs_f64();
             // An error says that it has ended already.
             let _ = connection.client.shutdown(Shutdown::Both);
             let _ = connection.server.shutdown(Shutdown::Both);
@@ -144,6 +156,12 @@ impl Network {
         });
         Ok(bytes * 8.0)
     }
+}
+
+/// A count as a number to reckon with.
+#[allow(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]
+const fn float(count: u64) -> f64 {
+    count as f64
 }
 
 /// Figure by figure, the middle one.
@@ -158,6 +176,7 @@ fn median(services: &[Service]) -> Service {
         trip: middle(|service| service.trip),
         late: middle(|service| service.late),
         lost: middle(|service| service.lost),
+        cost: middle(|service| service.cost),
     }
 }
 
@@ -175,6 +194,7 @@ impl fmt::Display for Line {
         write!(f, "| {name} | {peer} | {:.2} | {:.2} ", alone.throughput / 1e9, flooded.throughput / 1e9)?;
         write!(f, "| {:.0} % ", flooded.throughput / alone.throughput * 100.0)?;
         write!(f, "| {:.0} | {:.0} | {:.1} ", alone.trip, flooded.trip, flooded.trip / alone.trip)?;
-        write!(f, "| {:.0} | {:.0} | {:.1} % |", alone.late, flooded.late, flooded.lost * 100.0)
+        write!(f, "| {:.0} | {:.0} ", alone.late, flooded.late)?;
+        write!(f, "| {:.1} % | {:.2} |", flooded.lost * 100.0, flooded.cost)
     }
 }

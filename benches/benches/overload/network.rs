@@ -1,7 +1,9 @@
 //! Four containers on a switch: two that talk, one that floods, and one that known frames of the flood are for.
 
 use std::fmt;
+use std::fs;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use netns_tests::traffic::ping::ping;
@@ -30,7 +32,7 @@ impl fmt::Display for Peer {
 pub(crate) struct Network {
     pub(crate) peer: Peer,
     // Before the hosts: the daemon ends first.
-    _daemon: Option<Daemon>,
+    daemon: Option<Daemon>,
     _host: Host,
     pub(crate) client: Host,
     pub(crate) server: Host,
@@ -62,7 +64,18 @@ impl Network {
         for host in [&server, &flooder, &sink] {
             ping(host, ip(1), 0)?;
         }
-        Ok(Self { peer, _daemon: daemon, _host: host, client, server, flooder, sink, _lab: lab })
+        Ok(Self { peer, daemon, _host: host, client, server, flooder, sink, _lab: lab })
+    }
+
+    /// CPU time that the switch took so far; zero where that is the kernel's, which takes it from whoever runs.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let Some(daemon) = &self.daemon else { return Ok(Duration::ZERO) };
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", daemon.pid()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos))
     }
 
     pub(crate) fn client_ip(&self) -> IpAddr {

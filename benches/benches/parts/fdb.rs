@@ -2,9 +2,10 @@
 
 use std::hint::black_box;
 
-use benches::station;
 use benches::stations::{STRIDE, learn, switch, vlan};
+use benches::{least, station};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use vswitch_core::{Instant, Limits, PortId, PortMode, Switch};
 
 /// Frames that a worker decides on at once, at most.
 pub(crate) const BATCH: u32 = 64;
@@ -52,5 +53,24 @@ pub(crate) fn benches(c: &mut Criterion) {
             b.iter_batched_ref(fresh, |switch| learn(switch, entries), BatchSize::PerIteration);
         });
     }
+    // One port that invents addresses, at its limit: each pushes out the one before it that is oldest.
+    let limits = Limits { entries: 1 << 17, per_port: 1 << 14 };
+    let mut flooded = Switch::new(limits, 7);
+    for port in 0..2 {
+        flooded.add_port(PortId::new(port), PortMode::Access(vlan()));
+    }
+    let mut number = 0_u32;
+    let mut invent = |switch: &mut Switch| {
+        number = number.wrapping_add(1);
+        switch.ingress(Instant::default(), PortId::new(0), &least(station(number), station(0)))
+    };
+    for _ in 0..limits.per_port {
+        invent(&mut flooded);
+    }
+    group.throughput(Throughput::Elements(1));
+    group.sample_size(20);
+    group.bench_function(BenchmarkId::new("a new source, its port at the limit", "16k"), |b| {
+        b.iter(|| invent(&mut flooded));
+    });
     group.finish();
 }

@@ -16,6 +16,7 @@ pub(crate) const TESTS: Tests = &[
 
 /// An address that no interface has.
 const ROAMER: Mac = [2, 0xaa, 0, 0, 0, 1];
+const SECOND_ROAMER: Mac = [0x02, 0, 0, 0, 0x7e, 0x02];
 
 /// Stations a and b on one host, c on the other, all in VLAN 10.
 struct Three {
@@ -125,20 +126,25 @@ fn ageing(lab: &Lab) -> Result {
 fn a_moved_address(lab: &Lab) -> Result {
     let Three { a, b, c, h1, h2, .. } = &three(lab)?;
     let remote = h2.ip.to_string();
-    // From port to port, to the remote, and back: at once, every time.
-    for (at, seen) in [(a, "a"), (b, "b"), (c, remote.as_str()), (a, "a"), (c, remote.as_str()), (b, "b")] {
-        let cookie = at.probe_as(ROAMER, BROADCAST)?;
-        let listener = if seen == "a" { b } else { a };
-        listener.expect(cookie, 1, at, "a broadcast from the address that moves")?;
-        ensure_eq!(h1.place_of(10, &text(ROAMER))?, place(seen, "learned"), "place of the address that moves");
-        let cookie = listener.probe(ROAMER)?;
-        at.expect(cookie, 1, listener, "a frame to the address that moves")?;
-        for elsewhere in [a, b, c] {
-            if elsewhere.mac != at.mac && elsewhere.mac != listener.mac {
-                elsewhere.expect(cookie, 0, listener, "a frame to the address that moves, elsewhere")?;
+    let (at_a, at_b, at_c) = ((a, "a"), (b, "b"), (c, remote.as_str()));
+    // From port to port, to the remote, and back: at once, every time. An address of its own each way, for one that moves
+    // five times in a second is held.
+    for (mac, way) in [(ROAMER, &[at_a, at_b, at_c, at_a][..]), (SECOND_ROAMER, &[at_a, at_c, at_b][..])] {
+        for &(at, seen) in way {
+            let cookie = at.probe_as(mac, BROADCAST)?;
+            let listener = if seen == "a" { b } else { a };
+            listener.expect(cookie, 1, at, "a broadcast from the address that moves")?;
+            ensure_eq!(h1.place_of(10, &text(mac))?, place(seen, "learned"), "place of the address that moves");
+            let cookie = listener.probe(mac)?;
+            at.expect(cookie, 1, listener, "a frame to the address that moves")?;
+            for elsewhere in [a, b, c] {
+                if elsewhere.mac != at.mac && elsewhere.mac != listener.mac {
+                    elsewhere.expect(cookie, 0, listener, "a frame to the address that moves, elsewhere")?;
+                }
             }
         }
     }
+    ensure_eq!(h1.ok("status")?["fdb_flapping"], 0, "addresses held");
     Ok(())
 }
 

@@ -92,7 +92,7 @@ fn status(path: &str, field: &str) -> Result<u64> {
 }
 
 /// Waits for a stretch of [`WATCHED`] in which the daemon does nothing at all.
-fn comes_to_rest(daemon: &Daemon) -> Result {
+pub(crate) fn comes_to_rest(daemon: &Daemon) -> Result {
     let (mut last, mut since) = (Used::by(daemon)?, Instant::now());
     eventually(PATIENCE, "the daemon rests", || {
         let used = Used::by(daemon)?;

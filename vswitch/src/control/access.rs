@@ -44,6 +44,16 @@ impl Access {
         Ok(Peer { uid, may_change })
     }
 
+    /// Refuses a takeover by anyone but the user who runs the daemon, and root: it hands out every descriptor there is.
+    pub(crate) fn check_takeover(&self, peer: Peer) -> Result<(), RpcError> {
+        if peer.uid == 0 || peer.uid == self.owner {
+            return Ok(());
+        }
+        let message =
+            format!("user {} may not take over: run vswitchd --takeover as user {} or root", peer.uid, self.owner);
+        Err(RpcError::new(Code::Forbidden, message))
+    }
+
     /// Refuses a change by one who may only look.
     pub(crate) fn check(&self, peer: Peer) -> Result<(), RpcError> {
         if peer.may_change {

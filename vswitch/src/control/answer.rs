@@ -35,7 +35,7 @@ impl Service for Desk<'_> {
         let mut sent = Vec::new();
         let (id, answer) = match rpc::read_request(line.bytes) {
             Ok((id, Request::Takeover(word))) => {
-                (id, access.check(line.peer).and_then(|()| control.hand_over(client, word, &mut sent)))
+                (id, access.check_takeover(line.peer).and_then(|()| control.hand_over(client, word, &mut sent)))
             }
             Ok((id, request)) => (id, control.answer_to(access, line.peer, &request, line.fds)),
             Err((id, error)) => (id, Err(error)),

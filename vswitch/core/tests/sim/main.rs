@@ -7,6 +7,7 @@ mod network;
 
 mod ageing;
 mod guard;
+mod looped;
 mod tcp;
 mod tunnel;
 

@@ -136,10 +136,10 @@ impl Ledger {
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<FdbEntry> {
-        let (id, place) = self.store.find(key)?;
-        let told = self.told(key, place);
-        self.store.remove(id);
+        let found = self.store.find(key).map(|(id, place)| (id, self.told(key, place)));
         self.flaps.retain(|gone, _| gone != key);
+        let (id, told) = found?;
+        self.store.remove(id);
         Some(told)
     }
 
