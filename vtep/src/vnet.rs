@@ -4,6 +4,7 @@ use vswitch_core::{Checksum, Gso, GsoKind, Offload};
 use vswitch_sys::vnet::{self, VnetHdr};
 
 use crate::cut::{MAX_SEGMENTS, header_len};
+use crate::inner::{ETHERNET_LEN, tag_len};
 
 /// The debts that `header` claims for `frame`; `None` where it points outside the frame or says what no kernel says.
 ///
@@ -24,7 +25,9 @@ pub fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
     }
     let (start, offset) = (header.csum_start, header.csum_offset);
     let field = usize::from(start) + usize::from(offset);
-    if usize::from(start) < 14 || field + 2 > frame.len() {
+    // A sum stored among the addresses and the tag, where a tag's coming off may put it, would change them behind the
+    // switch's back.
+    if usize::from(start) < ETHERNET_LEN + tag_len(frame) || field + 2 > frame.len() {
         return None;
     }
     let checksum = Checksum::Partial { start, offset };
@@ -64,7 +67,7 @@ pub fn header(offload: &Offload) -> VnetHdr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vswitch_core::Frame;
+    use vswitch_core::{Frame, Tag};
 
     /// Where a TCP header says how long it is.
     const TCP_DATA_OFFSET: usize = 12;
@@ -112,6 +115,13 @@ mod tests {
         ];
         for (what, hostile) in cases {
             assert_eq!(offload(&hostile, tcp_frame().bytes()), None, "{what}");
+        }
+        // With the tag off, bytes 14 to 17 are addresses.
+        let mut tagged = tcp_frame();
+        tagged.retag(Some(Tag::from_bits(10)));
+        for (csum_start, accepted) in [(14, false), (17, false), (18, true)] {
+            let said = VnetHdr { csum_start, gso_type: vnet::GSO_NONE, ..good };
+            assert_eq!(offload(&said, tagged.bytes()).is_some(), accepted, "start at {csum_start} of a tagged frame");
         }
         let mut lying = tcp_frame();
         lying.bytes_mut()[34 + TCP_DATA_OFFSET] = 0xf0;

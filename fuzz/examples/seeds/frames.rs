@@ -123,6 +123,9 @@ fn reads() -> Vec<(String, Vec<u8>)> {
         all.push((format!("{name}-large"), read(20_000, &built.header(0, Some(1400)), &built.owed())));
         let tagged = tagged(&built.owed(), 0x600a);
         all.push((format!("{name}-tagged"), read(1000, &built.header(4, Some(100)), &tagged)));
+        // A sum that would be stored in the tag, and among the addresses once that is off.
+        let forged = VnetHdr { csum_start: 16, csum_offset: 0, ..built.header(0, None) };
+        all.push((format!("{name}-forged"), read(0, &forged, &tagged)));
     }
     all
 }
