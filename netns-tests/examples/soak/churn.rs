@@ -8,13 +8,15 @@ use std::thread::Scope;
 use netns_tests::{Context, Host, Lab, Node, Random, Result, SOON, Vsctl, ensure, eventually};
 use serde_json::Value;
 
-use crate::gauges::Wires;
+use crate::gauges::{Gauges, Wires};
 
 /// `vsctl`'s exit codes: refused, and no daemon there to ask, or none any more.
 const REFUSED: i32 = 1;
 const NO_DAEMON: i32 = 3;
-/// Containers that are used again.
-const POOL: usize = 4;
+/// Threads for ports: each waits for answers, most of the time.
+const THREADS: u64 = 3;
+/// Containers that are used again, of each thread: one that has a port has no other.
+const POOL: usize = 2;
 /// One cycle of so many has a namespace of its own.
 const OWN: u64 = 4;
 /// VLANs that come and go: 1000 and the next ones.
@@ -49,10 +51,14 @@ impl<'a> Churn<'a> {
         Self { lab, vsctl, port, stop, seed, ports, lost, settings, findings: Mutex::default() }
     }
 
-    /// Starts two threads: one for ports, one for all else.
-    pub(crate) fn start<'s>(&'s self, scope: &'s Scope<'s, '_>, wires: Wires) {
-        scope.spawn(move || self.until_stopped(|| self.ports(&wires)));
+    /// Starts threads: some for ports, one for all else.
+    pub(crate) fn start<'s>(&'s self, scope: &'s Scope<'s, '_>, gauges: &Gauges<'_>) -> Result {
+        for number in 0..THREADS {
+            let wires = gauges.wires()?;
+            scope.spawn(move || self.until_stopped(|| self.ports(number, &wires)));
+        }
         scope.spawn(move || self.until_stopped(|| self.settings()));
+        Ok(())
     }
 
     fn until_stopped(&self, work: impl FnOnce() -> Result) {
@@ -75,9 +81,9 @@ impl<'a> Churn<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn ports(&self, wires: &Wires) -> Result {
+    fn ports(&self, number: u64, wires: &Wires) -> Result {
         let pool: Vec<Host> = (0..POOL).map(|_| self.lab.quiet_host("pool")).collect::<Result<_>>()?;
-        let mut random = Random::new(self.seed);
+        let mut random = Random::new(self.seed ^ number);
         for turn in 0_u64.. {
             if self.is_over() {
                 return Ok(());
@@ -90,7 +96,7 @@ impl<'a> Churn<'a> {
                 _ => "--trunk 10-20,1000-1049 --native 30".to_owned(),
             };
             let address = format!("10.1.{}.{}/16", random.below(200), 1 + random.below(200));
-            let name = format!("t{turn}");
+            let name = format!("t{number}-{turn}");
             let path = host.path().display().to_string();
             self.insist(&format!("port add {name} --netns {path} --address {address} {mode}"), None)?;
             if random.below(2) == 0 {
@@ -154,16 +160,14 @@ pub(crate) fn settings(vsctl: &Vsctl) -> Result<Value> {
     Ok(all)
 }
 
-/// What is otherwise than `wanted`, now and after a restart would find it.
+/// What is otherwise than `wanted`.
 pub(crate) fn differences(node: &Node, wanted: &Value) -> Result<Vec<String>> {
     let have = settings(node.vsctl())?;
-    let pairs = BTreeMap::from_iter(flat("", wanted).into_iter().chain([]));
-    let found = flat("", &have);
-    let differs = found.iter().filter(|(place, value)| pairs.get(*place) != Some(*value));
-    let missing = pairs.iter().filter(|(place, _)| !found.contains_key(*place));
-    let name = node.host.name();
+    let (wanted, have, name) = (flat("", wanted), flat("", &have), node.host.name());
+    let differs = have.iter().filter(|(place, value)| wanted.get(*place) != Some(*value));
+    let missing = wanted.iter().filter(|(place, _)| !have.contains_key(*place));
     Ok(differs
-        .map(|(place, value)| format!("{name}: {place} is {value}, and was {:?}", pairs.get(place)))
+        .map(|(place, value)| format!("{name}: {place} is {value}, and was {:?}", wanted.get(place)))
         .chain(missing.map(|(place, value)| format!("{name}: {place} was {value} and is gone")))
         .collect())
 }

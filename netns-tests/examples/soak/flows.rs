@@ -20,8 +20,12 @@ const FLOOD: usize = 500;
 const FLOOD_ADDRESSES: usize = 4096;
 /// Between two floods: they are to disturb, not to keep the others from work.
 const FLOOD_PAUSE: Duration = Duration::from_millis(100);
+/// As long as it took, and at most this, is the pause behind each: ports are to come and go, too, on few cores.
+const BREATH: Duration = Duration::from_millis(300);
 /// Until the next try.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// Between two pings.
+const PING_PAUSE: Duration = Duration::from_millis(20);
 /// Findings told of each flow; the rest is counted.
 const TOLD: usize = 5;
 
@@ -119,7 +123,10 @@ impl<'a> Flows<'a> {
             }
             let began = Instant::now();
             match work(from, to, turn, self.seed ^ turn) {
-                Ok(()) => drop(tally.done.fetch_add(1, Ordering::Relaxed)),
+                Ok(()) => {
+                    tally.done.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(began.elapsed().min(BREATH));
+                }
                 Err(failure) => {
                     let excused = tally.over_tunnel && self.restarts.excuse(began) && !is_corruption(&failure);
                     if excused { &tally.interrupted } else { &tally.failed }.fetch_add(1, Ordering::Relaxed);
@@ -174,10 +181,8 @@ fn datagrams(from: &End, to: &End, turn: u64, seed: u64) -> Result {
 }
 
 fn pings(from: &End, to: &End, turn: u64, _: u64) -> Result {
-    ping::ping(&from.host, to.address(turn), 56)?;
-    // A few a second, as people do.
-    thread::sleep(Duration::from_millis(20));
-    Ok(())
+    thread::sleep(PING_PAUSE);
+    ping::ping(&from.host, to.address(turn), 56)
 }
 
 /// Broadcast and unknown destinations, from addresses of which there are more than anybody has.

@@ -111,7 +111,7 @@ fn soak(lab: &Lab, options: &Options, seed: u64) -> Result<bool> {
         let mut run = || {
             flows.start(scope, [&a1, &a2], [&b1, &b2])?;
             for churn in &churns {
-                churn.start(scope, gauges.wires()?);
+                churn.start(scope, &gauges)?;
             }
             while start.elapsed() < length {
                 if Instant::now() >= next {
@@ -131,8 +131,11 @@ fn soak(lab: &Lab, options: &Options, seed: u64) -> Result<bool> {
     let mut findings = flows.findings();
     findings.extend(churns.iter().flat_map(Churn::findings));
 
-    // Quiet again: all is there that was acknowledged, nothing else, and it works.
-    for (node, settings) in [&h1, &h2].into_iter().zip(settings) {
+    // Quiet again: all is there that was acknowledged, and nothing else; a restart finds the same; and it works.
+    let mut nodes = [h1, h2];
+    for (node, settings) in nodes.iter_mut().zip(settings) {
+        findings.extend(churn::differences(node, &settings)?);
+        node.daemon = restarts.restart(lab, node, Signal::SIGKILL)?;
         findings.extend(churn::differences(node, &settings)?);
     }
     findings.extend(flows::last_words([(&a1, &a2), (&a1, &b1), (&b2, &a2)], seed));
@@ -141,7 +144,7 @@ fn soak(lab: &Lab, options: &Options, seed: u64) -> Result<bool> {
     let [first, second] = churns.each_ref().map(Churn::cycles);
     println!("\n| what | count |\n|---|---|");
     println!("| minutes | {:.1} |", start.elapsed().as_secs_f64() / 60.0);
-    println!("| restarts of one daemon (SIGTERM, SIGKILL in turn) | {} |", restarts.count());
+    println!("| restarts (SIGTERM, SIGKILL in turn) | {} |", restarts.count());
     println!("| ports added and deleted, on the two hosts | {} + {} |", first.ports, second.ports);
     println!("| of these with a namespace made for it and deleted under it | {} + {} |", first.lost, second.lost);
     println!("| VLANs, peers and static addresses added and deleted | {} + {} |", first.settings, second.settings);
