@@ -17,7 +17,7 @@ mod program;
 use program::{Header, Op, PORTS, Program, TICK, VLANS};
 
 /// Operations in a program at most.
-const OPS: usize = 250;
+const OPS: usize = 120;
 /// Frames in a batch at most: more than the switch looks ahead for.
 const BATCH: u8 = 70;
 

@@ -245,5 +245,5 @@ pub(crate) fn switch() -> Seeds {
         };
         std::iter::repeat_with(next).take(len).collect()
     };
-    ("switch", [200, 500, 1000, 2000, 4000].map(|len| (format!("random-{len}"), bytes(len))).to_vec())
+    ("switch", [50, 100, 200, 500, 1000].map(|len| (format!("random-{len}"), bytes(len))).to_vec())
 }
