@@ -89,7 +89,7 @@ impl<'a> Churn<'a> {
                 return Ok(());
             }
             let own = if turn.is_multiple_of(OWN) { Some(wires.host(self.lab)?) } else { None };
-            let host = own.as_ref().unwrap_or(&pool[random.below(POOL)]);
+            let path = own.as_ref().map_or_else(|| pool[random.below(POOL)].path(), |own| own.path.clone());
             let mode = match random.below(3) {
                 0 => "--access 10".to_owned(),
                 1 => format!("--access {}", 1000 + random.below(VLANS)),
@@ -97,14 +97,13 @@ impl<'a> Churn<'a> {
             };
             let address = format!("10.1.{}.{}/16", random.below(200), 1 + random.below(200));
             let name = format!("t{number}-{turn}");
-            let path = host.path().display().to_string();
-            self.insist(&format!("port add {name} --netns {path} --address {address} {mode}"), None)?;
+            self.insist(&format!("port add {name} --netns {} --address {address} {mode}", path.display()), None)?;
             if random.below(2) == 0 {
                 self.insist(&format!("port set {name} --mtu {}", 1280 + random.below(100)), None)?;
             }
-            if let Some(host) = own {
+            if let Some(own) = own {
                 // The container ends first, as it does where it crashes.
-                drop(host);
+                drop(own);
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
             self.insist(&format!("port del {name}"), Some("no port"))?;

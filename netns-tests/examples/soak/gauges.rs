@@ -1,6 +1,8 @@
 //! What must not grow, looked at once a second.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,13 +36,29 @@ pub(crate) struct Wires {
     next: Arc<AtomicU64>,
 }
 
+/// One of them, with a name: a descriptor's path would soon be another's.
+#[derive(Debug)]
+pub(crate) struct Wired {
+    _host: Host,
+    pub(crate) path: PathBuf,
+}
+
+impl Drop for Wired {
+    fn drop(&mut self) {
+        // Without its name it cannot be found, which is what is wanted; a name that stays shows as a port that is not lost.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 impl Wires {
     /// A new namespace.
-    pub(crate) fn host(&self, lab: &Lab) -> Result<Host> {
+    pub(crate) fn host(&self, lab: &Lab) -> Result<Wired> {
         let host = lab.quiet_host("own")?;
         let name = format!("w{}", self.next.fetch_add(1, Ordering::Relaxed));
         self.here.netlink().add_veth(&name, "wire", Some(host.netns()))?;
-        Ok(host)
+        let path = lab.folder("names")?.join(name);
+        symlink(host.path(), &path)?;
+        Ok(Wired { _host: host, path })
     }
 
     /// How many of them there are.
