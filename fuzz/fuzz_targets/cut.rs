@@ -6,7 +6,7 @@
 
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
-use vswitch_core::{Checksum, Frame, Offload};
+use vswitch_core::{Checksum, Frame, GsoKind, Offload};
 use vswitch_fuzz::{
     Offsets, Read, assembled, checksum, cut, directory, is_correct, remote, same_frames, tag_len, tunnel_vni,
 };
@@ -109,8 +109,18 @@ fn judge(frame: &Frame, parts: &[Vec<u8>]) {
             let payload: Vec<u8> = parts.iter().flat_map(|part| part[headers - tag..].to_vec()).collect();
             assert_eq!(payload, bytes[headers..], "the payload of all segments is that of the super-frame");
             let at = Offsets { ip: 14, transport: usize::from(start) - tag };
-            for part in parts {
+            for (index, part) in parts.iter().enumerate() {
                 assert!(is_correct(part, at), "{at:?} {part:02x?}");
+                if gso.kind != GsoKind::Udp {
+                    let place = (index * usize::from(gso.segment)) as u32;
+                    judge_tcp(
+                        &bytes[start.into()..],
+                        &part[at.transport..],
+                        place,
+                        index == 0,
+                        index + 1 == parts.len(),
+                    );
+                }
             }
         }
         (Some(_), Checksum::Complete) => panic!("a super-frame owes its checksum"),
@@ -127,4 +137,19 @@ fn judge(frame: &Frame, parts: &[Vec<u8>]) {
             }
         }
     }
+}
+
+/// Whether the TCP header of a segment, `place` bytes behind the super-frame's, has its number and flags: CWR goes with
+/// the first (RFC 3168 6.1.2), FIN and PSH with the last.
+fn judge_tcp(whole: &[u8], part: &[u8], place: u32, is_first: bool, is_last: bool) {
+    let number = |header: &[u8]| u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    assert_eq!(number(part), number(whole).wrapping_add(place));
+    let mut flags = whole[13];
+    if !is_first {
+        flags &= !0x80;
+    }
+    if !is_last {
+        flags &= !0x09;
+    }
+    assert_eq!(part[13], flags);
 }

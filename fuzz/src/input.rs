@@ -7,6 +7,8 @@ use vswitch_core::{Frame, Offload, PortId, VlanId, VlanSet};
 use vswitch_sys::vnet::{VNET_HDR_LEN, VnetHdr};
 use vtep::{Directory, Vni, vnet};
 
+use crate::wire::repair;
+
 /// Payload put behind a frame at most, so that an input of some bytes may be a super-frame of 64 KiB.
 const MAX_MORE: u16 = 65_000;
 
@@ -43,7 +45,8 @@ impl Read {
 
 /// What one receive from the tunnel brings.
 ///
-/// As bytes: length (2), stride (2), TOS (1), who sent it (1), what the frame owes where it is one datagram (10).
+/// As bytes: length (2), stride (2), TOS (1), who sent it (1; from 128 on the checksums are put right), what the frame
+/// owes where it is one datagram (10).
 #[derive(Debug)]
 pub struct Datagrams {
     /// All datagrams.
@@ -62,14 +65,20 @@ impl<'a> Arbitrary<'a> for Datagrams {
     fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
         let (len, stride) = (usize::from(u16::arbitrary(input)?), usize::from(u16::arbitrary(input)?));
         let tos = u8::arbitrary(input)?;
-        let from = match u8::arbitrary(input)? % 8 {
+        let sender = u8::arbitrary(input)?;
+        let from = match sender % 8 {
             0 => stranger(),
             1 => remote_v6(),
             _ => remote(),
         };
         let header = VnetHdr::decode(&<[u8; VNET_HDR_LEN]>::arbitrary(input)?).unwrap_or_default();
-        let bytes = input.bytes(len.min(input.len()))?.to_vec();
+        let mut bytes = input.bytes(len.min(input.len()))?.to_vec();
         let is_one = stride == 0 || stride >= bytes.len();
+        if sender >= 128 {
+            let stride = if is_one { bytes.len().max(1) } else { stride };
+            let frames = bytes.chunks_mut(stride).filter_map(|datagram| datagram.get_mut(vtep::HEADER_LEN..));
+            frames.for_each(repair);
+        }
         let frame = bytes.get(vtep::HEADER_LEN..).filter(|_| is_one).unwrap_or_default();
         Ok(Self { stride, tos, from, debts: vnet::offload(&header, frame).unwrap_or_default(), bytes })
     }

@@ -6,4 +6,4 @@ mod wire;
 
 pub use input::{Datagrams, Read, directory, remote, remote_v6, stranger, tunnel_vlan, tunnel_vni};
 pub use judge::{Offsets, checksum, is_correct, same_frames};
-pub use wire::{assembled, cut, tag_len, tagged, untagged};
+pub use wire::{assembled, cut, repair, tag_len, tagged, untagged};

@@ -1,5 +1,6 @@
 //! Frames, by their bytes.
 
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use vswitch_core::Frame;
 use vtep::{Inbound, Segments};
 
@@ -43,4 +44,43 @@ pub fn cut(mut segments: Segments<'_>, bytes: &[u8]) -> Vec<Vec<u8>> {
         head.clear();
     }
     all
+}
+
+/// Gives a TCP or UDP frame the checksums that its bytes ask for; another stays as it is. What a fuzzer changes would
+/// else never be taken for what a sender meant.
+pub fn repair(frame: &mut [u8]) {
+    let Ok(SlicedPacket { net: Some(net), transport: Some(transport), .. }) = SlicedPacket::from_ethernet(frame) else {
+        return;
+    };
+    let place = |part: &[u8]| part.as_ptr() as usize - frame.as_ptr() as usize;
+    let header = match &net {
+        NetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            Some((place(header.slice()) + 10, header.to_header().calc_header_checksum()))
+        }
+        _ => None,
+    };
+    let sum = match (&net, &transport) {
+        (NetSlice::Ipv4(ip), TransportSlice::Tcp(tcp)) => {
+            tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).ok()
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Tcp(tcp)) => {
+            tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination()).ok()
+        }
+        (NetSlice::Ipv4(ip), TransportSlice::Udp(udp)) => {
+            udp.to_header().calc_checksum_ipv4(&ip.header().to_header(), udp.payload()).ok()
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Udp(udp)) => {
+            udp.to_header().calc_checksum_ipv6(&ip.header().to_header(), udp.payload()).ok()
+        }
+        _ => return,
+    };
+    let field = match &transport {
+        TransportSlice::Tcp(tcp) => place(tcp.slice()) + 16,
+        TransportSlice::Udp(udp) => place(udp.slice()) + 6,
+        _ => return,
+    };
+    for (at, sum) in header.into_iter().chain(sum.map(|sum| (field, sum))) {
+        frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
 }

@@ -33,7 +33,7 @@ fn built(seq: u32, payload: &[u8]) -> Vec<Built> {
         };
         let mut bytes = Vec::new();
         if is_tcp {
-            let tcp = ip.tcp(40_000, 80, seq, 1024).ack(77).psh();
+            let tcp = ip.tcp(40_000, 80, seq, 1024).ack(77);
             tcp.options_raw(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]).expect("12 bytes").write(&mut bytes, payload)
         } else {
             ip.udp(40_000, 53).write(&mut bytes, payload)
@@ -148,8 +148,8 @@ pub(crate) fn cut() -> Seeds {
     let mtu = 1500_u16.to_le_bytes();
     let mut all: Vec<_> = reads().into_iter().map(|(name, bytes)| (name, [&mtu[..], &bytes].concat())).collect();
     // Segments that follow each other, frames of several flows.
-    let stream: Vec<u8> =
-        (0..4).flat_map(|n| read(0, &VnetHdr::default(), &built(n * 100, &[7; 100])[2].bytes)).collect();
+    let next = |n: u32| built(n * 100, &[7; 100]).remove(2);
+    let stream: Vec<u8> = (0..4).map(next).flat_map(|built| read(0, &built.header(0, None), &built.owed())).collect();
     let flows: Vec<u8> =
         built(1, &[9; 200]).iter().flat_map(|built| read(0, &built.header(0, Some(90)), &built.owed())).collect();
     all.extend(
@@ -193,6 +193,8 @@ pub(crate) fn vxlan() -> Seeds {
             format!("{name}-debts"),
             receive(std::slice::from_ref(&owed), 0, 0, 2, &segments[0].header(0, Some(30))),
         ));
+        // The same, with checksums put right whatever changes.
+        all.push((format!("{name}-right"), receive(&datagrams, datagrams[0].len(), 0, 130, &VnetHdr::default())));
         // A super-frame that the kernel handed over uncut: the stride is that of the datagrams inside.
         all.push((format!("{name}-uncut"), receive(&[owed], 25, 0, 2, &VnetHdr::default())));
     }
