@@ -42,7 +42,9 @@ pub(crate) fn claimed(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
     }
     let (start, offset) = (header.csum_start, header.csum_offset);
     let field = usize::from(start) + usize::from(offset);
-    if usize::from(start) < ETHERNET_LEN || field + 2 > frame.len() || !may_owe(frame, start.into()) {
+    // A sum stored among the addresses and the tag, where a tag's coming off may put it, would change them behind the
+    // switch's back.
+    if usize::from(start) < ETHERNET_LEN + tag_len(frame) || field + 2 > frame.len() || !may_owe(frame, start.into()) {
         return None;
     }
     let checksum = Checksum::Partial { start, offset };
@@ -91,7 +93,7 @@ pub fn header(offload: &Offload) -> VnetHdr {
 mod tests {
     use super::*;
     use crate::inner::testing::{Build, tagged};
-    use vswitch_core::Frame;
+    use vswitch_core::{Frame, Tag};
 
     /// Where a TCP header says how long it is.
     const TCP_DATA_OFFSET: usize = 12;
@@ -139,6 +141,14 @@ mod tests {
         ];
         for (what, hostile) in cases {
             assert_eq!(offload(&hostile, tcp_frame().bytes()), None, "{what}");
+        }
+        // With the tag off, bytes 14 to 17 are addresses. What the switch does not know may owe from anywhere behind.
+        let mut tagged = tcp_frame();
+        tagged.bytes_mut()[12..14].copy_from_slice(&[0x88, 0xb5]);
+        tagged.retag(Some(Tag::from_bits(10)));
+        for (csum_start, accepted) in [(14, false), (17, false), (18, true)] {
+            let said = VnetHdr { csum_start, gso_type: vnet::GSO_NONE, ..good };
+            assert_eq!(offload(&said, tagged.bytes()).is_some(), accepted, "start at {csum_start} of a tagged frame");
         }
         let mut lying = tcp_frame();
         lying.bytes_mut()[34 + TCP_DATA_OFFSET] = 0xf0;

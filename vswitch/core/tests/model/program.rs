@@ -1,7 +1,4 @@
-//! The switch against a naive model of it: under random operations both must agree on every verdict, every address
-//! and every counter. The switch is two siblings that take turns: whichever a frame comes to, both must be as one.
-#![allow(unreachable_pub, reason = "a test has no outside")]
-#![allow(clippy::unwrap_used, reason = "a test may stop where it finds itself wrong")]
+//! Random operations, carried out on the switch and on the model of it.
 
 mod naive;
 
@@ -18,14 +15,25 @@ use vswitch_core::{Egress, Guard, Instant, Limits, MacAddr, PortId, PortMode, Sw
 use naive::{Naive, Outcome};
 
 /// Stamps are kept to this many nanoseconds. Time moves in whole ones, so that both sides round alike.
-const TICK: Duration = Duration::from_nanos(1 << 24);
-const PORTS: u16 = 6;
-const VLANS: u16 = 3;
+pub const TICK: Duration = Duration::from_nanos(1 << 24);
+pub const PORTS: u16 = 6;
+pub const VLANS: u16 = 3;
 
-type Header = (MacAddr, MacAddr, Option<u16>, bool);
+/// Destination, source, tag, and whether a second tag stands behind it.
+pub type Header = (MacAddr, MacAddr, Option<u16>, bool);
+
+/// What is done to both, from the first port on.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub limits: Limits,
+    pub seed: u64,
+    /// Those of the first ports.
+    pub modes: Vec<PortMode>,
+    pub ops: Vec<Op>,
+}
 
 #[derive(Clone, Debug)]
-enum Op {
+pub enum Op {
     Local(u16, Header),
     Remote(u16, VlanId, Header),
     /// Frames that come in as one batch.
@@ -272,18 +280,17 @@ fn compare_state(real: &Switch, naive: &Naive) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+/// Any program.
+pub fn program() -> impl Strategy<Value = Program> {
+    let limits = (0..16_u32, 0..8_u32).prop_map(|(entries, per_port)| Limits { entries, per_port });
+    let parts = (limits, any::<u64>(), vec(mode(), usize::from(PORTS)), vec(op(), 1..250));
+    parts.prop_map(|(limits, seed, modes, ops)| Program { limits, seed, modes, ops })
+}
 
-    #[test]
-    fn agrees_on_every_verdict(
-        entries in 0..16_u32,
-        per_port in 0..8_u32,
-        seed: u64,
-        modes in vec(mode(), usize::from(PORTS)),
-        ops in vec(op(), 1..250),
-    ) {
-        let limits = Limits { entries, per_port };
+impl Program {
+    /// Carries it out.
+    pub fn run(self) -> Result<(), TestCaseError> {
+        let Self { limits, seed, modes, ops } = self;
         let first = Switch::new(limits, seed);
         let mut real = [first.sibling(), first];
         let mut naive = Naive {
@@ -305,5 +312,6 @@ proptest! {
         for op in ops {
             step(&mut real, &mut naive, &mut now, op)?;
         }
+        Ok(())
     }
 }

@@ -1,0 +1,82 @@
+//! Requests as `vsctl` writes them, and files.
+
+use vswitch_api::request::FdbFilter;
+use vswitch_api::rpc::write_request;
+use vswitch_api::{Change, Config, Id, PortSet, Query, Request};
+
+use crate::Seeds;
+
+const CONFIG: &str = include_str!("config.toml");
+
+fn config() -> Config {
+    toml::from_str(CONFIG).expect("the example is good")
+}
+
+/// A value from its text.
+fn value<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| panic!("{text} is good"))
+}
+
+pub(crate) fn rpc() -> Seeds {
+    let desired = config().desired;
+    let mut requests: Vec<Request> = desired.additions().map(Request::Change).collect();
+    let name = || value("web");
+    requests.extend(desired.statics().map(|e| Request::Change(Change::FdbDel { mac: e.mac, vlan: e.vlan })));
+    requests.extend(desired.peers().map(|peer| Request::Change(Change::PeerDel { ip: peer.ip, vlan: None })));
+    requests.extend([
+        Request::Change(Change::PortSet(PortSet {
+            name: name(),
+            mtu: Some(value("1400")),
+            access: None,
+            trunk: Some(value("10-20,30")),
+            native: Some(value("5")),
+            address: Some(vec![value("10.0.0.9/24")]),
+            gateway: Some(vec![value("10.0.0.1")]),
+        })),
+        Request::Change(Change::PortDel { name: name() }),
+        Request::Change(Change::VlanDel { vlan: value("10") }),
+        Request::Flush(FdbFilter { vlan: Some(value("10")), port: Some(name()) }),
+        Request::Query(Query::PortList {}),
+        Request::Query(Query::PortShow { name: name() }),
+        Request::Query(Query::VlanList {}),
+        Request::Query(Query::VtepShow {}),
+        Request::Query(Query::PeerList {}),
+        Request::Query(Query::FdbList(FdbFilter::default())),
+        Request::Query(Query::Stats { port: Some("tunnel".to_owned()) }),
+        Request::Query(Query::Status {}),
+    ]);
+    let mut all: Vec<(String, Vec<u8>)> = Vec::new();
+    for (number, request) in requests.iter().enumerate() {
+        let id = if number % 2 == 0 { Id::Number(number as i64) } else { Id::Text(format!("request {number}")) };
+        let line = write_request(id, request).expect("a request can be written");
+        all.push((format!("request-{number:02}"), line));
+    }
+    let wrong: [(&str, &[u8]); 6] = [
+        ("no-json", b"{\"jsonrpc\""),
+        ("no-method", br#"{"jsonrpc":"2.0","id":3,"method":"port.fly"}"#),
+        ("old", br#"{"jsonrpc":"1.0","id":"x","method":"status"}"#),
+        ("extra", br#"{"jsonrpc":"2.0","id":4,"method":"vlan.del","params":{"vlan":7,"vni":8}}"#),
+        ("no-id", br#"{"jsonrpc":"2.0","id":[],"method":"status"}"#),
+        ("escapes", br#"{"jsonrpc":"2.0","id":"\u0000\ud83d\ude00","method":"stats","params":{"port":"\n\u007f"}}"#),
+    ];
+    all.extend(wrong.map(|(name, line)| (name.to_owned(), line.to_vec())));
+    ("rpc", all)
+}
+
+pub(crate) fn state() -> Seeds {
+    let desired = config().desired;
+    let json = serde_json::to_vec_pretty(&desired).expect("a state can be saved");
+    let toml = toml::to_string(&desired).expect("a state can be a config file");
+    let table = |name: &str| {
+        let all = serde_json::to_value(&desired).expect("a state can be saved");
+        serde_json::to_vec(&serde_json::json!({ name: all[name] })).expect("a table can be saved")
+    };
+    let mut all = vec![
+        ("state.json".to_owned(), json),
+        ("state.toml".to_owned(), toml.into_bytes()),
+        ("config.toml".to_owned(), CONFIG.as_bytes().to_vec()),
+        ("empty.json".to_owned(), b"{}".to_vec()),
+    ];
+    all.extend(["vlan", "port", "peer"].map(|name| (format!("{name}.json"), table(name))));
+    ("state", all)
+}

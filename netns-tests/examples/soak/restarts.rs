@@ -1,0 +1,63 @@
+//! A daemon that is ended and started again, and who may blame it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use netns_tests::{Daemon, DaemonSpec, Lab, Node, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long after a restart a new try may still fail: neighbours are found again, TCP waits for its timer.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Restarts so far.
+#[derive(Debug)]
+pub(crate) struct Restarts {
+    count: AtomicUsize,
+    /// When the last one began and ended; `None` for the end while it is under way.
+    last: Mutex<Option<(Instant, Option<Instant>)>>,
+}
+
+impl Restarts {
+    pub(crate) const fn new() -> Self {
+        Self { count: AtomicUsize::new(0), last: Mutex::new(None) }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Ends the daemon of `node` by `signal` and starts it again on the same state.
+    pub(crate) fn restart(&self, lab: &Lab, node: &Node, signal: Signal) -> Result<Daemon> {
+        self.set(Some((Instant::now(), None)));
+        kill(Pid::from_raw(node.daemon.pid().try_into()?), signal)?;
+        netns_tests::eventually(netns_tests::SOON, "the socket closes", || {
+            let answers = std::os::unix::net::UnixStream::connect(node.daemon.socket()).is_ok();
+            netns_tests::ensure!(!answers, "it answers");
+            Ok(())
+        })?;
+        let daemon = Daemon::start(lab, &node.host, &DaemonSpec { vtep_ip: Some(node.ip), ..DaemonSpec::default() })?;
+        let began = self.last().map_or_else(Instant::now, |(began, _)| began);
+        self.set(Some((began, Some(Instant::now()))));
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Ok(daemon)
+    }
+
+    /// Whether something that began at `began` and failed just now met a restart.
+    pub(crate) fn excuse(&self, began: Instant) -> bool {
+        match self.last() {
+            None => false,
+            Some((_, None)) => true,
+            Some((_, Some(ended))) => ended + GRACE >= began,
+        }
+    }
+
+    fn last(&self) -> Option<(Instant, Option<Instant>)> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, last: Option<(Instant, Option<Instant>)>) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    }
+}
