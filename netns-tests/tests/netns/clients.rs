@@ -280,7 +280,7 @@ fn a_crowd_of_another_user(lab: &Lab) -> Result {
 }
 
 /// Addresses that are listed again and again.
-const ADDRESSES: u64 = 20_000;
+const ADDRESSES: u64 = 16_000;
 
 /// Who has all addresses listed without end takes no time from the datapath.
 fn long_lists(lab: &Lab) -> Result {

@@ -438,7 +438,7 @@ fn an_ordinary_user(lab: &Lab) -> Result {
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure_eq!(output.status.code(), Some(1), "exit code: {said}");
-    for part in ["refuses to be taken over", &format!("user {NOBODY} may look")] {
+    for part in ["refuses to be taken over", &format!("user {NOBODY} may not take over")] {
         ensure!(said.contains(part), "{part:?} is not in: {said}");
     }
     daemon.vsctl().ok("vlan add 10").map(drop)
