@@ -115,8 +115,11 @@ fn soak(lab: &Lab, options: &Options, seed: u64) -> Result<bool> {
             }
             while start.elapsed() < length {
                 if Instant::now() >= next {
-                    let signal = if restarts.count().is_multiple_of(2) { Signal::SIGTERM } else { Signal::SIGKILL };
-                    nodes.1.daemon = restarts.restart(lab, &nodes.1, signal)?;
+                    nodes.1.daemon = match restarts.count() % 3 {
+                        0 => restarts.restart(lab, &nodes.1, Signal::SIGTERM)?,
+                        1 => restarts.restart(lab, &nodes.1, Signal::SIGKILL)?,
+                        _ => restarts.take_over(lab, &nodes.1)?,
+                    };
                     next = Instant::now() + every;
                 }
                 gauges.look(start.elapsed(), [&nodes.0, &nodes.1])?;
@@ -144,7 +147,7 @@ fn soak(lab: &Lab, options: &Options, seed: u64) -> Result<bool> {
     let [first, second] = churns.each_ref().map(Churn::cycles);
     println!("\n| what | count |\n|---|---|");
     println!("| minutes | {:.1} |", start.elapsed().as_secs_f64() / 60.0);
-    println!("| restarts (SIGTERM, SIGKILL in turn) | {} |", restarts.count());
+    println!("| restarts (SIGTERM, SIGKILL, takeover in turn) | {} |", restarts.count());
     println!("| ports added and deleted, on the two hosts | {} + {} |", first.ports, second.ports);
     println!("| of these with a namespace made for it and deleted under it | {} + {} |", first.lost, second.lost);
     println!("| VLANs, peers and static addresses added and deleted | {} + {} |", first.settings, second.settings);

@@ -44,6 +44,18 @@ impl Restarts {
         Ok(daemon)
     }
 
+    /// Has another daemon take over from that of `node`, which excuses nothing.
+    pub(crate) fn take_over(&self, lab: &Lab, node: &Node) -> Result<Daemon> {
+        let spec = DaemonSpec { vtep_ip: Some(node.ip), ..DaemonSpec::default() };
+        let next = node.daemon.successor(lab, &node.host, &spec)?;
+        netns_tests::eventually(netns_tests::SOON, "the other daemon serves", || {
+            netns_tests::ensure_eq!(next.vsctl().ok("status")?["pid"], next.pid(), "process that answers");
+            Ok(())
+        })?;
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Ok(next)
+    }
+
     /// Whether something that began at `began` and failed just now met a restart.
     pub(crate) fn excuse(&self, began: Instant) -> bool {
         match self.last() {
