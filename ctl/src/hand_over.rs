@@ -46,8 +46,8 @@ pub(crate) fn add(client: &mut Client, spec: &PortSpec) -> Result<Value, HandOve
     let (tap, origin) = make(spec, &plan)?;
     let queues: Vec<_> = tap.queues().iter().map(|queue| queue.as_fd()).collect();
     let answer = client.call_sending(&request, |stream, bytes| fdpass::send(stream, bytes, &queues));
-    if answer.is_err() && origin == Origin::New {
-        // It goes with its descriptors: ours, and the daemon's where it took them after all.
+    if matches!((&answer, origin), (Err(ClientError::Refused(_)), Origin::New)) {
+        // It goes with its descriptors. Where there is no answer the daemon may have taken it.
         tap.set_persistent(false).map_err(|error| HandOverError::Interface { error: error.into() })?;
     }
     Ok(answer?)

@@ -116,9 +116,13 @@ fn spec(setup: &PortSetup, mark: &str) -> InterfaceSpec {
 /// there, or a new one.
 pub(crate) fn obtain_interface(setup: &PortSetup, mark: &str, queues: u16) -> Result<Tap, HostError> {
     let (tap, origin) = spec(setup, mark).obtain(&open_netns(&setup.netns)?, queues)?;
-    if origin == Origin::Remade {
-        let ifname = setup.ifname.as_str();
-        tracing::warn!(ifname, queues, "made anew, for it had one queue: what its container had set there is gone");
+    let ifname = setup.ifname.as_str();
+    match origin {
+        Origin::New => {}
+        Origin::Left(error) => unmended(ifname, error),
+        Origin::Remade => {
+            tracing::warn!(ifname, queues, "made anew, for it had one queue: what its container had set there is gone");
+        }
     }
     Ok(tap)
 }
@@ -143,8 +147,25 @@ pub(crate) fn kept_interface(
         let there = if is_there { name } else { format!("{name} in another namespace") };
         return Err(HostError::Elsewhere { there, wanted: ifname.to_owned(), queues: tap.queues().len(), workers });
     }
-    spec(setup, mark).mend(&netlink, link.index)?;
+    tap.set_persistent(true)?;
+    unmended(ifname, spec(setup, mark).mend(&netlink, link.index).err());
     Ok(tap)
+}
+
+/// Tells of what an interface lacks and could not be given: what the container has there is in the way.
+fn unmended(ifname: &str, error: Option<NetlinkError>) {
+    if let Some(error) = error {
+        tracing::warn!(ifname, %error, "the interface stays as its container has it");
+    }
+}
+
+/// Deletes interface `ifname` in `netns`, whoever has descriptors of it.
+pub(crate) fn delete_interface(netns: &Netns, ifname: &str) -> Result<(), HostError> {
+    let netlink = Netlink::open_in(netns)?;
+    match netlink.link(ifname)? {
+        Some(link) => Ok(absent(netlink.delete_link(link.index))?),
+        None => Ok(()),
+    }
 }
 
 /// Removes the interface that a daemon left for a port, where it did and its namespace is there.

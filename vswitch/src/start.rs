@@ -38,7 +38,14 @@ pub(crate) fn alone(
 ) -> Result<Daemon, Box<dyn Error>> {
     let Inheritance { control, left, descriptors } = inherited;
     let server = match control {
-        Some(listener) => Server::adopt(&run.socket, listener, run.access.clone(), false, signal)?,
+        Some(listener) => {
+            if run.access.group.is_some() {
+                tracing::warn!(
+                    "the control socket is the service manager's: who may connect is said there (SocketGroup=, SocketMode=)"
+                );
+            }
+            Server::adopt(&run.socket, listener, run.access.clone(), false, signal)?
+        }
         None => Server::bind(&run.socket, run.access.clone(), signal)?,
     };
     let store = Store::open(&run.state_dir)?;
@@ -69,7 +76,8 @@ pub(crate) fn in_place(
 ) -> Result<Option<Daemon>, Box<dyn Error>> {
     let start = Instant::now();
     let Some((mut heir, Handed { snapshot, descriptors })) = Heir::begin(&run.socket)? else { return Ok(None) };
-    alike(run, &snapshot)?;
+    let store = Store::beside(&run.state_dir)?;
+    alike(run, &store, &snapshot)?;
     let (listeners, descriptors): (Vec<_>, Vec<_>) =
         descriptors.into_iter().partition(|(name, _)| *name == Name::Control);
     let (estate, vxlan) = Estate::working(&snapshot, descriptors);
@@ -87,12 +95,12 @@ pub(crate) fn in_place(
         }
         None => Vec::new(),
     };
-    let store = Store::beside(&run.state_dir)?;
     let rights = rights(run, &store)?;
     let datapaths = Datapath::siblings(by_worker(run, tunnels), run.bounds, seed());
     let workers = Workers::start(datapaths, options(run), &server.waker())?;
     let site = Site { underlay, identity: store.identity(seed)?, source_guard: run.source_guard };
     let desired = aged(run, snapshot.desired);
+    manager.assume(&snapshot.descriptors);
     let inherited = (estate, std::mem::take(manager));
     let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, inherited)?;
     control.restore_learned(snapshot.learned)?;
@@ -105,7 +113,7 @@ pub(crate) fn in_place(
     let paused = clock::now().since(paused_at);
     // Before the other ends: a service manager would take that for the end of the service.
     control.announce();
-    heir.commit();
+    heir.commit()?;
     let mut server = server;
     server.remove_file(snapshot.removes_socket);
     tracing::info!("took over in {} ms, paused {:.1} ms", start.elapsed().as_millis(), paused.as_secs_f64() * 1e3);
@@ -116,12 +124,18 @@ pub(crate) fn in_place(
 }
 
 /// Refuses what cannot be otherwise in the daemon that takes over.
-fn alike(run: &Run, snapshot: &Snapshot) -> Result<(), Box<dyn Error>> {
+fn alike(run: &Run, store: &Store, snapshot: &Snapshot) -> Result<(), Box<dyn Error>> {
     let differs = |what, theirs: String, ours: String| {
         if theirs == ours { Ok(()) } else { Err(TakeoverError::Differs { what, theirs, ours }) }
     };
     let none = || "none".to_owned();
     let vtep = snapshot.vtep;
+    if store.place()? != snapshot.state_dir {
+        let (theirs, ours) = ("another directory".to_owned(), run.state_dir.display().to_string());
+        return differs("--state-dir", theirs, ours).map_err(Into::into);
+    }
+    let user = run.user.as_ref().map_or_else(geteuid, |user| user.uid);
+    differs("its state as user", store.owner()?.to_string(), user.to_string())?;
     differs("--workers", snapshot.workers.to_string(), run.workers.to_string())?;
     let ip = vtep.map(|vtep| vtep.ip);
     differs(
@@ -219,6 +233,7 @@ fn rights(run: &Run, store: &Store) -> Result<Rights, Box<dyn Error>> {
         None if geteuid().is_root() => store.give(&accounts::root())?,
         None => {}
     }
+    let user = run.user.as_ref().map_or_else(accounts::own_name, |user| user.name.clone()); // it takes a file to be read
     let privileges = privileges::reduce(run.user.as_ref(), run.enter_namespaces)?;
     let sandbox = match (run.sandbox, privileges.enters()) {
         (false, _) => None,
@@ -230,7 +245,6 @@ fn rights(run: &Run, store: &Store) -> Result<Rights, Box<dyn Error>> {
             "no sandbox: this kernel has no Landlock (Linux 5.13), or was not started with it (lsm=landlock)"
         );
     }
-    let user = run.user.as_ref().map_or_else(accounts::own_name, |user| user.name.clone());
     tracing::info!(user, capabilities = %privileges, ?sandbox, "gave up what serving does not take");
     Ok(Rights { user, privileges, sandbox })
 }

@@ -3,7 +3,7 @@
 //! A change is written and synced beside the old file first, then made, then renamed into place. A crash before the
 //! rename leaves the old state, and nobody was told otherwise; after it, the new one.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, DirEntry, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown, lchown};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ const FILE: &str = "state.json";
 const PENDING: &str = "state.json.new";
 const IDENTITY: &str = "identity";
 const NEW_IDENTITY: &str = "identity.new";
+/// All that is ours in the directory.
+const OURS: [&str; 4] = [FILE, PENDING, IDENTITY, NEW_IDENTITY];
 
 /// Why the state could not be kept.
 #[derive(Debug, Error)]
@@ -32,6 +34,11 @@ pub(crate) enum StoreError {
         .path.display()
     )]
     Foreign { path: PathBuf, owner: u32, user: String },
+    #[error(
+        "{} holds {other:?} too, which is no state of ours: it is not given to another user; choose a directory of its own \
+         with --state-dir", .path.display()
+    )]
+    Shared { path: PathBuf, other: String },
     #[error("{} is not a state this version understands: {error}; mend it, or move it away to start empty", .path.display())]
     Unreadable { path: PathBuf, error: serde_json::Error },
 }
@@ -81,21 +88,36 @@ impl Store {
         self.lock.unlock().map_err(|error| io_error("unlock", &self.dir, error))
     }
 
-    /// Gives the directory and the files in it, if they are ours, to `user`, who is to keep the state from now on; or
-    /// takes them, where that is us.
+    /// Who owns the directory.
+    pub(crate) fn owner(&self) -> Result<u32, StoreError> {
+        Ok(self.lock.metadata().map_err(|error| io_error("look at", &self.dir, error))?.uid())
+    }
+
+    /// Device and inode of the directory: the same for two if and only if they share a lock.
+    pub(crate) fn place(&self) -> Result<(u64, u64), StoreError> {
+        let metadata = self.lock.metadata().map_err(|error| io_error("look at", &self.dir, error))?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// Gives the directory and our files in it to `user`, who is to keep the state from now on; or takes them, where that
+    /// is us. A directory with other things in it is not ours to give.
     pub(crate) fn give(&self, user: &Account) -> Result<(), StoreError> {
         let failed = |error| io_error("give away", &self.dir, error);
         let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-        let (owner, own) = (self.lock.metadata().map_err(failed)?.uid(), geteuid().as_raw());
+        let (owner, own) = (self.owner()?, geteuid().as_raw());
         if owner == uid {
             return Ok(());
         }
         if owner != own && uid != own {
             return Err(StoreError::Foreign { path: self.dir.clone(), owner, user: user.name.clone() });
         }
-        // A link is not followed. What is given was put here by us, for nobody else could; the directory comes last.
-        for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        let entries: Vec<_> = fs::read_dir(&self.dir).and_then(Iterator::collect).map_err(failed)?;
+        let is_ours = |entry: &&DirEntry| OURS.iter().any(|name| entry.file_name() == *name);
+        if let Some(other) = entries.iter().find(|entry| !is_ours(entry)) {
+            return Err(StoreError::Shared { path: self.dir.clone(), other: other.file_name().display().to_string() });
+        }
+        // A link is not followed. The directory comes last.
+        for entry in entries {
             if entry.file_type().map_err(failed)?.is_file() {
                 lchown(entry.path(), Some(uid), Some(gid)).map_err(failed)?;
             }
@@ -120,6 +142,17 @@ impl Store {
     pub(crate) fn abandoned<T: DeserializeOwned>(&self) -> Option<T> {
         // Half-written it is of no use, and nothing was done for it yet.
         serde_json::from_slice(&fs::read(self.dir.join(PENDING)).ok()?).ok()
+    }
+
+    /// Forgets what was prepared: it was taken back.
+    pub(crate) fn forget_pending(&self) {
+        let path = self.dir.join(PENDING);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, file = %path.display(), "a refused change is taken back once more at the next start");
+            }
+            _ => {}
+        }
     }
 
     /// A number that is this host's own and stays so: drawn from `draw` once, then kept.

@@ -104,6 +104,13 @@ impl ServiceManager {
         }
     }
 
+    /// Takes `names` for what it keeps, one descriptor each: another daemon of this service had them kept.
+    pub(crate) fn assume(&mut self, names: &[Name]) {
+        if self.socket.is_some() {
+            names.iter().filter(|name| **name != Name::Control).for_each(|name| self.note(name, 1));
+        }
+    }
+
     fn note(&mut self, name: &Name, count: usize) {
         *self.kept.entry(name.clone()).or_default() += count;
         self.named += marked(name) * count;

@@ -23,7 +23,9 @@ pub(crate) const TESTS: Tests = &[
     ("a_hundred_ports", a_hundred_ports),
     ("nothing_acknowledged_is_lost", nothing_acknowledged_is_lost),
     ("half_made_changes_are_taken_back", half_made_changes_are_taken_back),
+    ("a_refused_change_is_forgotten", a_refused_change_is_forgotten),
     ("a_namespace_that_comes_back", a_namespace_that_comes_back),
+    ("what_is_in_the_way_stays", what_is_in_the_way_stays),
     ("more_workers_after_a_crash", more_workers_after_a_crash),
     ("an_interface_of_somebody_else", an_interface_of_somebody_else),
 ];
@@ -297,6 +299,73 @@ fn half_made_changes_are_taken_back(lab: &Lab) -> Result {
     ensure_eq!(inside(&c1)?, before.2, "inside the container whose port was being changed");
     ensure_eq!(c1.link("eth0")?.mtu, 1500, "its MTU");
     ensure!(c2.netlink().link("eth0")?.is_none(), "the interface of a port that was never there");
+    Ok(())
+}
+
+/// What a container has by now is not taken away for a change that was refused before.
+fn a_refused_change_is_forgotten(lab: &Lab) -> Result {
+    let (host, c1) = (lab.host("h1")?, lab.quiet_host("c1")?);
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
+    daemon.vsctl().ok(&format!("port add c1 --netns {} --address 10.0.0.1/24", c1.path().display()))?;
+    let eth0 = c1.link("eth0")?.index;
+    c1.netlink().add_route(None, Some("10.0.0.254".parse()?), eth0)?;
+    let words = "port set c1 --address 10.0.0.1/24 --address 10.0.0.5/24 --gateway 10.0.0.253";
+    daemon.vsctl().refused(1, words)?;
+    c1.netlink().add_address(eth0, "10.0.0.5/24".parse()?)?;
+    let before = inside(&c1)?;
+    daemon.end(Signal::SIGKILL)?;
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
+    ensure_eq!(inside(&c1)?, before, "inside the container");
+    ensure!(!daemon.log()?.contains("taken back"), "it is taken back once more");
+    Ok(())
+}
+
+/// What a container made of its interface, or has instead of it, is neither deleted nor a reason to forget what was counted.
+fn what_is_in_the_way_stays(lab: &Lab) -> Result {
+    let (host, c1) = (lab.host("h1")?, lab.quiet_host("c1")?);
+    let name = Name::of(lab, &c1, "c1")?;
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
+    let words = "--address 10.0.0.1/24 --gateway 10.0.0.254";
+    daemon.vsctl().ok(&format!("port add c1 --netns {} {words}", name.0.display()))?;
+    let socket = c1.packet_socket("eth0")?;
+    socket.send(&netns_tests::frames::probe([0xff; 6], c1.mac("eth0")?, None, 1))?;
+    let counted = |daemon: &Daemon| Ok::<_, Failure>(daemon.vsctl().ok("stats c1")?[0]["rx_frames"].as_u64());
+    eventually(SOON, "a frame is counted", || {
+        ensure_eq!(counted(&daemon)?, Some(1), "frames");
+        Ok(())
+    })?;
+    // Down, the interface takes no route: the port has its interface all the same, as it is.
+    let eth0 = c1.link("eth0")?.index;
+    c1.netlink().add_address(eth0, "10.9.9.9/24".parse()?)?;
+    c1.netlink().set_up(eth0, false)?;
+    let before = inside(&c1)?;
+    daemon.end(Signal::SIGTERM)?;
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
+    ensure_eq!(daemon.vsctl().ok("port show c1")?["state"], "up", "state with an interface that is down");
+    ensure_eq!(inside(&c1)?, before, "inside the container");
+    c1.netlink().set_up(eth0, true)?;
+    let socket = c1.packet_socket("eth0")?;
+    socket.send(&netns_tests::frames::probe([0xff; 6], c1.mac("eth0")?, None, 2))?;
+    eventually(SOON, "a frame is counted", || {
+        ensure_eq!(counted(&daemon)?, Some(1), "frames");
+        Ok(())
+    })?;
+    // Another interface has the name in the namespace that comes instead.
+    drop(name);
+    eventually(SOON, "the port is lost", || {
+        ensure_eq!(daemon.vsctl().ok("port show c1")?["state"], "lost", "state");
+        Ok(())
+    })?;
+    let other = lab.quiet_host("other")?;
+    other.netlink().add_bridge("eth0")?;
+    let bridge = other.link("eth0")?;
+    let _name = Name::of(lab, &other, "c1")?;
+    eventually(SOON, "it is tried", || {
+        ensure!(daemon.log()?.contains("cannot come back"), "not yet");
+        Ok(())
+    })?;
+    ensure_eq!(other.link("eth0")?.index, bridge.index, "the other interface");
+    ensure_eq!(counted(&daemon)?, Some(1), "what the port had counted");
     Ok(())
 }
 

@@ -244,6 +244,13 @@ fn a_reload(lab: &Lab) -> Result {
     vsctl.ok("port set c1 --mtu 1400")?;
     probes.go_on(100)?;
     ensure_eq!(probes.stop()?.lost, Vec::<u32>::new(), "probes lost");
+    // The second knows what the first had kept.
+    vsctl.ok("port del c1")?;
+    ensure!(c1.netlink().link("eth0")?.is_none(), "the interface stays although its port is deleted");
+    eventually(SOON, "its queues are let go", || {
+        ensure_eq!(manager.count("tap.c1"), 0, "queues that are kept");
+        Ok(())
+    })?;
     drop(ended);
     Ok(())
 }

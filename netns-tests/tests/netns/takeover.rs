@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -36,6 +37,8 @@ pub(crate) const TESTS: Tests = &[
     ("an_ordinary_user", an_ordinary_user),
     ("words_out_of_place", words_out_of_place),
     ("other_settings", other_settings),
+    ("another_state_directory", another_state_directory),
+    ("a_process_that_ended", a_process_that_ended),
     ("nobody_to_take_over_from", nobody_to_take_over_from),
     ("a_hundred_ports", a_hundred_ports),
 ];
@@ -496,6 +499,41 @@ fn other_settings(lab: &Lab) -> Result {
     let Node { daemon, host, ip } = h1.node;
     let daemon = daemon.taken_over(lab, &host, &spec)?;
     serves(&Node { daemon, host, ip }, &c1, "10.0.0.2")
+}
+
+/// With a directory of its own each would hold a lock, and both would serve.
+fn another_state_directory(lab: &Lab) -> Result {
+    let (_underlay, h1, h2) = Site::pair(lab, 1)?;
+    let c1 = h1.node.attach(lab, "c1", "--address 10.0.0.1/24 --access 10")?;
+    let _c2 = h2.attach(lab, "c2", "--address 10.0.0.2/24 --access 10")?;
+    let state = lab.folder("h1")?.join("state");
+    fs::rename(&state, state.with_file_name("moved"))?;
+    let next = h1.node.daemon.successor(lab, &h1.node.host, &h1.spec)?;
+    ensure_eq!(next.ended()?.code(), Some(1), "exit code");
+    ensure!(h1.node.daemon.log()?.contains("--state-dir another directory"), "what differs is not said");
+    fs::remove_dir_all(&state)?;
+    fs::rename(state.with_file_name("moved"), &state)?;
+    serves(&h1.node, &c1, "10.0.0.2")
+}
+
+/// A port named by a process that is gone: its queues are handed over, and nothing need be looked for.
+fn a_process_that_ended(lab: &Lab) -> Result {
+    let (_underlay, h1, h2) = Site::pair(lab, 1)?;
+    let c1 = lab.host("c1")?;
+    let mut command = Command::new("cat");
+    let mut process = c1.spawn({
+        command.stdin(Stdio::piped());
+        command
+    })?;
+    h1.node.ok(&format!("port add c1 --netns pid:{} --address 10.0.0.1/24 --access 10", process.id()))?;
+    let _c2 = h2.attach(lab, "c2", "--address 10.0.0.2/24 --access 10")?;
+    let before = c1.link("eth0")?.index;
+    process.kill()?;
+    process.wait()?;
+    let h1 = h1.take_over(lab)?;
+    ensure_eq!(h1.node.ok("port show c1")?["state"], "up", "state");
+    ensure_eq!(c1.link("eth0")?.index, before, "the interface");
+    ping(&c1, "10.0.0.2".parse()?, 56)
 }
 
 fn nobody_to_take_over_from(lab: &Lab) -> Result {

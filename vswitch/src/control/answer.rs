@@ -48,10 +48,13 @@ impl Service for Desk<'_> {
     }
 
     fn tend(&mut self, news: bool) -> Option<Duration> {
-        if self.0.is_handed_over {
+        let control = &mut *self.0;
+        control.lost.has_news |= news;
+        let left = control.tend_takeover();
+        if control.is_handed_over {
             return None; // lost ports are another's to look after
         }
-        self.0.tend_takeover().or_else(|| self.0.tend_lost_ports(news))
+        left.or_else(|| control.tend_lost_ports())
     }
 
     fn heir(&self) -> Option<Token> {
@@ -96,8 +99,6 @@ impl Control {
     fn answer_to(&mut self, access: &Access, peer: Peer, request: &Request, fds: &mut Vec<OwnedFd>) -> Answer {
         if request.writes() {
             access.check(peer)?;
-        }
-        if request.writes() {
             self.not_under_way()?;
         }
         if self.not_under_way().is_ok() {

@@ -11,6 +11,7 @@ use super::{Control, ControlError, LivePort};
 use crate::host::{self, HostError};
 use crate::network::{Change, Diff, Network, PortSetup, RemoteSetup, VlanSetup, plan, vlan_id};
 use crate::port::tap::TapPort;
+use crate::takeover::Name;
 
 impl Control {
     /// Makes `target` of what is, or leaves what is.
@@ -68,7 +69,10 @@ impl Control {
     pub(super) fn restore(&mut self, target: Network) -> Result<(), ControlError> {
         for change in plan(&Network::default(), &target) {
             let meant = match &change {
-                Change::Port(diff) => diff.after.iter().try_for_each(|setup| host::still_meant(&setup.netns)),
+                // What is there already need not be looked for.
+                Change::Port(diff) if !self.estate.has(&diff.key) => {
+                    diff.after.iter().try_for_each(|setup| host::still_meant(&setup.netns))
+                }
                 _ => Ok(()),
             };
             match (meant.map_err(ControlError::from).and_then(|()| self.take(&change)), &change) {
@@ -145,7 +149,8 @@ impl Control {
             worker.watch_tap(id)
         })?;
         if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {
-            self.let_interface_go(name, id)?;
+            // It stays in its namespace, where the next try finds it.
+            self.manager.forget(&Name::Tap(name.clone()));
             self.workers.each(move |worker| worker.remove_tap(id))?;
             return Err(error.into());
         }
@@ -209,6 +214,19 @@ impl Control {
                 tracing::warn!(port = %name, %error, "its neighbours may take a second to be found again");
             }
         }
+    }
+
+    /// Makes a port that is lost again, and what points to it. Where that fails all stays as it is: its interface, where
+    /// there is one, is not ours to delete for that.
+    pub(super) fn revive(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
+        self.create_port(name, setup)?;
+        let target = FdbTarget::Port(name.clone());
+        let statics: Vec<_> =
+            self.network.statics.iter().filter(|(_, at)| **at == target).map(|(key, _)| *key).collect();
+        for key in statics {
+            self.take_static(&Diff { key, before: None, after: Some(target.clone()) })?;
+        }
+        Ok(())
     }
 
     fn take_static(&self, diff: &Diff<(Vid, Mac), FdbTarget>) -> Result<(), ControlError> {

@@ -1,5 +1,6 @@
 //! The side of a takeover that is taken over: it serves until another daemon surely does (`takeover` tells how).
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -169,7 +170,7 @@ impl Control {
     /// All descriptors of the switch.
     fn descriptors(&self) -> Result<Vec<(Name, OwnedFd)>, RpcError> {
         let failed = |error| RpcError::new(Code::Host, format!("descriptors cannot be handed over: {error}"));
-        let names: std::collections::BTreeMap<_, _> = self.live.iter().map(|(name, port)| (port.id, name)).collect();
+        let names: BTreeMap<_, _> = self.live.iter().map(|(name, port)| (port.id, name)).collect();
         let mut all = Vec::new();
         let numbers = 0_u16..;
         let workers = self.workers.each_with(numbers, |worker, number| worker.datapath.descriptors(number));
@@ -205,6 +206,7 @@ impl Control {
         };
         Ok(Snapshot {
             format: FORMAT,
+            state_dir: self.store.place().map_err(ControlError::from)?,
             workers: u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX),
             desired: self.desired.clone(),
             ports: self.live.iter().map(port).collect(),
@@ -227,7 +229,9 @@ impl Control {
             let entries = worker.datapath.switch_mut().fdb_entries().filter_map(|entry| Learned::new(&entry));
             entries.filter(|learned| learned.is_seen_since(since)).collect()
         })?;
-        let ports = counted.ports.iter().map(|(id, counters)| (id.get(), counters.shown("")));
+        let names: BTreeMap<_, _> = self.live.iter().map(|(name, port)| (port.id, name.as_str())).collect();
+        let shown = |id| names.get(id).copied().unwrap_or_default();
+        let ports = counted.ports.iter().map(|(id, counters)| (id.get(), counters.shown(shown(id))));
         Ok(Tally {
             paused_at: 0,
             ports: ports.collect(),
@@ -250,9 +254,12 @@ impl Control {
 
     fn restore_all(&mut self, learned: Vec<Learned>, tally: Tally) -> Result<(), ControlError> {
         let Tally { paused_at: _, ports, before, tunnel, fdb, seen } = tally;
-        for shown in before {
+        // Those of a port that is lost here wait for it.
+        let is_live = |id: &u16| self.live.values().any(|port| port.id.get() == *id);
+        let (ports, lost): (Vec<_>, Vec<_>) = ports.into_iter().partition(|(id, _)| is_live(id));
+        for shown in before.into_iter().chain(lost.into_iter().map(|(_, shown)| shown)) {
             if let Ok(name) = shown.port.parse::<PortName>() {
-                self.counted_before.insert(name, Counters::from_shown(&shown));
+                self.counted_before.entry(name).or_default().add(&Counters::from_shown(&shown));
             }
         }
         let ports =

@@ -64,13 +64,28 @@ impl Control {
     pub(super) fn let_interface_go(&mut self, name: &PortName, id: PortId) -> Result<(), ControlError> {
         // Gone already where the namespace is.
         let _ = self.workers.one(move |worker| worker.datapath.tap(id).map(|queue| queue.set_persistent(false)))?;
-        self.manager.forget(&Name::Tap(name.clone()));
+        if self.manager.is_there() {
+            self.manager.forget(&Name::Tap(name.clone()));
+            // The manager's copies go later; a port of that name that is added before would find the interface.
+            match self.place(id)? {
+                Some((netns, ifname)) if self.rights.privileges.enters() => {
+                    if let Err(error) = host::delete_interface(&netns, &ifname) {
+                        tracing::warn!(port = %name, %error, "the interface of a port that is deleted stays for now");
+                    }
+                }
+                _ => self.manager.settle(),
+            }
+        }
         Ok(())
     }
 
     /// Makes interfaces go that were kept for ports that are no longer wanted.
     pub(super) fn let_unwanted_go(&mut self) {
         for (name, queues) in self.estate.unwanted() {
+            if self.network.ports.contains_key(&name) {
+                self.manager.forget(&Name::Tap(name)); // wanted, and lost for now: its interface waits
+                continue;
+            }
             if let Err(error) = Tap::adopt_all(queues).and_then(|tap| tap.set_persistent(false)) {
                 tracing::warn!(port = %name, %error, "an interface that was kept for a deleted port stays for now");
             }

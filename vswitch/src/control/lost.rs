@@ -1,6 +1,7 @@
 //! Ports whose interface goes under us, most often with its namespace, and comes back when that does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,16 +18,20 @@ const EVERY: Duration = Duration::from_millis(500);
 /// What is known of lost ports.
 #[derive(Debug, Default)]
 pub(super) struct LostPorts {
+    /// A worker found a port gone since they were looked after.
+    pub(super) has_news: bool,
     next_look: Option<Instant>,
     /// Why one could not come back: said once, not twice a second.
     hindrances: BTreeMap<PortName, String>,
 }
 
 impl Control {
-    /// Lets go of ports whose namespace is gone and brings back those whose namespace is there. `news`: a worker found one
-    /// gone. Says how long until it is time to look again.
-    pub(super) fn tend_lost_ports(&mut self, news: bool) -> Option<Duration> {
-        if news && let Err(error) = self.let_lost_ports_go() {
+    /// Lets go of ports whose namespace is gone and brings back those whose namespace is there. Says how long until it is
+    /// time to look again.
+    pub(super) fn tend_lost_ports(&mut self) -> Option<Duration> {
+        if mem::take(&mut self.lost.has_news)
+            && let Err(error) = self.let_lost_ports_go()
+        {
             tracing::error!(%error, "lost ports could not be let go");
         }
         let pinned = self.live.values().any(|port| port.pinned.is_some());

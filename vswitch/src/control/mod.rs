@@ -15,9 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
-use vswitch_api::{
-    BadValue, Change as Wish, Code, Desired, FdbTarget, Outcome, PortName, PortPlan, PortSpec, Refusal, RpcError,
-};
+use vswitch_api::{BadValue, Change as Wish, Code, Desired, Outcome, PortName, PortPlan, PortSpec, Refusal, RpcError};
 use vswitch_core::switch::{FdbError, PortId, Switch};
 use vswitch_sys::Tap;
 use vtep::DirectoryError;
@@ -152,6 +150,7 @@ impl Control {
             && let Some(abandoned) = control.store.abandoned::<Desired>()
         {
             control.take_back_abandoned(&Network::derive(&abandoned, &control.site), &network);
+            control.store.forget_pending();
         }
         control.restore(network)?;
         control.let_unwanted_go();
@@ -214,11 +213,15 @@ impl Control {
         network.carries_ipv6(&self.network)?;
         let pending = self.store.prepare(&desired)?;
         let before = self.network.clone();
-        self.migrate(network)?;
+        if let Err(error) = self.migrate(network) {
+            self.store.forget_pending();
+            return Err(error);
+        }
         if let Err(error) = pending.commit() {
             let steps = plan(&self.network, &before);
             self.network = before;
             self.take_back(steps);
+            self.store.forget_pending();
             return Err(error.into());
         }
         self.desired = desired;
@@ -227,12 +230,9 @@ impl Control {
 
     /// `port add` of a port that is lost: it is made again, and what points to it.
     fn bring_back(&mut self, name: &PortName) -> Result<Outcome, ControlError> {
-        let wanted = self.network.clone();
-        self.network.ports.remove(name);
-        self.network.statics.retain(|_, target| *target != FdbTarget::Port(name.clone()));
-        let outcome = self.migrate(wanted.clone());
-        self.network = wanted;
-        outcome.map(|()| Outcome { changed: true, notes: vec![format!("port {name} was lost and is back")] })
+        let setup = self.network.ports.get(name).cloned().ok_or_else(|| Refusal::NoPort { name: name.clone() })?;
+        self.revive(name, &setup)?;
+        Ok(Outcome { changed: true, notes: vec![format!("port {name} was lost and is back")] })
     }
 
     /// `fdb del` of an address that is not static: a learned one is forgotten.

@@ -67,6 +67,11 @@ impl Estate {
         self.is_whole
     }
 
+    /// Whether there are queues of port `name`.
+    pub(crate) fn has(&self, name: &PortName) -> bool {
+        self.taps.contains_key(name)
+    }
+
     /// Takes what there is of port `name`.
     pub(crate) fn port(&mut self, name: &PortName) -> Heirloom {
         let id = self.ids.remove(name);

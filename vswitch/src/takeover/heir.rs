@@ -93,10 +93,17 @@ impl Heir {
         self.ask(Takeover::Pause {})
     }
 
-    /// Tells it that this daemon serves, which makes it end. It serves no more whatever it answers.
-    pub(crate) fn commit(mut self) {
-        if let Err(error) = self.ask::<serde_json::Value>(Takeover::Commit {}) {
-            tracing::warn!(%error, "the daemon before this one does not say that it ends");
+    /// Tells it that this daemon serves, which makes it end.
+    ///
+    /// Where it refuses, it serves on, and this one may not; where it says nothing, the lock has decided.
+    pub(crate) fn commit(mut self) -> Result<(), TakeoverError> {
+        match self.ask::<serde_json::Value>(Takeover::Commit {}) {
+            Err(refused @ TakeoverError::Refused(_)) => Err(refused),
+            Err(error) => {
+                tracing::warn!(%error, "the daemon before this one does not say that it ends");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
         }
     }
 

@@ -19,6 +19,8 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) struct Snapshot {
     pub(crate) format: u32,
     pub(crate) workers: u16,
+    /// Device and inode of the state directory, whose lock decides who serves.
+    pub(crate) state_dir: (u64, u64),
     pub(crate) desired: Desired,
     /// Those that have an interface; all others are lost.
     pub(crate) ports: Vec<PortRecord>,

@@ -26,12 +26,12 @@ pub struct InterfaceSpec {
 }
 
 /// Where an interface came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Origin {
     /// It was made.
     New,
-    /// It was there, with our mark and without anybody who served it.
-    Left,
+    /// It was there, with our mark and without anybody who served it; with what could not be given to it, if anything.
+    Left(Option<NetlinkError>),
     /// It was there, made for a single queue, which cannot change: it was made again, and what the container had set on
     /// the first is gone.
     Remade,
@@ -84,24 +84,21 @@ impl InterfaceSpec {
             }
             outcome => outcome?,
         };
-        self.mend(&netlink, index)?;
-        Ok((tap, Origin::Left))
+        tap.set_persistent(true)?;
+        Ok((tap, Origin::Left(self.mend(&netlink, index).err())))
     }
 
     /// Gives interface `index`, which was left or kept, what it may lack where its owner ended in the middle of a change.
     /// All else is the container's by now.
     ///
     /// # Errors
-    /// What the kernel refuses.
-    pub fn mend(&self, netlink: &Netlink, index: u32) -> Result<(), InterfaceError> {
-        netlink.set_mtu(index, u32::from(self.mtu))?;
-        for &address in &self.addresses {
-            or_there(netlink.add_address(index, address))?;
-        }
-        for &gateway in &self.gateways {
-            or_there(netlink.add_route(None, Some(gateway), index))?; // perhaps another one, the container's
-        }
-        Ok(())
+    /// The first that the kernel refuses; the others are given all the same.
+    pub fn mend(&self, netlink: &Netlink, index: u32) -> Result<(), NetlinkError> {
+        let mtu = netlink.set_mtu(index, u32::from(self.mtu));
+        let addresses = self.addresses.iter().map(|&address| or_there(netlink.add_address(index, address)));
+        // Perhaps there is another route, the container's.
+        let routes = self.gateways.iter().map(|&gateway| or_there(netlink.add_route(None, Some(gateway), index)));
+        addresses.chain(routes).fold(mtu, Result::and)
     }
 
     /// Removes the interface that was left in `netns`; returns whether there was one with our mark.
