@@ -1,16 +1,21 @@
 //! TAP devices with virtio-net headers: the ports of the switch.
 
-use std::ffi::CStr;
-use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+mod offloads;
+mod queue;
+
+use std::fs::OpenOptions;
+use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError};
 use crate::syscall::check;
 use crate::vnet::VNET_HDR_LEN;
+
+pub use offloads::Offloads;
+pub use queue::{PIECES_MAX, TapQueue};
 
 /// Most bytes of an interface name; the kernel's 16 include the end mark.
 const NAME_MAX: usize = libc::IFNAMSIZ - 1;
@@ -18,17 +23,8 @@ const NAME_MAX: usize = libc::IFNAMSIZ - 1;
 /// Most queues of one device (`MAX_TAP_QUEUES` in the kernel).
 const QUEUES_MAX: u16 = 256;
 
-/// Most pieces of one write (`UIO_MAXIOV` in the kernel).
-pub const PIECES_MAX: usize = 1024;
-
 /// What every device of ours is: Ethernet, no packet information, virtio-net headers.
 const KIND: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-
-/// Gives a descriptor of the namespace a socket, here a TAP's queue, was made in (`linux/sockios.h`).
-const SIOCGSKNS: libc::Ioctl = 0x894c;
-
-/// Device number of `/dev/net/tun`: misc, 200 (Documentation/admin-guide/devices.txt).
-const TUN_DEVICE: u64 = libc::makedev(10, 200);
 
 /// Why a TAP device could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -78,50 +74,6 @@ pub enum TapError {
     /// The namespace could not be told.
     #[error(transparent)]
     Netns(#[from] NetnsError),
-}
-
-/// What the kernel may leave to us on frames it sends to the TAP, as it granted it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offloads {
-    /// Checksums left to be completed.
-    pub checksum: bool,
-    /// TCP super-frames over IPv4.
-    pub tso4: bool,
-    /// TCP super-frames over IPv6.
-    pub tso6: bool,
-    /// TCP super-frames whose first segment carries CWR.
-    pub tso_ecn: bool,
-    /// UDP super-frames over both IPs (Linux 6.2).
-    pub uso: bool,
-}
-
-impl Offloads {
-    /// What to ask for, most first. The kernel takes all of a request or refuses all of it.
-    pub(crate) const STEPS: [Self; 4] = [
-        Self { checksum: true, tso4: true, tso6: true, tso_ecn: true, uso: true },
-        Self { checksum: true, tso4: true, tso6: true, tso_ecn: true, uso: false },
-        Self { checksum: true, tso4: false, tso6: false, tso_ecn: false, uso: false },
-        Self { checksum: false, tso4: false, tso6: false, tso_ecn: false, uso: false },
-    ];
-
-    /// The first step that `ask` grants. The last, nothing at all, needs no grant: it is how a device starts.
-    fn negotiate(mut ask: impl FnMut(libc::c_uint) -> bool) -> Self {
-        Self::STEPS.into_iter().find(|step| ask(step.bits())).unwrap_or_default()
-    }
-
-    /// As `TUNSETOFFLOAD` wants it.
-    pub(crate) fn bits(self) -> libc::c_uint {
-        [
-            (self.checksum, libc::TUN_F_CSUM),
-            (self.tso4, libc::TUN_F_TSO4),
-            (self.tso6, libc::TUN_F_TSO6),
-            (self.tso_ecn, libc::TUN_F_TSO_ECN),
-            (self.uso, libc::TUN_F_USO4 | libc::TUN_F_USO6),
-        ]
-        .into_iter()
-        .filter_map(|(on, bit)| on.then_some(bit))
-        .fold(0, |bits, bit| bits | bit)
-    }
 }
 
 /// A TAP device: it lasts until its last queue is closed, or longer where it is [persistent](Self::set_persistent).
@@ -250,190 +202,6 @@ impl Tap {
     }
 }
 
-/// One queue of a TAP device. Every frame, both ways, stands behind [`VNET_HDR_LEN`] bytes of header.
-///
-/// Never blocks: nothing to read, or no room, is [`io::ErrorKind::WouldBlock`]. EIO on a write means the interface is
-/// down, EBADFD on either that it is gone with its namespace.
-#[derive(Debug)]
-pub struct TapQueue(File);
-
-impl TapQueue {
-    /// The queues of one device behind `fds`, and its name.
-    fn adopt_all(fds: impl IntoIterator<Item = OwnedFd>) -> Result<(String, Vec<Self>), TapError> {
-        let (mut name, mut queues) = (None::<String>, Vec::new());
-        for fd in fds {
-            let (queue, attached) = Self::adopt(fd)?;
-            match &name {
-                Some(first) if *first != attached => return Err(TapError::Several(first.clone(), attached)),
-                _ => name = Some(attached),
-            }
-            queues.push(queue);
-        }
-        Ok((name.ok_or(TapError::BadQueues(0))?, queues))
-    }
-
-    /// The queue behind `fd`, and the name of its device.
-    fn adopt(fd: OwnedFd) -> Result<(Self, String), TapError> {
-        let file = File::from(fd);
-        let metadata = file.metadata().map_err(|source| system("inspect", "(unnamed)", source))?;
-        // An ioctl means one thing per driver: never send ours to another's.
-        if !metadata.file_type().is_char_device() || metadata.rdev() != TUN_DEVICE {
-            return Err(TapError::NotTap("not /dev/net/tun"));
-        }
-        let queue = Self(file);
-        let (name, flags) = queue.attached().map_err(|_| TapError::NotTap("not attached to a device"))?;
-        for (flag, what) in [(libc::IFF_TAP, "IFF_TAP (it is a TUN device)"), (libc::IFF_VNET_HDR, "IFF_VNET_HDR")] {
-            if flags & flag == 0 {
-                return Err(TapError::WrongKind(name, what));
-            }
-        }
-        queue.set_nonblocking().map_err(|source| system("make non-blocking", &name, source))?;
-        Ok((queue, name))
-    }
-
-    /// Another handle on the same queue: what one reads, the other does not.
-    ///
-    /// # Errors
-    /// Where no descriptor is left.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
-    }
-
-    /// Reads one frame. What does not fit into `buf` is lost.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        (&self.0).read(buf)
-    }
-
-    /// Writes one frame.
-    ///
-    /// # Errors
-    /// As above; EINVAL where the header contradicts the frame.
-    pub fn write(&self, frame: &[u8]) -> io::Result<usize> {
-        (&self.0).write(frame)
-    }
-
-    /// Writes one frame that lies in pieces, at most [`PIECES_MAX`] of them.
-    ///
-    /// # Errors
-    /// As [`Self::write`]; EINVAL for more pieces.
-    pub fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        // The standard library would write the first 1024: part of a frame, as if it were whole.
-        if pieces.len() > PIECES_MAX {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        }
-        (&self.0).write_vectored(pieces)
-    }
-
-    /// The name the interface has now.
-    ///
-    /// # Errors
-    /// Where the interface is gone.
-    pub fn interface(&self) -> io::Result<String> {
-        Ok(self.attached()?.0)
-    }
-
-    /// The namespace the interface is in now.
-    ///
-    /// # Errors
-    /// Where the interface is gone, or without `CAP_NET_ADMIN` over the namespace.
-    pub fn netns(&self) -> Result<Netns, TapError> {
-        // SAFETY: TUNGETDEVNETNS takes no argument and writes no memory; the file is /dev/net/tun, checked or opened by
-        // us, so the number means this.
-        let fd = check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNGETDEVNETNS) })
-            .map_err(|source| system("find the namespace of", "(gone)", source))?;
-        // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
-        Ok(Netns::from_kernel(unsafe { OwnedFd::from_raw_fd(fd) })?)
-    }
-
-    /// Whether this descriptor keeps alive the namespace the interface is in: it was opened there.
-    ///
-    /// # Errors
-    /// As [`Self::netns`].
-    pub fn pins_netns(&self) -> Result<bool, TapError> {
-        // SAFETY: on /dev/net/tun SIOCGSKNS takes no argument and writes no memory; the file is that, checked or opened
-        // by us.
-        let fd = check(unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCGSKNS) })
-            .map_err(|source| system("find the namespace of the descriptor of", "(gone)", source))?;
-        // SAFETY: the kernel has just made this descriptor for us and nobody else knows its number.
-        let opened_in = Netns::from_kernel(unsafe { OwnedFd::from_raw_fd(fd) })?;
-        Ok(opened_in.identity()? == self.netns()?.identity()?)
-    }
-
-    /// As [`Tap::set_persistent`]: of the device, by any of its queues.
-    ///
-    /// # Errors
-    /// Where the interface is gone.
-    pub fn set_persistent(&self, persistent: bool) -> io::Result<()> {
-        // SAFETY: TUNSETPERSIST takes a truth value as its argument, not through a pointer, and writes no memory.
-        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNSETPERSIST, libc::c_ulong::from(persistent)) })?;
-        Ok(())
-    }
-
-    /// Name and flags of the device.
-    fn attached(&self) -> io::Result<(String, libc::c_int)> {
-        // SAFETY: an ifreq is integers and bytes; all zero is one.
-        let mut request: libc::ifreq = unsafe { mem::zeroed() };
-        // SAFETY: the file is /dev/net/tun, for which TUNGETIFF writes one ifreq; `request` is one and outlives the call.
-        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
-        let name = request.ifr_name.map(libc::c_char::cast_unsigned);
-        let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?.to_string_lossy().into_owned();
-        // SAFETY: TUNGETIFF leaves the flags in the union; they are an integer, and any bits are one.
-        let flags = unsafe { request.ifr_ifru.ifru_flags };
-        Ok((name, libc::c_int::from(flags.cast_unsigned())))
-    }
-
-    /// Fixes size and byte order of the header before every frame.
-    pub(crate) fn set_header(&self, len: usize) -> io::Result<()> {
-        self.set_int(libc::TUNSETVNETHDRSZ, libc::c_int::try_from(len).unwrap_or(libc::c_int::MAX))?;
-        self.set_int(libc::TUNSETVNETLE, 1)
-    }
-
-    /// Calls one of the ioctls that read an integer through a pointer.
-    fn set_int(&self, operation: libc::Ioctl, value: libc::c_int) -> io::Result<()> {
-        // SAFETY: private, called with TUNSETVNETHDRSZ and TUNSETVNETLE only, which read one int through the pointer;
-        // `value` lives through the call.
-        check(unsafe { libc::ioctl(self.0.as_raw_fd(), operation, &raw const value) })?;
-        Ok(())
-    }
-
-    /// Asks the kernel to leave the work in `bits` to us.
-    pub(crate) fn set_offload(&self, bits: libc::c_uint) -> io::Result<()> {
-        // SAFETY: TUNSETOFFLOAD takes the bits as its argument, not through a pointer, and writes no memory.
-        check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(bits)) })?;
-        Ok(())
-    }
-
-    /// Sets O_NONBLOCK, which is a property of the open file: whoever shares it sees it too.
-    fn set_nonblocking(&self) -> io::Result<()> {
-        // SAFETY: F_GETFL takes no argument and touches no memory.
-        let flags = check(unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_GETFL) })?;
-        // SAFETY: F_SETFL takes an integer and touches no memory.
-        check(unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
-        Ok(())
-    }
-}
-
-impl AsFd for TapQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for TapQueue {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
-impl From<TapQueue> for OwnedFd {
-    fn from(queue: TapQueue) -> Self {
-        queue.0.into()
-    }
-}
-
 /// An error of the kernel's about a device.
 pub(crate) fn system(operation: &'static str, name: &str, source: io::Error) -> TapError {
     TapError::System { operation, name: name.to_owned(), source }
@@ -506,23 +274,6 @@ fn attach(name: &str, multi_queue: bool, new: bool) -> Result<TapQueue, TapError
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn offloads_are_asked_for_in_steps() {
-        let uso = libc::TUN_F_USO4 | libc::TUN_F_USO6;
-        let tso = libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
-        type Kernel = fn(libc::c_uint) -> bool;
-        let table: [(&str, Kernel, libc::c_uint); 4] = [
-            ("6.2 and later", |_| true, 0x6f),
-            ("before 6.2", |bits| bits & 0x60 == 0, 0x0f),
-            ("checksums only", |bits| bits & !0x01 == 0, 0x01),
-            ("nothing", |_| false, 0),
-        ];
-        assert_eq!((uso, tso), (0x60, 0x06));
-        for (kernel, grants, bits) in table {
-            assert_eq!(Offloads::negotiate(grants).bits(), bits, "{kernel}");
-        }
-    }
 
     #[test]
     fn names() {
