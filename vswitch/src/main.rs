@@ -85,6 +85,8 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
             server.remove_file(false);
         }
     }
+    // Before the socket: whoever sees that go may start the next daemon, which wants the ports and the state directory.
+    drop(control);
     Ok(())
 }
 
