@@ -268,8 +268,10 @@ impl Switch {
             return Err(ForwardDrop::ReservedAddress.into());
         }
         let flood = Flood { ingress, from_remote, frame, kind: FloodKind::of(destination.mac()) };
-        if self.members.targets(flood).next().is_none() {
-            return Err(ForwardDrop::NoMember.into());
+        let mut targets = self.members.targets(flood);
+        let only = targets.next().ok_or(ForwardDrop::NoMember)?;
+        if flood.kind == FloodKind::UnknownUnicast && targets.next().is_none() && self.learns_nothing_of(only) {
+            return Ok(Verdict::Unicast(only)); // it can be nowhere else, and costs no more than if it were known
         }
         self.storm.admit(now, ingress, flood.kind)?;
         Ok(Verdict::Flood(flood))
@@ -279,6 +281,12 @@ impl Switch {
 /// The verdict on a frame whose destination is behind `port`.
 #[inline]
 fn unicast(arrival: &Arrival, port: PortId, mode: &PortMode) -> Result<Verdict, Reason> {
+
+    /// Whether every station behind `way` stays unknown. Where it is learned what sends, a frame to a station that never
+    /// does may be one that goes round, which the budget must end.
+    fn learns_nothing_of(&self, way: Egress) -> bool {
+        self.unlearned.contains(way.vlan) && self.port_mode(way.port).is_some_and(PortMode::is_remote)
+    }
     let frame = arrival.frame;
     if port == arrival.ingress {
         return Err(ForwardDrop::SamePort.into());

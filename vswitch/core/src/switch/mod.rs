@@ -108,7 +108,8 @@ impl Switch {
     }
 
     /// Sets how many broadcasts, how many multicasts and how many frames to unknown stations a port, or a remote, may
-    /// bring in a second, after a burst of a tenth of that; `None`, as at first, is no limit. To be set on every sibling:
+    /// bring in a second, after a burst of a tenth of that; `None`, as at first, is no limit. A frame to an unknown station
+    /// behind the only way out of a VLAN that learns nothing there does not count. To be set on every sibling:
     /// what a port has used is shared, the limit is each one's own.
     pub fn set_storm_limit(&mut self, limit: Option<NonZeroU32>) {
         self.storm.set_limit(limit);

@@ -132,6 +132,12 @@ impl Naive {
             MacAddr::BROADCAST => "storm_broadcast",
             to if to.is_multicast() => "storm_multicast",
             _ => "storm_unknown_unicast",
+            // There is one place for it to be, and no way to know.
+            to if !to.is_multicast()
+                && matches!(&targets[..], [only] if is_remote(only) && self.unlearned.contains(&vlan)) =>
+            {
+                return Ok(ways);
+            }
         };
         if self.may_flood(now, port, kind) { Ok(ways) } else { Err(kind) }
     }
