@@ -234,18 +234,23 @@ impl Switch {
     #[cold]
     #[inline(never)]
     fn claim(&self, arrival: &Arrival) -> Result<(), Reason> {
+        if self.guards.have_no_residents() {
+            return Ok(());
+        }
         let mac = arrival.source.mac();
-        match self.home(arrival.frame.vlan, mac) {
+        match self.homes(arrival.frame.vlan, mac).next() {
             Some(_) if !self.guards.is_home(arrival.ingress, mac) => Err(GuardDrop::SpoofedMac.into()),
             _ => Ok(()),
         }
     }
 
-    /// The way to an address that nobody sent from yet, if it lives here.
+    /// The way to an address that nobody sent from yet, if it lives here on one port. One that lives on more, as a VRRP
+    /// address does, may be on any of them.
     #[cold]
     #[inline(never)]
     fn forward_to_resident(&self, arrival: &Arrival) -> Option<Result<Verdict, Reason>> {
-        let port = self.home(arrival.frame.vlan, arrival.destination.mac())?;
+        let mut homes = self.homes(arrival.frame.vlan, arrival.destination.mac());
+        let port = homes.next().filter(|_| homes.next().is_none())?;
         Some(unicast(arrival, port, self.port_mode(port)?))
     }
 
@@ -276,17 +281,17 @@ impl Switch {
         self.storm.admit(now, ingress, flood.kind)?;
         Ok(Verdict::Flood(flood))
     }
-}
-
-/// The verdict on a frame whose destination is behind `port`.
-#[inline]
-fn unicast(arrival: &Arrival, port: PortId, mode: &PortMode) -> Result<Verdict, Reason> {
 
     /// Whether every station behind `way` stays unknown. Where it is learned what sends, a frame to a station that never
     /// does may be one that goes round, which the budget must end.
     fn learns_nothing_of(&self, way: Egress) -> bool {
         self.unlearned.contains(way.vlan) && self.port_mode(way.port).is_some_and(PortMode::is_remote)
     }
+}
+
+/// The verdict on a frame whose destination is behind `port`.
+#[inline]
+fn unicast(arrival: &Arrival, port: PortId, mode: &PortMode) -> Result<Verdict, Reason> {
     let frame = arrival.frame;
     if port == arrival.ingress {
         return Err(ForwardDrop::SamePort.into());

@@ -315,7 +315,8 @@ fn what_can_only_be_in_one_place_is_no_flood() {
     }
     // All else floods once, and has then used up its budget: a broadcast, which may meet many there; a station that
     // would be known if it ever spoke; and one that may be in two places.
-    let changes: [(&str, MacAddr, fn(&mut Switch)); 4] = [
+    type Change = fn(&mut Switch);
+    let changes: [(&str, MacAddr, Change); 4] = [
         ("storm_broadcast", MacAddr::BROADCAST, |_| {}),
         ("storm_unknown_unicast", mac(2), |switch| switch.set_learning(vlan(10), true)),
         ("storm_unknown_unicast", mac(2), |switch| switch.add_port(PortId::new(1), PortMode::Access(vlan(10)))),
