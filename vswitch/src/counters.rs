@@ -6,7 +6,8 @@ use vswitch_api::PortStats;
 
 use crate::drops::Drop;
 
-/// Frames, bytes and drops of one port in one worker. A super-frame counts as one frame.
+/// Frames, bytes and drops of one port in one worker. A super-frame counts as one frame, and one
+/// of so many segments that it is handed out in parts, as its parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
     pub(crate) rx_frames: u64,

@@ -107,6 +107,24 @@ impl Merge {
         batch
     }
 
+    /// What [`Self::finish`] gave, again.
+    pub fn finished(&mut self) -> &mut [Inbound] {
+        &mut self.inbound[..self.used]
+    }
+
+    /// Takes the frames of `remote` out of a finished batch, those numbered `from` and more; returns how many there were.
+    pub fn forget(&mut self, remote: PortId, from: usize) -> usize {
+        let before = self.used;
+        self.used = from.min(before);
+        for index in self.used..before {
+            if self.inbound[index].remote != remote {
+                self.inbound.swap(self.used, index);
+                self.used += 1;
+            }
+        }
+        before - self.used
+    }
+
     /// Forgets the batch and keeps the memory.
     pub fn clear(&mut self) {
         (self.used, self.closed) = (0, 0);

@@ -9,6 +9,8 @@ use crate::inner::{ETHERNET_LEN, IPV4, IPV6, Ip, MACS_LEN, TCP, UDP, tag_len};
 /// EtherTypes of ARP and RARP.
 const ARP: [u8; 2] = [0x08, 0x06];
 const RARP: [u8; 2] = [0x80, 0x35];
+/// Below it an EtherType is a length (IEEE 802.3-2022 3.2.6), and what follows may be SNAP, in which IP can stand.
+const LEAST_ETHERTYPE: u16 = 0x0600;
 /// Protocols that carry packets with checksums of their own: IPv4, IPv6 and GRE (IANA).
 const TUNNELS: [u8; 3] = [4, 41, 47];
 
@@ -20,10 +22,9 @@ const TUNNELS: [u8; 3] = [4, 41, 47];
 pub fn offload(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
     // Whoever gets it whole must be able to cut it without turning it into thousands.
     claimed(header, frame).filter(|offload| {
-        offload.gso.is_none_or(|gso| {
-            let payload = frame.len().saturating_sub(usize::from(gso.header));
-            payload.div_ceil(usize::from(gso.segment).max(1)) <= MAX_SEGMENTS
-        })
+        offload
+            .gso
+            .is_none_or(|gso| usize::try_from(gso.frames(frame.len())).is_ok_and(|frames| frames <= MAX_SEGMENTS))
     })
 }
 
@@ -59,13 +60,16 @@ pub(crate) fn claimed(header: &VnetHdr, frame: &[u8]) -> Option<Offload> {
 
 /// Whether a checksum may be owed from `start` on: a kernel leaves those of TCP and UDP, in a tunnel or not. Whoever pays
 /// the debt writes where the sender of the frame said, so that elsewhere it could change an address after all checks: in
-/// the IP header, in ARP, in neighbour discovery.
+/// the IP header, in ARP, in neighbour discovery, or in the LLC header that makes a frame SNAP.
 fn may_owe(frame: &[u8], start: usize) -> bool {
     match Ip::find(frame) {
         Some(ip) => start >= ip.transport && (matches!(ip.protocol, TCP | UDP) || TUNNELS.contains(&ip.protocol)),
         None => {
             let ethertype = frame.get(MACS_LEN + tag_len(frame)..).and_then(|rest| rest.first_chunk::<2>());
-            ethertype.is_some_and(|ethertype| ![IPV4, IPV6, ARP, RARP].contains(ethertype))
+            ethertype.is_some_and(|&ethertype| {
+                let is_length = u16::from_be_bytes(ethertype) < LEAST_ETHERTYPE;
+                !is_length && ![IPV4, IPV6, ARP, RARP].contains(&ethertype)
+            })
         }
     }
 }
@@ -100,6 +104,7 @@ mod tests {
 
     fn tcp_frame() -> Frame {
         let mut bytes = vec![0u8; 3000];
+        bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
         bytes[34 + TCP_DATA_OFFSET] = 0x80; // 32 bytes of header
         Frame::from_bytes(&bytes)
     }
@@ -183,6 +188,9 @@ mod tests {
             ("IPv4 of another version", with(&v4, 14, 0x65), 34, false),
             ("the sender in ARP", ethertype(&v4, ARP), 22, false),
             ("the sender in RARP, in a VLAN", tagged(&ethertype(&v4, RARP), 10), 26, false),
+            ("the head of SNAP", ethertype(&v4, [0, 60]), 14, false),
+            ("a frame of IEEE 802.3, in a VLAN", tagged(&ethertype(&v4, [5, 0xff]), 10), 38, false),
+            ("the least EtherType", ethertype(&v4, [6, 0]), 34, true),
             ("what the switch does not know", ethertype(&v4, [0x88, 0xa8]), 38, true),
         ];
         for (what, frame, start, expected) in table {

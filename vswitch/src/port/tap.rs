@@ -71,11 +71,8 @@ impl TapPort {
 
     /// Reads one frame, or super-frame, or the next part of one, into `frame`.
     pub(crate) fn read(&mut self, frame: &mut Frame) -> Read {
-        if let Some(parts) = &mut self.parts {
-            if parts.next(frame) {
-                return Read::Frame;
-            }
-            self.parts = None;
+        if self.read_part(frame) {
+            return Read::Frame;
         }
         if let Err(error) = frame.fill_with(VNET_HDR_LEN, |room| self.queue.read(room)) {
             return match error.kind() {
@@ -96,6 +93,21 @@ impl TapPort {
             }
             None => self.read_in_parts(&header, frame),
         }
+    }
+
+    /// Reads the next part of a super-frame that was begun into `frame`; false where none is left.
+    pub(crate) fn read_part(&mut self, frame: &mut Frame) -> bool {
+        let Some(parts) = &mut self.parts else { return false };
+        let is_more = parts.next(frame);
+        if !is_more {
+            self.parts = None;
+        }
+        is_more
+    }
+
+    /// Whether a super-frame was begun; it may be all read.
+    pub(crate) fn has_parts(&self) -> bool {
+        self.parts.is_some()
     }
 
     /// Puts the first part of what was read into `frame`.

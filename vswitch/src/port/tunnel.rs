@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use vswitch_api::Carried;
-use vswitch_core::{Frame, Instant, Offload, VlanId};
+use vswitch_core::{Frame, Instant, Offload, PortId, VlanId};
 use vswitch_sys::{Inbox, Netlink, NetlinkError, Uplink, UplinkError};
 use vtep::{DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, TunnelError, largest_inner_frame};
 
@@ -43,6 +43,8 @@ pub(crate) struct TunnelPort {
     /// What the frames in the inbox owe, slot by slot; empty where nobody knows.
     debts: Vec<Offload>,
     merge: Merge,
+    /// How many of the frames received last were handed out.
+    handed_out: usize,
     /// What concerns no remote in particular.
     counters: Counters,
 }
@@ -119,6 +121,7 @@ impl TunnelPort {
             inbox: Inbox::new(SLOTS, SLOT),
             debts: Vec::new(),
             merge: Merge::new(longest_frame),
+            handed_out: 0,
             counters: Counters::default(),
         };
         carriers.into_iter().map(tunnel).collect()
@@ -160,9 +163,12 @@ impl TunnelPort {
         &mut self.counters
     }
 
-    /// Receives one batch, takes the frames out and merges them; false once nothing is left to receive.
+    /// Receives one batch, takes the frames out and merges them; false once nothing is left to receive. What was received
+    /// before must have been handed out: its payload lies in the same buffers.
     pub(crate) fn receive(&mut self, entrance: Entrance) -> bool {
+        debug_assert!(!self.has_inbound());
         self.merge.clear();
+        self.handed_out = 0;
         let receipt = match self.carrier.receive(entrance, &mut self.inbox, &mut self.debts) {
             Ok(receipt) => receipt,
             Err(error) => {
@@ -183,12 +189,28 @@ impl TunnelPort {
                 self.counters.dropped(why);
             });
         }
+        self.merge.finish();
         receipt.more
     }
 
-    /// The frames of the batch, and the buffers in which their payload lies.
-    pub(crate) fn inbound(&mut self) -> (&mut [Inbound], &Inbox) {
-        (self.merge.finish(), &self.inbox)
+    /// Whether frames that were received are not handed out yet.
+    pub(crate) fn has_inbound(&mut self) -> bool {
+        self.handed_out < self.merge.finished().len()
+    }
+
+    /// Hands out the next frames that were received, `most` of them at most, and the buffers in which their payload lies.
+    pub(crate) fn inbound(&mut self, most: usize) -> (&mut [Inbound], &Inbox) {
+        let waiting = &mut self.merge.finished()[self.handed_out..];
+        let next = waiting.len().min(most);
+        self.handed_out += next;
+        (&mut waiting[..next], &self.inbox)
+    }
+
+    /// Drops what was received from `remote` and not handed out: its number may become another's.
+    pub(crate) fn forget(&mut self, remote: PortId) {
+        let forgotten = self.merge.forget(remote, self.handed_out) as u64;
+        self.counters.rx_frames += forgotten;
+        self.counters.dropped_many(DecapDrop::UnknownVtep, forgotten);
     }
 
     /// Encapsulates `frame`, number `index` of the batch, for `remote`; it leaves with the next [`Self::flush`].

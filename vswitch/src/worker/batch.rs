@@ -18,18 +18,23 @@ pub(crate) const BYTES: usize = 256 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
     frames: usize,
-    /// Copies of a frame to a group, at most.
+    /// Copies of a frame to a group, as they were last.
     group: usize,
-    /// Copies of any other frame, as they were in the source's last turn: those to unknown stations are many.
+    /// Copies of any other frame, as they were last: those to unknown stations are many.
     other: usize,
 }
 
 impl Share {
-    /// A share of one of `waiting` sources, whose frames for many go to at most `group` ports, and whose others went to
-    /// `other` last time.
+    /// A share of one of `waiting` sources, whose frames to groups went out in `group` copies each last time, and
+    /// whose others in `other`.
     pub(super) fn new(waiting: usize, group: usize, other: usize) -> Self {
         Self { frames: (FRAMES / waiting.max(1)).max(FEWEST), group, other }
     }
+}
+
+/// Whether `frame` is a broadcast or multicast.
+pub(super) fn is_to_group(frame: &Frame) -> bool {
+    frame.bytes().first().is_some_and(|octet| octet & 1 != 0)
 }
 
 /// Buffers for one turn. Memory never touched is never resident, so an idle switch pays little for them.
@@ -40,6 +45,7 @@ pub(super) struct Batch {
     len: usize,
     bytes: usize,
     segments: usize,
+    groups: usize,
     share: Share,
     /// Frames asked for, those not kept among them.
     asked: usize,
@@ -48,12 +54,21 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new() -> Self {
         let frames = (0..FRAMES).map(|_| Frame::with_capacity(FRAME_CAPACITY)).collect();
-        Self { frames, tags: [None; FRAMES], len: 0, bytes: 0, segments: 0, share: Share::new(1, 1, 1), asked: 0 }
+        Self {
+            frames,
+            tags: [None; FRAMES],
+            len: 0,
+            bytes: 0,
+            segments: 0,
+            groups: 0,
+            share: Share::new(1, 1, 1),
+            asked: 0,
+        }
     }
 
     /// Empties it, for what `share` allows.
     pub(super) fn begin(&mut self, share: Share) {
-        (self.len, self.bytes, self.segments, self.asked, self.share) = (0, 0, 0, 0, share);
+        (self.len, self.bytes, self.segments, self.groups, self.asked, self.share) = (0, 0, 0, 0, 0, share);
     }
 
     /// A buffer for the next frame; `None` once the batch is full. It joins the batch by [`Self::keep`].
@@ -69,11 +84,18 @@ impl Batch {
     pub(super) fn keep(&mut self) {
         let frame = &self.frames[self.len];
         self.bytes += frame.len();
-        let segments = frame.offload.gso.map_or(1, |gso| frame.len() / usize::from(gso.segment).max(1));
-        let is_group = frame.bytes().first().is_some_and(|octet| octet & 1 != 0);
+        let segments =
+            frame.offload.gso.map_or(1, |gso| usize::try_from(gso.frames(frame.len())).unwrap_or(usize::MAX));
+        let is_group = is_to_group(frame);
+        self.groups += usize::from(is_group);
         self.segments += segments.max(if is_group { self.share.group } else { self.share.other });
         self.tags[self.len] = frame.tag();
         self.len += 1;
+    }
+
+    /// How many of the frames are to groups.
+    pub(super) fn groups(&self) -> usize {
+        self.groups
     }
 
     /// The tag that frame `index` came with.

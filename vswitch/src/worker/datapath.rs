@@ -36,6 +36,8 @@ pub(crate) struct Datapath {
     pub(super) failures: Vec<Failure>,
     pub(super) scissors: Scissors,
     pub(super) run: Run,
+    /// Copies that each of the frames last taken from the tunnel went out in; at least 1.
+    pub(super) tunnel_spread: usize,
     /// A port was lost since the control thread was last told.
     pub(super) has_news: bool,
     flap_log: FlapLog,
@@ -94,6 +96,7 @@ impl Datapath {
             failures: Vec::new(),
             scissors: Scissors::default(),
             run: Run::default(),
+            tunnel_spread: 1,
             has_news: false,
             flap_log: FlapLog::default(),
             bounds,
@@ -126,6 +129,9 @@ impl Datapath {
 
     pub(crate) fn remove(&mut self, id: PortId) {
         self.switch.remove_port(id);
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.forget(id);
+        }
         let gone = self.ports.remove(id);
         // What a remote counted stays with the tunnel: its row must never run backwards.
         if let (Some(Port { device: Device::Remote(_), counters, .. }), Some(tunnel)) = (gone, &mut self.tunnel) {

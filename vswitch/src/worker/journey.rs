@@ -4,15 +4,19 @@ use vswitch_core::switch::{Egress, PortId, Switch, Verdict};
 use vswitch_core::{Frame, Instant, Offload, VlanId};
 use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop};
 
-use super::batch::Share;
+use super::batch::{SEGMENTS, Share, is_to_group};
 use super::datapath::Datapath;
 use super::outbox::{Outbox, Outgoing};
 use super::oversize::Oversize;
-use super::ports::Ports;
+use super::ports::{Device, Port, Ports};
 use crate::drops::{Drop, PortDrop};
 use crate::port::carrier::{Entrance, Pushed};
 use crate::port::tap::Read;
+use crate::port::tunnel::TunnelPort;
 use crate::too_big;
+
+/// Frames taken from the tunnel at once, before it is known what they cost.
+const CHUNK: usize = 32;
 
 /// A frame of the switch's own, where it goes.
 type Answer = (PortId, VlanId, Frame);
@@ -22,8 +26,14 @@ impl Datapath {
     /// read.
     pub(crate) fn serve_tap(&mut self, now: Instant, ingress: PortId, waiting: usize) -> bool {
         let more = self.read(ingress, waiting);
+        self.forward(now, ingress);
+        more
+    }
+
+    /// Sends the batch, which came in on a TAP port, on its way.
+    fn forward(&mut self, now: Instant, ingress: PortId) {
         if self.batch.frames().is_empty() {
-            return more;
+            return;
         }
         self.decide(now, ingress);
         self.write_to_taps();
@@ -35,12 +45,10 @@ impl Datapath {
             answers.extend(refuse(&mut self.ports, now, ingress, &oversize, frame));
         }
         self.deliver(now, answers);
-        more
     }
 
     fn read(&mut self, ingress: PortId, waiting: usize) -> bool {
-        let spread = self.ports.get(ingress).map_or(1, |port| port.spread);
-        self.batch.begin(Share::new(waiting, self.ports.most(), spread));
+        self.begin(ingress, waiting);
         let Some((tap, counters)) = self.ports.tap_mut(ingress) else { return false };
         while let Some(frame) = self.batch.next() {
             match tap.read(frame) {
@@ -63,18 +71,58 @@ impl Datapath {
         true
     }
 
+    fn begin(&mut self, ingress: PortId, waiting: usize) {
+        let spread = self.ports.get(ingress).map(|port| port.spread).unwrap_or_default();
+        self.batch.begin(Share::new(waiting, spread.group.unwrap_or(self.ports.most()), spread.other));
+    }
+
+    /// Sends what was read on its way, where a turn left some of it, and reads nothing new: of the tunnel what was received
+    /// at once, of a port the parts of one super-frame, 16 at most.
+    pub(crate) fn finish(&mut self, now: Instant) {
+        while self.tunnel.as_mut().is_some_and(TunnelPort::has_inbound) {
+            self.serve_inbound(now);
+        }
+        let is_cut = |port: &Port| matches!(&port.device, Device::Tap(tap) if tap.has_parts());
+        let cut: Vec<_> = self.ports.iter().filter(|(_, port)| is_cut(port)).map(|(id, _)| id).collect();
+        for port in cut {
+            while self.read_parts(port) {
+                self.forward(now, port);
+            }
+        }
+    }
+
+    /// Takes the parts of the super-frame that a TAP port has begun, as many as one turn takes; false where there are none.
+    fn read_parts(&mut self, ingress: PortId) -> bool {
+        self.begin(ingress, 1);
+        let Some((tap, counters)) = self.ports.tap_mut(ingress) else { return false };
+        while let Some(frame) = self.batch.next()
+            && tap.read_part(frame)
+        {
+            counters.received(frame.len());
+            self.batch.keep();
+        }
+        !self.batch.frames().is_empty()
+    }
+
     fn decide(&mut self, now: Instant, ingress: PortId) {
         let frames = self.batch.frames().iter().map(Frame::bytes);
+        let mut to_groups = 0;
         self.switch.ingress_batch(now, ingress, frames, |switch, index, verdict| match verdict {
             Verdict::Drop(why) => self.ports.dropped(ingress, why),
             verdict => {
                 let frame = &self.batch.frames()[index];
                 charge(switch, now, &verdict, &frame.offload, frame.len());
+                let copies = self.outbox.copies();
                 gather(switch, &self.ports, &mut self.outbox, &verdict, index);
+                if is_to_group(frame) {
+                    to_groups += self.outbox.copies() - copies;
+                }
             }
         });
         if let Some(port) = self.ports.get_mut(ingress) {
-            port.spread = self.outbox.copies().div_ceil(self.batch.frames().len()).max(1);
+            let groups = self.batch.groups();
+            port.spread.note_groups(groups, to_groups);
+            port.spread.note_others(self.batch.frames().len() - groups, self.outbox.copies() - to_groups);
         }
     }
 
@@ -178,12 +226,27 @@ impl Datapath {
         }
     }
 
-    /// Takes one batch from the tunnel and sends it on its way; false once nothing is left to receive.
+    /// Takes frames from the tunnel and sends them on their way, until they went out in [`SEGMENTS`] copies; false once
+    /// nothing is left to receive. What a turn leaves of a batch the next one takes, by whichever entrance it came.
     pub(crate) fn serve_tunnel(&mut self, now: Instant, entrance: Entrance) -> bool {
         let Some(tunnel) = &mut self.tunnel else { return false };
-        let more = tunnel.receive(entrance);
+        // Where some was left nothing is known of the entrance.
+        let more = tunnel.has_inbound() || tunnel.receive(entrance);
+        let mut copies = 0;
+        while self.tunnel.as_mut().is_some_and(TunnelPort::has_inbound) {
+            if copies >= SEGMENTS {
+                return true;
+            }
+            copies += self.serve_inbound(now);
+        }
+        more
+    }
+
+    /// Sends the next few frames from the tunnel on their way; returns in how many copies.
+    fn serve_inbound(&mut self, now: Instant) -> usize {
+        let Some(tunnel) = &mut self.tunnel else { return 0 };
         let mut unknown = 0;
-        let (inbound, inbox) = tunnel.inbound();
+        let (inbound, inbox) = tunnel.inbound((SEGMENTS / self.tunnel_spread).clamp(1, CHUNK));
         let frames = inbound.iter().map(|frame| (frame.remote, frame.vlan, frame.head.bytes()));
         self.switch.ingress_remote_batch(now, frames, |switch, index, verdict| {
             let frame = &inbound[index];
@@ -215,6 +278,8 @@ impl Datapath {
                 head.retag(None);
             }
         }
+        let copies = self.outbox.copies();
+        self.tunnel_spread = copies.div_ceil(inbound.len().max(1)).max(1);
         self.outbox.clear();
         let mut answers = Vec::new();
         for oversize in self.oversize.drain(..) {
@@ -225,7 +290,7 @@ impl Datapath {
             tunnel.counters_mut().dropped_many(DecapDrop::UnknownVtep, unknown);
         }
         self.deliver(now, answers);
-        more
+        copies
     }
 
     /// Sends frames of the switch's own.

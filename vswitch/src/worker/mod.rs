@@ -141,8 +141,12 @@ impl Worker {
         }
     }
 
-    /// Leaves frames where they are, or goes on reading them. What has become ready meanwhile is still known.
+    /// Leaves frames where they are, or goes on reading them. What was read leaves first, for nobody else can read it. What
+    /// has become ready meanwhile is still known.
     pub(crate) fn set_paused(&mut self, is_paused: bool) {
+        if is_paused && !self.is_paused {
+            self.datapath.finish(self.now());
+        }
         self.is_paused = is_paused;
     }
 

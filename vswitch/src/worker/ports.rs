@@ -23,10 +23,40 @@ pub(super) struct Port {
     pub(super) name: String,
     pub(super) device: Device,
     pub(super) counters: Counters,
-    /// Copies that each of its frames went out in, in its last turn; at least 1.
-    pub(super) spread: usize,
+    pub(super) spread: Spread,
     /// How many of its senders may be told that a frame was too big.
     pub(super) answers: AnswerRate,
+}
+
+/// Copies that each of a port's frames went out in, when it last had such; at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spread {
+    /// To groups; `None` until there was one.
+    pub(super) group: Option<usize>,
+    /// To stations.
+    pub(super) other: usize,
+}
+
+impl Spread {
+    /// Notes that `frames` to groups went out in `copies`.
+    pub(super) fn note_groups(&mut self, frames: usize, copies: usize) {
+        if frames > 0 {
+            self.group = Some(copies.div_ceil(frames).max(1));
+        }
+    }
+
+    /// Notes that `frames` to stations went out in `copies`.
+    pub(super) fn note_others(&mut self, frames: usize, copies: usize) {
+        if frames > 0 {
+            self.other = copies.div_ceil(frames).max(1);
+        }
+    }
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self { group: None, other: 1 }
+    }
 }
 
 /// The ports by number.
@@ -78,7 +108,7 @@ impl Ports {
         }
         let slot = &mut self.0[id.index()];
         let counters = slot.take().map(|port| port.counters).unwrap_or_default();
-        *slot = Some(Port { name, device, spread: 1, counters, answers: AnswerRate::default() });
+        *slot = Some(Port { name, device, spread: Spread::default(), counters, answers: AnswerRate::default() });
     }
 
     pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {

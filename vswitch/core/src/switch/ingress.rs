@@ -234,18 +234,23 @@ impl Switch {
     #[cold]
     #[inline(never)]
     fn claim(&self, arrival: &Arrival) -> Result<(), Reason> {
+        if self.guards.have_no_residents() {
+            return Ok(());
+        }
         let mac = arrival.source.mac();
-        match self.home(arrival.frame.vlan, mac) {
+        match self.homes(arrival.frame.vlan, mac).next() {
             Some(_) if !self.guards.is_home(arrival.ingress, mac) => Err(GuardDrop::SpoofedMac.into()),
             _ => Ok(()),
         }
     }
 
-    /// The way to an address that nobody sent from yet, if it lives here.
+    /// The way to an address that nobody sent from yet, if it lives here on one port. One that lives on more, as a VRRP
+    /// address does, may be on any of them.
     #[cold]
     #[inline(never)]
     fn forward_to_resident(&self, arrival: &Arrival) -> Option<Result<Verdict, Reason>> {
-        let port = self.home(arrival.frame.vlan, arrival.destination.mac())?;
+        let mut homes = self.homes(arrival.frame.vlan, arrival.destination.mac());
+        let port = homes.next().filter(|_| homes.next().is_none())?;
         Some(unicast(arrival, port, self.port_mode(port)?))
     }
 
@@ -268,11 +273,19 @@ impl Switch {
             return Err(ForwardDrop::ReservedAddress.into());
         }
         let flood = Flood { ingress, from_remote, frame, kind: FloodKind::of(destination.mac()) };
-        if self.members.targets(flood).next().is_none() {
-            return Err(ForwardDrop::NoMember.into());
+        let mut targets = self.members.targets(flood);
+        let only = targets.next().ok_or(ForwardDrop::NoMember)?;
+        if flood.kind == FloodKind::UnknownUnicast && targets.next().is_none() && self.learns_nothing_of(only) {
+            return Ok(Verdict::Unicast(only)); // it can be nowhere else, and costs no more than if it were known
         }
         self.storm.admit(now, ingress, flood.kind)?;
         Ok(Verdict::Flood(flood))
+    }
+
+    /// Whether every station behind `way` stays unknown. Where it is learned what sends, a frame to a station that never
+    /// does may be one that goes round, which the budget must end.
+    fn learns_nothing_of(&self, way: Egress) -> bool {
+        self.unlearned.contains(way.vlan) && self.port_mode(way.port).is_some_and(PortMode::is_remote)
     }
 }
 

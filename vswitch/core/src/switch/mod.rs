@@ -108,7 +108,8 @@ impl Switch {
     }
 
     /// Sets how many broadcasts, how many multicasts and how many frames to unknown stations a port, or a remote, may
-    /// bring in a second, after a burst of a tenth of that; `None`, as at first, is no limit. To be set on every sibling:
+    /// bring in a second, after a burst of a tenth of that; `None`, as at first, is no limit. A frame to an unknown station
+    /// behind the only way out of a VLAN that learns nothing there does not count. To be set on every sibling:
     /// what a port has used is shared, the limit is each one's own.
     pub fn set_storm_limit(&mut self, limit: Option<NonZeroU32>) {
         self.storm.set_limit(limit);
@@ -140,7 +141,10 @@ impl Switch {
         self.members.add(port, &mode);
         self.storm.add_port(port);
         *slot = Some(mode);
-        self.forget_strangers();
+        // Only its own residents can have come to a VLAN.
+        if self.guards.has(port) {
+            self.forget_strangers();
+        }
     }
 
     /// Gives a port another mode, as [`Self::add_port`] does; returns false, and does nothing, where there is no such
@@ -158,7 +162,7 @@ impl Switch {
     /// are forgotten. Returns false, and does nothing, where there is no such local port.
     ///
     /// MAC addresses that it names live on the port, in its VLANs: elsewhere they are neither learned nor let in, unless a
-    /// guard allows them there too, and frames to them go to the port even before it spoke.
+    /// guard allows them there too, and frames to them go to the port even before it spoke, where it is the only one.
     pub fn set_guard(&mut self, port: PortId, guard: Guard) -> bool {
         let is_local = self.port_mode(port).is_some_and(|mode| !mode.is_remote());
         if is_local {
@@ -181,13 +185,10 @@ impl Switch {
         });
     }
 
-    /// The local port on which `mac` lives in `vlan`.
+    /// The local ports on which `mac` lives in `vlan`.
     #[inline]
-    fn home(&self, vlan: VlanId, mac: MacAddr) -> Option<PortId> {
-        if self.guards.have_no_residents() {
-            return None;
-        }
-        self.guards.homes(mac).find(|&port| self.port_mode(port).is_some_and(|mode| mode.is_member(vlan)))
+    fn homes(&self, vlan: VlanId, mac: MacAddr) -> impl Iterator<Item = PortId> + '_ {
+        self.guards.homes(mac).filter(move |&port| self.port_mode(port).is_some_and(|mode| mode.is_member(vlan)))
     }
 
     /// Removes a port with all its addresses; returns whether it was there.
@@ -250,7 +251,8 @@ impl Switch {
     }
 
     /// Learns the addresses that another switch on the same clock had learned, and goes on counting from `counters`.
-    /// Addresses behind ports that are not here, or not in the VLAN, are left out, and so are static ones.
+    /// Addresses behind ports that are not here, not in the VLAN, or kept from them by a guard, are left out, and so are
+    /// static ones.
     pub fn fdb_restore(&mut self, mut entries: Vec<FdbEntry>, counters: Counters) {
         let is_member = |entry: &FdbEntry| self.port_mode(entry.port).is_some_and(|mode| mode.is_member(entry.vlan));
         entries.retain(|entry| entry.mac.is_station() && is_member(entry));
@@ -260,6 +262,7 @@ impl Switch {
             FdbKind::Learned { last_seen } => last_seen,
         });
         self.fdb.restore(entries, counters);
+        self.forget_strangers();
     }
 
     /// What is known of an address.

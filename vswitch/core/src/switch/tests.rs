@@ -295,6 +295,42 @@ fn what_a_port_may_flood() {
     }
 }
 
+/// Behind the only remote of a VLAN that does not learn, every station is unknown: that is no flood, and who sent it hears
+/// where it does not fit.
+#[test]
+fn what_can_only_be_in_one_place_is_no_flood() {
+    let one_peer = || {
+        let mut switch = Switch::new(LIMITS, 7);
+        switch.set_storm_limit(NonZeroU32::new(1));
+        switch.set_learning(vlan(10), false);
+        switch.add_port(PortId::new(0), PortMode::Access(vlan(10)));
+        switch.add_port(PortId::new(1), PortMode::Remote { vlans: set(&[10]) });
+        switch
+    };
+    let mut switch = one_peer();
+    let to = |switch: &mut Switch, to| switch.ingress(NOW, PortId::new(0), &frame(to, mac(1), None));
+    let way = Verdict::Unicast(Egress { port: PortId::new(1), vlan: vlan(10), tag: None });
+    for _ in 0..100 {
+        assert_eq!(to(&mut switch, mac(2)), way);
+    }
+    // All else floods once, and has then used up its budget: a broadcast, which may meet many there; a station that
+    // would be known if it ever spoke; and one that may be in two places.
+    type Change = fn(&mut Switch);
+    let changes: [(&str, MacAddr, Change); 4] = [
+        ("storm_broadcast", MacAddr::BROADCAST, |_| {}),
+        ("storm_unknown_unicast", mac(2), |switch| switch.set_learning(vlan(10), true)),
+        ("storm_unknown_unicast", mac(2), |switch| switch.add_port(PortId::new(1), PortMode::Access(vlan(10)))),
+        ("storm_unknown_unicast", mac(2), |switch| switch.add_port(PortId::new(2), PortMode::Access(vlan(10)))),
+    ];
+    for (why, destination, change) in changes {
+        let mut switch = one_peer();
+        change(&mut switch);
+        assert!(matches!(to(&mut switch, destination), Verdict::Flood(_)), "{why}");
+        let verdict = to(&mut switch, destination);
+        assert_eq!(ways(&switch, verdict), Err(why));
+    }
+}
+
 #[test]
 fn another_switch_goes_on_with_what_was_learned() {
     let mut first = switch();

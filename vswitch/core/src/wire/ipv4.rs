@@ -2,6 +2,7 @@
 
 use core::net::Ipv4Addr;
 
+const IGMP: u8 = 2;
 const UDP: u8 = 17;
 /// Ports of a DHCP client and of a server (RFC 2131 4.1).
 const CLIENT_TO_SERVER: [u8; 4] = [0, 68, 0, 67];
@@ -12,6 +13,8 @@ pub(crate) struct Sender {
     pub(crate) source: Ipv4Addr,
     /// Whether a host asks for an address by DHCP, in a packet that is whole.
     pub(crate) asks_dhcp: bool,
+    /// Whether a host says which groups it listens to, in a packet that is whole.
+    pub(crate) is_igmp: bool,
 }
 
 impl Sender {
@@ -25,6 +28,7 @@ impl Sender {
         let &[.., s0, s1, s2, s3, _, _, _, _] = header;
         let is_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
         let asks_dhcp = header[9] == UDP && !is_fragment && bytes.get(len..)?.starts_with(&CLIENT_TO_SERVER);
-        Some(Self { source: Ipv4Addr::new(s0, s1, s2, s3), asks_dhcp })
+        let is_igmp = header[9] == IGMP && !is_fragment;
+        Some(Self { source: Ipv4Addr::new(s0, s1, s2, s3), asks_dhcp, is_igmp })
     }
 }

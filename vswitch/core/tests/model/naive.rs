@@ -108,7 +108,10 @@ impl Naive {
         }
         let is_remote = |port: &u16| matches!(self.ports[port], PortMode::Remote { .. });
         let known = self.fdb.iter().find(|known| known.vlan == vlan && known.mac == to).map(|known| known.port);
-        let known = known.or_else(|| self.homes(vlan, to).first().copied());
+        let known = known.or_else(|| match self.homes(vlan, to)[..] {
+            [only] => Some(only),
+            _ => None,
+        });
         let bares = |port: &u16| is_double && tag.is_some() && tagless(&self.ports[port], vlan);
         let targets: Vec<u16> = match known {
             Some(target) if target == port => return Err("same_port"),
@@ -129,6 +132,12 @@ impl Naive {
         let ways = targets.iter().map(|to| (*to, tag(to))).collect();
         let kind = match to {
             _ if known.is_some() => return Ok(ways),
+            // There is one place for it to be, and no way to know.
+            to if !to.is_multicast()
+                && matches!(&targets[..], [only] if is_remote(only) && self.unlearned.contains(&vlan)) =>
+            {
+                return Ok(ways);
+            }
             MacAddr::BROADCAST => "storm_broadcast",
             to if to.is_multicast() => "storm_multicast",
             _ => "storm_unknown_unicast",
@@ -194,21 +203,25 @@ impl Naive {
         if is_local {
             self.allowed.remove(&port);
             self.allowed.extend(allowed.map(|allowed| (port, allowed)));
-            self.forget_strangers();
+            if !self.allowed.is_empty() {
+                self.forget_strangers();
+            }
         }
         is_local
     }
 
     fn forget_strangers(&mut self) {
-        let fdb = std::mem::take(&mut self.fdb);
-        let is_stranger = |known: &Address| {
-            let may = self.allowed.get(&known.port).is_none_or(|allowed| allowed.contains(&known.mac));
-            known.seen.is_some()
-                && (!may || !self.homes(known.vlan, known.mac).is_empty() && !self.lives(known.port, known.mac))
+        let (mut fdb, mut restless) = (std::mem::take(&mut self.fdb), std::mem::take(&mut self.restless));
+        let is_stranger = |vlan, mac, port: u16| {
+            let may = self.allowed.get(&port).is_none_or(|allowed| allowed.contains(&mac));
+            !may || !self.homes(vlan, mac).is_empty() && !self.lives(port, mac)
         };
-        self.fdb = fdb.into_iter().filter(|known| !is_stranger(known)).collect();
-        let known: BTreeSet<_> = self.fdb.iter().map(|known| (known.vlan, known.mac)).collect();
-        self.restless.retain(|key, _| known.contains(key));
+        fdb.retain(|known| known.seen.is_none() || !is_stranger(known.vlan, known.mac, known.port));
+        let known: BTreeSet<_> = fdb.iter().map(|known| (known.vlan, known.mac)).collect();
+        restless.retain(|key, Restless { moves, .. }| {
+            known.contains(key) && moves.last().is_none_or(|last| !is_stranger(key.0, key.1, last.home))
+        });
+        (self.fdb, self.restless) = (fdb, restless);
     }
 
     fn learn(&mut self, now: Instant, vlan: VlanId, mac: MacAddr, port: u16) -> Result<(), &'static str> {
@@ -283,7 +296,9 @@ impl Naive {
             self.allowed.remove(&port);
         }
         self.ports.insert(port, mode);
-        self.forget_strangers();
+        if self.allowed.contains_key(&port) {
+            self.forget_strangers();
+        }
     }
 
     pub fn remove_port(&mut self, port: u16) {

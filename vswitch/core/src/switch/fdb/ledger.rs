@@ -193,7 +193,8 @@ impl Ledger {
             self.store.remove_where(port, Kind::Learned, |key| is_wrong(key.vlan(), key.mac(), port));
         }
         let Self { flaps, store, .. } = self;
-        flaps.retain(|key, _| store.find(key).is_some());
+        // A hold would put the address back where it last stayed.
+        flaps.retain(|key, home| store.find(key).is_some() && !is_wrong(key.vlan(), key.mac(), home));
     }
 
     pub(super) fn retain(&mut self, port: PortId, kept: impl Fn(VlanId) -> bool) {

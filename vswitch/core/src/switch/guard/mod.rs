@@ -53,7 +53,7 @@ impl Guard {
     /// Allows `macs`, and IP addresses in `prefixes`; `None` allows all of them.
     ///
     /// With `prefixes`, allowed as well are the link-local addresses that hosts make of `macs`. So is who has no address
-    /// yet: the unspecified address in DHCP, in ARP probes, in duplicate address detection, router solicitation and MLD.
+    /// yet: the unspecified address in DHCP, IGMP, ARP probes, duplicate address detection, router solicitation and MLD.
     /// Only who may send from all of IPv6 (`::/0`) may advertise itself as a router, since a router sends what others sent.
     #[must_use]
     pub fn new(macs: Option<Vec<MacAddr>>, prefixes: Option<Vec<Prefix>>) -> Self {
@@ -112,7 +112,9 @@ impl Guard {
             return Ok(()); // it says nothing of MAC addresses
         }
         let sender = ipv4::Sender::parse(packet).ok_or(GuardDrop::SpoofedIp)?;
-        require(self.allows_v4(sender.source) || sender.source.is_unspecified() && sender.asks_dhcp)
+        // IGMP: RFC 3376 4.2.13.
+        let speaks_without = sender.asks_dhcp || sender.is_igmp;
+        require(self.allows_v4(sender.source) || sender.source.is_unspecified() && speaks_without)
     }
 
     fn arp(&self, packet: &[u8]) -> Result<(), GuardDrop> {
@@ -175,7 +177,7 @@ fn is_ip_in_snap([hi, lo]: [u8; 2], packet: &[u8]) -> bool {
 pub(super) struct Guards {
     /// By port.
     ports: Vec<Option<Box<Guard>>>,
-    /// MAC addresses that live on one port alone, in ascending order.
+    /// MAC addresses with the ports they live on, in ascending order, each pair once.
     residents: Vec<(u64, PortId)>,
 }
 
@@ -195,6 +197,7 @@ impl Guards {
         self.residents.retain(|&(_, home)| home != port);
         self.residents.extend(guard.residents().iter().map(|mac| (mac.to_u64(), port)));
         self.residents.sort_unstable();
+        self.residents.dedup(); // named twice, it lives there once
         if port.index() >= self.ports.len() {
             self.ports.resize(port.index() + 1, None);
         }

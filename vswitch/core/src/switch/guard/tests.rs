@@ -68,6 +68,12 @@ fn udp4(mac: MacAddr, ip: [u8; 4], ports: (u16, u16)) -> Vec<u8> {
     built(|frame| builder.write(frame, &[7; 20]).unwrap())
 }
 
+/// A membership report, with the router alert option (RFC 3376 4).
+fn igmp(mac: MacAddr, ip: [u8; 4]) -> Vec<u8> {
+    let header = [0x46, 0xc0, 0, 40, 0, 0, 0, 0, 1, 2, 0, 0, ip[0], ip[1], ip[2], ip[3], 224, 0, 0, 22, 148, 4, 0, 0];
+    ethernet(mac, 0x0800, &[&header[..], &[0x22, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0, 224, 1, 1, 1]].concat())
+}
+
 fn udp6(mac: MacAddr, ip: Ipv6Addr) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(mac.0, TO.0).ipv6(ip.octets(), OTHER_V6.octets(), 64).udp(1, 2);
     built(|frame| builder.write(frame, &[7; 20]).unwrap())
@@ -177,6 +183,12 @@ fn cases() -> Vec<Case> {
         ("ARP reply from nobody", arp(OWN, Op::REPLY, OWN, NO_V4), OK, IP),
         ("ARP of another MAC", arp(OWN, Op::REPLY, OTHER, OWN_V4), MAC, OK),
         ("ARP from another MAC", arp(OTHER, Op::REPLY, OWN, OWN_V4), MAC, OK),
+        ("IGMP from nobody", igmp(OWN, NO_V4), OK, OK),
+        ("IGMP of another IP", igmp(OWN, OTHER_V4), OK, IP),
+        ("IGMP from nobody, from another MAC", igmp(OTHER, NO_V4), MAC, OK),
+        ("IGMP from nobody in fragments", fragmented(igmp(OWN, NO_V4)), OK, IP),
+        ("IGMP from nobody, a later fragment", with(igmp(OWN, NO_V4), 21, 1), OK, IP),
+        ("ICMP from nobody", with(igmp(OWN, NO_V4), 23, 1), OK, IP),
         ("ARP of another IP", arp(OWN, Op::REPLY, OWN, OTHER_V4), OK, IP),
         ("ARP request of another IP", arp(OWN, Op::REQUEST, OWN, OTHER_V4), OK, IP),
         ("ARP with long addresses", with(arp(OWN, Op::REPLY, OWN, OWN_V4), 18, 8), MAC, IP),
@@ -501,4 +513,74 @@ fn residents_come_to_new_vlans() {
     assert_eq!(switch.fdb_lookup(vlan(20), OWN), None);
     let verdict = switch.ingress(Instant::default(), near, &ethernet(OWN, 0x88b5, &[]));
     assert_eq!(verdict, Verdict::Drop(GuardDrop::SpoofedMac.into()));
+}
+
+/// An address that lives on two ports may be on either, as long as it is learned on neither.
+#[test]
+fn residents_of_two_ports_are_looked_for_on_both() {
+    let vlan = VlanId::new(10).unwrap();
+    let ports = [0, 1, 2].map(PortId::new);
+    let mut switch = Switch::new(Limits { entries: 16, per_port: 8 }, 1);
+    for port in ports {
+        switch.add_port(port, PortMode::Access(vlan));
+    }
+    for home in [ports[0], ports[1]] {
+        switch.set_guard(home, Guard::new(Some(vec![OWN, OWN]), None));
+    }
+    let to_it = [&OWN.0[..], &TO.0, &[0x88, 0xb5]].concat();
+    let Verdict::Flood(flood) = switch.ingress(Instant::default(), ports[2], &to_it) else { panic!("one was chosen") };
+    assert_eq!(switch.flood_targets(&flood).map(|way| way.port).collect::<Vec<_>>(), [ports[0], ports[1]]);
+    // In a VLAN where it has one home it goes there.
+    switch.set_port_mode(ports[0], PortMode::Access(VlanId::new(20).unwrap()));
+    switch.add_port(PortId::new(3), PortMode::Access(vlan));
+    let verdict = switch.ingress(Instant::default(), ports[2], &to_it);
+    assert!(matches!(verdict, Verdict::Unicast(way) if way.port == ports[1]), "{verdict:?}");
+}
+
+/// An address is not held on a port that has learned meanwhile that it may not use it.
+#[test]
+fn a_hold_knows_of_guards() {
+    let vlan = VlanId::new(10).unwrap();
+    let [one, before, other] = [0, 1, 2].map(PortId::new);
+    let from_it = ethernet(OWN, 0x88b5, &[]);
+    let mut switch = Switch::new(Limits { entries: 16, per_port: 8 }, 1);
+    for port in [one, before, other] {
+        switch.add_port(port, PortMode::Access(vlan));
+    }
+    for at in [before, one] {
+        switch.ingress(Instant::default(), at, &from_it);
+    }
+    for home in [one, other] {
+        switch.set_guard(home, Guard::new(Some(vec![OWN]), None));
+    }
+    for at in [other, one, other, one, other] {
+        switch.ingress(Instant::default(), at, &from_it);
+        assert_ne!(switch.fdb_lookup(vlan, OWN), Some(before));
+    }
+    let held = switch.fdb_get(vlan, OWN).unwrap();
+    assert_eq!((held.port, held.flapping.map(|flapping| flapping.other)), (one, Some(other)));
+}
+
+/// What another switch learned is believed no more than what frames say.
+#[test]
+fn guards_hold_for_what_is_restored() {
+    let vlan = VlanId::new(10).unwrap();
+    let [home, near] = [0, 1].map(PortId::new);
+    let switch = || {
+        let mut switch = Switch::new(Limits { entries: 16, per_port: 8 }, 1);
+        for port in [home, near] {
+            switch.add_port(port, PortMode::Access(vlan));
+        }
+        switch
+    };
+    let mut first = switch();
+    for (port, mac) in [(near, OWN), (near, TO), (home, OTHER)] {
+        first.ingress(Instant::default(), port, &ethernet(mac, 0x88b5, &[]));
+    }
+    let mut next = switch();
+    next.set_guard(home, Guard::new(Some(vec![OWN]), None));
+    next.fdb_restore(first.fdb_entries().collect(), first.counters());
+    let known: Vec<_> = next.fdb_entries().map(|entry| (entry.mac, entry.port)).collect();
+    assert_eq!(known, [(TO, near)]);
+    assert_eq!(next.counters(), first.counters());
 }
