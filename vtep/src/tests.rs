@@ -646,3 +646,30 @@ fn retagging_after_push_does_no_harm() {
         assert_eq!(wires(&trains, &frames), before);
     }
 }
+
+/// What one remote sent is taken out from among what others did, which keeps its order.
+#[test]
+fn what_a_remote_sent_is_forgotten() {
+    let vlan = VlanId::new(10).unwrap();
+    let hosts: [IpAddr; 2] = [[192, 0, 2, 7].into(), [192, 0, 2, 8].into()];
+    let mut directory = Directory::new();
+    directory.add_network(vlan, vni()).unwrap();
+    for (host, port) in hosts.into_iter().zip([7, 8]) {
+        directory.add_remote(host, PortId::new(port), [vlan].into_iter().collect()).unwrap();
+    }
+    let mut merge = merge();
+    for (n, from) in [0, 1, 1, 0, 1, 0].map(|host| hosts[host]).into_iter().enumerate() {
+        let frame =
+            [&[2, 0, 0, 0, 0, u8::try_from(n).unwrap(), 2, 0, 0, 0, 0, 0xff, 0x88, 0xb5][..], &[0; 46]].concat();
+        let mut bytes = [&crate::encode(vni())[..], &frame].concat();
+        let stride = bytes.len();
+        let mut train = DatagramTrain { bytes: &mut bytes, stride, from, tos: 0, debts: Offload::default() };
+        merge.receive(n, &mut train, &directory, |reason| panic!("{reason:?}"));
+    }
+    let numbers = |inbound: &mut [Inbound]| inbound.iter().map(|one| one.head.bytes()[5]).collect::<Vec<_>>();
+    assert_eq!(numbers(merge.finish()), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(merge.forget(PortId::new(8), 2), 2);
+    assert_eq!(numbers(merge.finished()), [0, 1, 3, 5]);
+    assert_eq!(merge.forget(PortId::new(7), 9), 0);
+    assert_eq!(numbers(merge.finished()), [0, 1, 3, 5]);
+}

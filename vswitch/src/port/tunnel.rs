@@ -112,7 +112,8 @@ impl TunnelPort {
         Ok(Self::all(underlay, carriers))
     }
 
-    fn all(underlay: Underlay, carriers: Vec<Box<dyn Carrier>>) -> Vec<Self> {
+    /// One for each of `carriers`.
+    pub(crate) fn all(underlay: Underlay, carriers: Vec<Box<dyn Carrier>>) -> Vec<Self> {
         let longest_frame = largest_inner_frame(underlay.address, underlay.mtu.into());
         let tunnel = |carrier| Self {
             carrier,

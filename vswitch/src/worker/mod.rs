@@ -15,6 +15,8 @@ mod outbox;
 mod oversize;
 mod ports;
 mod ready;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::io;

@@ -127,3 +127,29 @@ impl Ports {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_frames_cost_is_known_by_kind() {
+        let mut spread = Spread::default();
+        let mut note = |(groups, to_groups), (others, to_others)| {
+            spread.note_groups(groups, to_groups);
+            spread.note_others(others, to_others);
+            (spread.group, spread.other)
+        };
+        // Frames and copies of either kind, and what is believed then.
+        let table = [
+            ((0, 0), (64, 64), (None, 1)),
+            ((4, 4), (60, 60), (Some(1), 1)),
+            ((3, 10), (0, 0), (Some(4), 1)),
+            ((0, 0), (2, 1000), (Some(4), 500)),
+            ((64, 0), (64, 0), (Some(1), 1)),
+        ];
+        for (groups, others, believed) in table {
+            assert_eq!(note(groups, others), believed, "{groups:?}, {others:?}");
+        }
+    }
+}
