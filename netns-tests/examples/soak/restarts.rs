@@ -32,9 +32,10 @@ impl Restarts {
     pub(crate) fn restart(&self, lab: &Lab, node: &Node, signal: Signal) -> Result<Daemon> {
         self.set(Some((Instant::now(), None)));
         kill(Pid::from_raw(node.daemon.pid().try_into()?), signal)?;
-        netns_tests::eventually(netns_tests::SOON, "the socket closes", || {
-            let answers = std::os::unix::net::UnixStream::connect(node.daemon.socket()).is_ok();
-            netns_tests::ensure!(!answers, "it answers");
+        // A process that is killed lets go of one thing after the other, of all before it is a zombie (proc_pid_stat(5)).
+        netns_tests::eventually(netns_tests::SOON, "the daemon ends", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", node.daemon.pid()))?;
+            netns_tests::ensure!(stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")), "it runs");
             Ok(())
         })?;
         let daemon = Daemon::start(lab, &node.host, &DaemonSpec { vtep_ip: Some(node.ip), ..DaemonSpec::default() })?;
