@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use netns_tests::{Daemon, DaemonSpec, Lab, Node, Result};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 /// How long after a restart a new try may still fail: neighbours are found again, TCP waits for its timer.
@@ -31,13 +32,10 @@ impl Restarts {
     /// Ends the daemon of `node` by `signal` and starts it again on the same state.
     pub(crate) fn restart(&self, lab: &Lab, node: &Node, signal: Signal) -> Result<Daemon> {
         self.set(Some((Instant::now(), None)));
-        kill(Pid::from_raw(node.daemon.pid().try_into()?), signal)?;
-        // A process that is killed lets go of one thing after the other, of all before it is a zombie (proc_pid_stat(5)).
-        netns_tests::eventually(netns_tests::SOON, "the daemon ends", || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", node.daemon.pid()))?;
-            netns_tests::ensure!(stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")), "it runs");
-            Ok(())
-        })?;
+        let pid = Pid::from_raw(node.daemon.pid().try_into()?);
+        kill(pid, signal)?;
+        // Left to be waited for by whoever owns it: only then all of its threads are gone, and what they held.
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
         let daemon = Daemon::start(lab, &node.host, &DaemonSpec { vtep_ip: Some(node.ip), ..DaemonSpec::default() })?;
         let began = self.last().map_or_else(Instant::now, |(began, _)| began);
         self.set(Some((began, Some(Instant::now()))));
