@@ -139,6 +139,8 @@ impl<'a> Churn<'a> {
                 unanswered = true;
                 ensure!(false, "{}", answer.stderr);
             }
+            // For some milliseconds of a takeover nothing can be changed.
+            ensure!(!answer.stderr.contains("a takeover is under way"), "{}", answer.stderr);
             let refused_as_done =
                 answer.code == REFUSED && unanswered && done.is_some_and(|done| answer.stderr.contains(done));
             if answer.code == 0 || refused_as_done {
