@@ -32,6 +32,8 @@ pub(crate) fn rpc() -> Seeds {
             native: Some(value("5")),
             address: Some(vec![value("10.0.0.9/24")]),
             gateway: Some(vec![value("10.0.0.1")]),
+            allow_mac: None,
+            allow_ip: None,
         })),
         Request::Change(Change::PortDel { name: name() }),
         Request::Change(Change::VlanDel { vlan: value("10") }),
