@@ -264,13 +264,13 @@ impl Switch {
         {
             return unicast(arrival, port, mode);
         }
+        if destination.mac().is_bridge_reserved() {
+            return Err(ForwardDrop::ReservedAddress.into());
+        }
         if !self.guards.have_no_residents()
             && let Some(verdict) = self.forward_to_resident(arrival)
         {
             return verdict;
-        }
-        if destination.mac().is_bridge_reserved() {
-            return Err(ForwardDrop::ReservedAddress.into());
         }
         let flood = Flood { ingress, from_remote, frame, kind: FloodKind::of(destination.mac()) };
         let mut targets = self.members.targets(flood);

@@ -584,3 +584,16 @@ fn guards_hold_for_what_is_restored() {
     assert_eq!(known, [(TO, near)]);
     assert_eq!(next.counters(), first.counters());
 }
+
+#[test]
+fn an_address_that_no_switch_forwards_to_lives_nowhere() {
+    let (vlan, reserved) = (VlanId::new(10).unwrap(), MacAddr([0x01, 0x80, 0xc2, 0, 0, 3]));
+    let mut switch = Switch::new(Limits { entries: 16, per_port: 8 }, 1);
+    for port in [0, 1].map(PortId::new) {
+        switch.add_port(port, PortMode::Access(vlan));
+    }
+    switch.set_guard(PortId::new(1), Guard::new(Some(vec![reserved]), None));
+    let to_it = [&reserved.0[..], &OWN.0, &[0x88, 0xb5]].concat();
+    let verdict = switch.ingress(Instant::default(), PortId::new(0), &to_it);
+    assert!(matches!(verdict, Verdict::Drop(why) if why.name() == "reserved_address"), "{verdict:?}");
+}
