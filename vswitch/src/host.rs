@@ -50,8 +50,6 @@ pub(crate) enum HostError {
     OtherName { port: PortName, given: String, wanted: IfName },
     #[error("process {0} is one of this host's own, not of a container: its number may have been used again since")]
     PidReused(u32),
-    #[error("interface {0} vanished while it was set up; try again")]
-    Vanished(String),
     #[error("the interface is {there} with {queues} queues, and the port's would be {wanted} with {workers}")]
     Elsewhere { there: String, wanted: String, queues: usize, workers: u16 },
     #[error("it was lost when this daemon took over; `vsctl port add` brings it back once its namespace is there")]
@@ -137,7 +135,7 @@ pub(crate) fn kept_interface(
 ) -> Result<Tap, HostError> {
     let tap = Tap::adopt_all(descriptors)?;
     let (queue, ifname) = (tap.queues().first(), setup.ifname.as_str());
-    let vanished = || HostError::Vanished(ifname.to_owned());
+    let vanished = || InterfaceError::Vanished(ifname.to_owned());
     let (netns, name) = queue.map(place).transpose()?.flatten().ok_or_else(vanished)?;
     let netlink = Netlink::open_in(&netns)?;
     let link = netlink.link(&name)?.ok_or_else(vanished)?;
@@ -178,10 +176,9 @@ pub(crate) fn remove_interface(setup: &PortSetup, mark: &str) -> Result<(), Host
 
 /// Makes of an interface that a daemon left as `before` says one as `after` says, where it is there.
 pub(crate) fn restore_interface(before: &PortSetup, after: &PortSetup, mark: &str) -> Result<(), HostError> {
-    let (Some(netns), ifname) = (found_netns(&after.netns)?, after.ifname.as_str()) else { return Ok(()) };
-    let link = Netlink::open_in(&netns)?.link(ifname)?;
-    match link.filter(|link| link.alias.as_deref() == Some(mark)) {
-        Some(_) => change_interface(&netns, ifname, before, after),
+    let Some(netns) = found_netns(&after.netns)? else { return Ok(()) };
+    match spec(after, mark).left(&netns)? {
+        Some(_) => change_interface(&netns, after.ifname.as_str(), before, after),
         None => Ok(()),
     }
 }
@@ -255,7 +252,7 @@ pub(crate) fn change_interface(
     after: &PortSetup,
 ) -> Result<(), HostError> {
     let netlink = Netlink::open_in(netns)?;
-    let index = netlink.link(ifname)?.ok_or_else(|| HostError::Vanished(ifname.to_owned()))?.index;
+    let index = netlink.link(ifname)?.ok_or_else(|| InterfaceError::Vanished(ifname.to_owned()))?.index;
     if before.mtu != after.mtu {
         netlink.set_mtu(index, u32::from(after.mtu))?;
     }

@@ -111,8 +111,11 @@ impl InterfaceSpec {
         Ok(true)
     }
 
-    /// The interface with our name and mark, where it is in `netns`.
-    fn left(&self, netns: &Netns) -> Result<Option<(Netlink, u32)>, InterfaceError> {
+    /// The number of the interface with our name and mark, where it is in `netns`, and a socket there.
+    ///
+    /// # Errors
+    /// What the kernel answers, and without the right to enter `netns`.
+    pub fn left(&self, netns: &Netns) -> Result<Option<(Netlink, u32)>, InterfaceError> {
         let netlink = Netlink::open_in(netns)?;
         let link = netlink.link(&self.name)?.filter(|link| link.alias.as_ref() == Some(&self.mark));
         Ok(link.map(|link| (netlink, link.index)))
