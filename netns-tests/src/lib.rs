@@ -45,6 +45,7 @@ mod lab;
 mod node;
 pub mod openvswitch;
 mod random;
+pub mod runtimes;
 mod service_manager;
 mod stats;
 pub mod traffic;
