@@ -3,7 +3,7 @@
 //! # Running
 //!
 //! ```text
-//! cargo test -p netns-tests                        # builds vswitchd and vsctl in the same profile, runs everything
+//! cargo test -p netns-tests                        # builds the programs in the same profile, runs everything
 //! cargo test -p netns-tests -- kernel_vxlan::      # the tests whose name contains this
 //! cargo test -p netns-tests -- --list
 //! ```
@@ -11,13 +11,13 @@
 //! It needs root, or a system that lets ordinary users make user namespaces and open `/dev/net/tun`; without either every
 //! test is reported as ignored, with the reason. No tool (`ip`, `tcpdump`, `iperf3`) has to be installed; the area
 //! `openvswitch` needs Open vSwitch and `ethtool`, the area `privileges` root and setpriv (util-linux), the area `runtimes`
-//! root, containerd and Podman ([`runtimes`]), and each is ignored, with the reason, where these are missing. Every namespace is unnamed and held by descriptors only, so tests
-//! run in parallel, and nothing is left behind whatever way they end: the kernel removes the namespaces and kills the
-//! daemons with the process.
+//! root, containerd and Podman ([`runtimes`]), and each is ignored, with the reason, where these are missing. Every
+//! namespace is unnamed and held by descriptors only, so tests run in parallel, and nothing is left behind whatever way they
+//! end: the kernel removes the namespaces and kills the daemons with the process.
 //!
 //! | variable | what it does |
 //! |---|---|
-//! | `VSWITCH_BIN_DIR` | takes `vswitchd` and `vsctl` from this folder and builds nothing |
+//! | `VSWITCH_BIN_DIR` | takes `vswitchd`, `vsctl` and `vswitch-cni` from this folder and builds nothing |
 //! | `VSWITCH_TEST_LOG` | the daemons' `--log` (default `info`) |
 //! | `VSWITCH_TEST_SEED` | the seed of all random numbers; a failing test prints the one it had |
 //! | `VSWITCH_TEST_KEEP` | keeps every test's folder, not only that of a failing one |

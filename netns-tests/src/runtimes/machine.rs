@@ -98,8 +98,9 @@ impl Machine {
     /// Has runtimes find CNI plugin `program` under its name.
     ///
     /// # Errors
-    /// Where there is one of this name.
+    /// Where there is no such program, or one of this name already.
     pub fn install(&self, program: &Path) -> Result {
+        ensure!(program.is_file(), "there is no {}", program.display());
         let name = program.file_name().context("a program without a name")?;
         symlink(program, self.file("/opt/cni/bin").join(name)).context(program.display())
     }
