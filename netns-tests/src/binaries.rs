@@ -51,7 +51,19 @@ fn build() -> Result<PathBuf> {
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "-p", "vswitch", "-p", "vsctl", "-p", "vswitch-cni", "--profile", profile, "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "vswitch",
+            "-p",
+            "vsctl",
+            "-p",
+            "vswitch-cni",
+            "--profile",
+            profile,
+            "--target-dir",
+        ])
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()?;

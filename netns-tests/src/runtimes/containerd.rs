@@ -44,6 +44,12 @@ impl<'m> Containerd<'m> {
         Ok(Self { machine })
     }
 
+    /// That of a machine where it runs already.
+    #[must_use]
+    pub const fn of(machine: &'m Machine) -> Self {
+        Self { machine }
+    }
+
     /// `ctr run -d --cni`: a container that sleeps.
     ///
     /// # Errors

@@ -1,12 +1,28 @@
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
-use netns_tests::runtimes::Runtime;
-use netns_tests::{Context as _, Host, Result, SOON, ensure_eq};
+use netns_tests::runtimes::{Machine, Runtime};
+use netns_tests::{
+    Context as _, Daemon, DaemonSpec, FdbEntry, Host, Lab, Node, Result, SOON, Underlay, binaries::binaries, ensure_eq,
+    eventually,
+};
+use serde_json::{Value, json};
 use socket2::{Domain, Type};
 
 use crate::Tests;
 
+/// Stock plugins behind ours, and what they change.
+#[path = "runtimes/chained.rs"]
+mod chained;
+/// `ctr run --cni`, which calls DEL for what it runs in the foreground only.
+#[path = "runtimes/containerd.rs"]
+mod containerd;
+/// The kubelet's way.
+#[path = "runtimes/cri.rs"]
+mod cri;
+/// Podman, which asks for addresses and ADDs again.
+#[path = "runtimes/podman.rs"]
+mod podman;
 /// The stock `bridge` plugin in our place: fails first when the fault is in the harness or in the machine.
 #[path = "runtimes/stock.rs"]
 mod stock;
@@ -16,7 +32,144 @@ pub(crate) const TESTS: &[(Runtime, Tests)] = &[
     (Runtime::Containerd, &[("containerd_with_the_stock_bridge", stock::containerd)]),
     (Runtime::Podman, &[("podman_with_the_stock_bridge", stock::podman)]),
     (Runtime::Cri, &[("cri_with_the_stock_bridge", stock::cri)]),
+    (Runtime::Containerd, containerd::TESTS),
+    (Runtime::Podman, podman::TESTS),
+    (Runtime::Cri, cri::TESTS),
+    (Runtime::Podman, chained::PODMAN),
+    (Runtime::Containerd, chained::CONTAINERD),
 ];
+
+/// The container on the other host.
+const FAR: &str = "10.20.0.200";
+
+/// A host with runtimes, whose containers are in VLAN 10, VNI 100, subnet 10.20.0.0/24, and one across VXLAN with [`FAR`].
+struct Site {
+    h1: Node,
+    machine: Machine,
+    h2: Node,
+    far: Host,
+    _underlay: Underlay,
+}
+
+/// Where the daemon runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Beside the runtime, as a service of the system: it finds namespaces by their names.
+    Beside,
+    /// In another mount namespace, with other processes, as in a pod: it finds nothing.
+    Apart,
+}
+
+impl Site {
+    /// Network `vsw` with these plugins.
+    fn new(lab: &Lab, plugins: &Value) -> Result<Self> {
+        Self::with(lab, plugins, Place::Beside)
+    }
+
+    fn with(lab: &Lab, plugins: &Value, place: Place) -> Result<Self> {
+        let underlay = Underlay::new(lab, 1500)?;
+        let host = lab.host("h1")?;
+        let ip = underlay.join(&host)?.v4;
+        let machine = Machine::start(lab, &host)?;
+        machine.install(&binaries()?.cni)?;
+        let conflist = json!({ "cniVersion": "1.0.0", "name": "vsw", "plugins": plugins });
+        machine.conflist("10-vsw.conflist", &conflist)?;
+        let daemon = daemon(lab, &host, &machine, place)?;
+        machine.serve(daemon.socket())?;
+        let h1 = Node { daemon, host, ip };
+        let h2 = Node::v4(lab, &underlay, "h2")?;
+        h2.join(10, 100, &[h1.ip])?;
+        let far = h2.attach(lab, "far", &format!("--address {FAR}/24 --access 10"))?;
+        Ok(Self { h1, machine, h2, far, _underlay: underlay })
+    }
+
+    /// As [`Self::new`], with the other host as peer of VLAN 10 already.
+    fn joined(lab: &Lab, plugins: &Value) -> Result<Self> {
+        let site = Self::new(lab, plugins)?;
+        site.h1.join(10, 100, &[site.h2.ip])?;
+        Ok(site)
+    }
+
+    /// Kills the daemon, has something done, starts it again.
+    fn meanwhile(self, lab: &Lab, work: impl FnOnce(&Machine) -> Result) -> Result<Self> {
+        let Self { h1: Node { daemon: killed, host, ip }, machine, h2, far, _underlay } = self;
+        drop(killed);
+        work(&machine)?;
+        let daemon = daemon(lab, &host, &machine, Place::Beside)?;
+        Ok(Self { h1: Node { daemon, host, ip }, machine, h2, far, _underlay })
+    }
+
+    /// All that a container may leave behind.
+    fn remains(&self) -> Result<Remains> {
+        let mut links: Vec<_> = self.h1.host.netlink().links()?.into_iter().map(|link| link.name).collect();
+        links.sort();
+        let mut fdb = self.h1.fdb()?;
+        // Those of the other host age.
+        fdb.retain(|entry| entry.place.as_deref() != Some(&self.h2.ip.to_string()));
+        Ok(Remains {
+            links,
+            fdb,
+            ports: self.h1.ok("port list")?,
+            attachments: self.h1.ok("attachment list")?,
+            namespaces: self.machine.list("/run/netns"),
+            results: self.machine.list("/var/lib/cni/results"),
+            leases: self.machine.list("/var/lib/cni/networks"),
+        })
+    }
+
+    /// Waits until nothing is there that was not there `before`.
+    #[track_caller]
+    fn nothing_left(&self, before: &Remains) -> Result {
+        eventually(SOON, "nothing is left", || {
+            ensure_eq!(&self.remains()?, before, "what is left");
+            Ok(())
+        })
+    }
+
+    /// The attachment of `container`.
+    fn attachment(&self, container: &str) -> Result<Value> {
+        let list = self.h1.ok("attachment list")?;
+        let found = list.as_array().into_iter().flatten().find(|info| info["container"] == container);
+        found.cloned().context(format_args!("no {container} in {list}"))
+    }
+}
+
+/// What there is beside what a test made.
+#[derive(Debug, PartialEq)]
+struct Remains {
+    links: Vec<String>,
+    ports: Value,
+    attachments: Value,
+    fdb: Vec<FdbEntry>,
+    namespaces: Vec<String>,
+    results: Vec<String>,
+    leases: Vec<String>,
+}
+
+fn daemon(lab: &Lab, host: &Host, machine: &Machine, place: Place) -> Result<Daemon> {
+    let spec = DaemonSpec { vtep_ip: Some("192.0.2.1".parse()?), ..DaemonSpec::default() };
+    match place {
+        Place::Beside => Daemon::start_by(lab, host, &spec, |command| Ok(machine.enter(&command))),
+        Place::Apart => Daemon::start(lab, host, &spec),
+    }
+}
+
+/// Our plugin with `more` in its configuration.
+fn ours(more: Value) -> Value {
+    let mut plugin = json!({
+        "type": "vswitch-cni", "vlan": 10, "vni": 100, "subnet": "10.20.0.0/24", "rangeEnd": "10.20.0.127",
+        "capabilities": { "ips": true, "mac": true, "bandwidth": true },
+    });
+    if let (Value::Object(plugin), Value::Object(more)) = (&mut plugin, more) {
+        plugin.extend(more);
+    }
+    plugin
+}
+
+/// The words of a `ping` that is tried again and again.
+fn ping(to: &str) -> String {
+    format!("ping -c 1 -W 1 {to}")
+}
 
 /// Connects from `from` to `published`, which is to be port `port` of `container`, and speaks both ways. Returns whom the
 /// container saw.
