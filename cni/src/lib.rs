@@ -11,9 +11,16 @@ mod args;
 mod attach;
 mod bandwidth;
 mod daemon;
+mod forwarding;
 mod input;
+mod inside;
 mod ipam;
+mod masquerade;
+mod names;
 mod network;
+mod routes;
+#[cfg(test)]
+mod testing;
 mod verbs;
 
 use std::ffi::OsString;
