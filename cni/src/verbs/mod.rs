@@ -7,6 +7,8 @@ mod gc;
 mod status;
 mod version;
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 use vswitch_api::{AttachmentInfo, Change, Detached, NetworkName, PortName, Query};
 use vswitch_sys::Netns;
@@ -14,7 +16,8 @@ use vswitch_sys::Netns;
 use crate::daemon::{Daemon, DaemonError};
 use crate::ipam::Delegate;
 use crate::network::{self, Ipam};
-use crate::protocol::{Attachment, Command, Config, Environment, Failure, Version};
+use crate::protocol::{Attachment, Command, Config, Environment, Failure, Route, Version};
+use crate::routes;
 
 pub(crate) use version::version;
 
@@ -66,8 +69,7 @@ fn detach(daemon: &mut Daemon, network: &NetworkName, attachment: &Attachment) -
     Ok(())
 }
 
-/// Removes an attachment that nobody needs any more: its port, and then its addresses, which may be given again from then
-/// on.
+/// Removes an attachment that nobody needs any more: its addresses are given back, and its port goes.
 fn release(daemon: &mut Daemon, delegate: Option<&Delegate<'_>>, dead: &AttachmentInfo) -> Result<(), Failure> {
     let AttachmentInfo { network, container, ifname, delegated, .. } = dead;
     if let (true, Some(delegate)) = (*delegated, delegate) {
@@ -77,6 +79,16 @@ fn release(daemon: &mut Daemon, delegate: Option<&Delegate<'_>>, dead: &Attachme
     let (container, ifname, network) = (container.clone(), ifname.clone(), Some(network.clone()));
     daemon.call::<Detached>(&Change::AttachmentDel { container, ifname, network }.into())?;
     Ok(())
+}
+
+/// A route for the kernel: where it names no router, that is the one of its family among `gateways`.
+fn routed(route: &Route, gateways: &[IpAddr]) -> routes::Route {
+    let &Route { dst, gw, mtu, advmss, priority, table, scope, other: _ } = route;
+    let of_family = || gateways.iter().copied().find(|gateway| gateway.is_ipv4() == dst.addr().is_ipv4());
+    // On the link, a router would contradict the scope.
+    let on_link = scope.is_some_and(|scope| scope >= 253);
+    let gw = gw.or_else(|| if on_link { None } else { of_family() });
+    routes::Route { dst, gw, mtu, advmss, priority, table, scope }
 }
 
 /// Whether the namespace of an attachment is gone, as far as can be seen from here: no file, or one that is none.
