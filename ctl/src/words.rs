@@ -53,7 +53,8 @@ fn port_add(add: cli::PortAdd) -> Result<Task, Wrong> {
     let mode = PortMode::from_words(add.access, add.trunk, add.native)?.unwrap_or_default();
     let allow_mac = allowed(add.guard.macs)?.unwrap_or_default();
     let allow_ip = allowed(add.guard.ips)?.unwrap_or_default();
-    let spec = PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip };
+    let attachment = None;
+    let spec = PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, attachment };
     Ok(if add.hand_over { Task::HandOver(spec) } else { Task::Ask(Change::PortAdd(spec).into()) })
 }
 
@@ -138,6 +139,10 @@ pub(crate) fn done(change: &Change, changed: bool) -> String {
             (format!("static address {mac} in VLAN {vlan} behind {target}"), "added")
         }
         Change::FdbDel { mac, vlan } => (format!("address {mac} in VLAN {vlan}"), "deleted"),
+        Change::AttachmentAdd(attach) => (format!("port {}", attach.port.name), "added"),
+        Change::AttachmentDel { container, ifname, .. } => {
+            (format!("interface {ifname} of container {container}"), "deleted")
+        }
     };
     if changed { format!("{what} {verb}") } else { format!("{what} is so already: nothing changed") }
 }

@@ -105,6 +105,13 @@ impl Control {
             self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
         }
         match request {
+            Request::Change(Wish::AttachmentAdd(attach)) => json(self.attach(attach).map_err(RpcError::from)?),
+            Request::Change(wish @ Wish::AttachmentDel { container, ifname, .. }) => {
+                json(self.detach(wish, container, ifname).map_err(RpcError::from)?)
+            }
+            Request::Query(Query::AttachmentPlan(attach)) => {
+                json(self.plan_attachment(attach).map_err(RpcError::from)?)
+            }
             Request::Change(wish) => {
                 let fds = if matches!(wish, Wish::PortAdd(_)) { mem::take(fds) } else { Vec::new() };
                 json(self.change_with(wish, fds).map_err(RpcError::from)?)
@@ -120,6 +127,9 @@ impl Control {
             Query::PortList {} => json(self.desired.ports().map(|spec| self.port_info(spec)).collect::<Vec<_>>()),
             Query::PortShow { name } => json(self.port_info(self.port(name)?)),
             Query::PortPlan(spec) => json(self.plan_port(spec).map_err(RpcError::from)?),
+            Query::AttachmentPlan(_) => Err(RpcError::new(Code::Internal, "a plan is answered elsewhere")),
+            Query::AttachmentList { network } => json(self.attachments(network.as_ref())),
+            Query::PoolShow { vlan, pools } => json(self.pools(*vlan, pools)?),
             Query::VlanList {} => {
                 json(self.desired.known_vlans().into_iter().map(|vlan| self.vlan_info(vlan)).collect::<Vec<_>>())
             }
@@ -143,7 +153,7 @@ impl Control {
         self.workers.one(work).map_err(|error| ControlError::from(error).into())
     }
 
-    fn port_info(&self, spec: &PortSpec) -> PortInfo {
+    pub(super) fn port_info(&self, spec: &PortSpec) -> PortInfo {
         let (live, setup) = (self.live.get(&spec.name), self.network.ports.get(&spec.name));
         PortInfo {
             name: spec.name.clone(),
@@ -157,6 +167,7 @@ impl Control {
             offloads: live.map(|port| offloads(port.offloads)).unwrap_or_default(),
             allow_mac: setup.and_then(|setup| setup.allow_macs.clone()),
             allow_ip: setup.and_then(|setup| setup.allow_ips.clone()),
+            attachment: spec.attachment.clone(),
         }
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod answer;
 mod apply;
+mod attach;
 mod handover;
 mod inherit;
 mod lost;
@@ -23,6 +24,7 @@ use vtep::DirectoryError;
 pub(crate) use handover::granted;
 pub(crate) use server::{End, Server};
 
+use attach::Holds;
 use handover::Handover;
 use lost::LostPorts;
 
@@ -99,6 +101,7 @@ pub(crate) struct Control {
     addresses: Switch,
     /// The device that a client made for the port it is about to add.
     handed_over: Option<(PortName, Tap)>,
+    holds: Holds,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -136,6 +139,7 @@ impl Control {
             rights,
             addresses,
             handed_over: None,
+            holds: Holds::default(),
             started: Instant::now(),
             estate,
             manager,
@@ -185,10 +189,17 @@ impl Control {
     /// What the interface of such a port would be.
     fn plan_port(&self, spec: &PortSpec) -> Result<PortPlan, ControlError> {
         let (desired, _) = self.desired.apply(&Wish::PortAdd(spec.clone()), self.vtep_ip())?;
-        let network = Network::derive(&desired, &self.site);
+        self.planned(&desired, spec)
+    }
+
+    /// What the interface of port `spec`, which is in `desired`, would be.
+    fn planned(&self, desired: &Desired, spec: &PortSpec) -> Result<PortPlan, ControlError> {
+        let network = Network::derive(desired, &self.site);
         network.carries_ipv6(&self.network)?;
         let setup = network.ports.get(&spec.name).ok_or_else(|| Refusal::NoPort { name: spec.name.clone() })?;
         Ok(PortPlan {
+            name: spec.name.clone(),
+            addresses: spec.addresses.clone(),
             up: self.live.contains_key(&spec.name),
             mac: vswitch_api::Mac::new(setup.mac.0).map_err(ControlError::Value)?,
             mtu: setup.mtu,
@@ -209,6 +220,12 @@ impl Control {
                 _ => Ok(outcome),
             };
         }
+        self.make(desired)?;
+        Ok(outcome)
+    }
+
+    /// Makes what is so, whole, or leaves everything as it was. On return it is safe on disk.
+    fn make(&mut self, desired: Desired) -> Result<(), ControlError> {
         let network = Network::derive(&desired, &self.site);
         network.carries_ipv6(&self.network)?;
         let pending = self.store.prepare(&desired)?;
@@ -225,7 +242,7 @@ impl Control {
             return Err(error.into());
         }
         self.desired = desired;
-        Ok(outcome)
+        Ok(())
     }
 
     /// `port add` of a port that is lost: it is made again, and what points to it.

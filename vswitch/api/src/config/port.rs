@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Attachment;
 use crate::check::Refusal;
 use crate::types::{Allowed, Cidr, IfName, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList};
 
@@ -32,6 +33,8 @@ pub struct PortSpec {
     pub allow_mac: Allowed<Mac>,
     /// The IP addresses it may send from.
     pub allow_ip: Allowed<Net>,
+    /// Whose it is, where a container runtime asked for it.
+    pub attachment: Option<Attachment>,
 }
 
 /// Which VLANs a port is in, and how its frames are tagged.
@@ -139,26 +142,30 @@ struct PortTable {
     allow_mac: Allowed<Mac>,
     #[serde(default, rename = "allow-ip", skip_serializing_if = "Allowed::is_unsaid")]
     allow_ip: Allowed<Net>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attachment: Option<Attachment>,
 }
 
 impl TryFrom<PortTable> for PortSpec {
     type Error = Refusal;
     fn try_from(table: PortTable) -> Result<Self, Refusal> {
         let PortTable { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native, .. } = table;
-        let PortTable { allow_mac, allow_ip, .. } = table;
+        let PortTable { allow_mac, allow_ip, attachment, .. } = table;
         let mode = PortMode::from_words(access, trunk, native)?.unwrap_or_default();
-        Ok(Self { name, netns, ifname, mac, addresses: address, gateways: gateway, mtu, mode, allow_mac, allow_ip })
+        let (addresses, gateways) = (address, gateway);
+        Ok(Self { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, attachment })
     }
 }
 
 impl From<PortSpec> for PortTable {
     fn from(spec: PortSpec) -> Self {
-        let PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip } = spec;
+        let PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, .. } = spec;
+        let PortSpec { allow_mac, allow_ip, attachment, .. } = spec;
         let (access, trunk, native) = match mode {
             PortMode::Access(vlan) => (Some(vlan), None, None),
             PortMode::Trunk { vlans, native } => (None, Some(vlans), native),
         };
         let (address, gateway) = (addresses, gateways);
-        Self { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native, allow_mac, allow_ip }
+        Self { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native, allow_mac, allow_ip, attachment }
     }
 }
