@@ -1,18 +1,8 @@
-//! Attaches containers to a running vswitchd by the Container Network Interface.
+//! The program: see the library for what it does.
 
-#![allow(dead_code, reason = "the verbs are to come")]
-
-mod forwarding;
-mod inside;
-mod masquerade;
-mod names;
-mod routes;
-#[cfg(test)]
-mod testing;
-
+use std::io;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eprintln!("vswitch-cni {}", env!("CARGO_PKG_VERSION"));
-    ExitCode::FAILURE
+    ExitCode::from(vswitch_cni::run(|name| std::env::var_os(name), io::stdin(), &mut io::stdout(), &mut io::stderr()))
 }
