@@ -12,6 +12,7 @@ mod attach;
 mod bandwidth;
 mod daemon;
 mod forwarding;
+mod gateway;
 mod input;
 mod inside;
 mod ipam;
