@@ -48,7 +48,9 @@ impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
         let code = match &error {
             DaemonError::Unreachable { .. } => Code::TryAgain,
-            DaemonError::Refused(refusal) if refusal.code == Refused::Exhausted || is_passing(refusal) => Code::TryAgain,
+            DaemonError::Refused(refusal) if refusal.code == Refused::Exhausted || is_passing(refusal) => {
+                Code::TryAgain
+            }
             DaemonError::Refused(_) => Code::Refused,
         };
         Self::new(code, error.to_string())

@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 
 use crate::{Context, Result, ensure};
 
-/// Where they are.
+/// Where the programs are.
 #[derive(Clone, Debug)]
 pub struct Binaries {
     /// The daemon.
     pub vswitchd: PathBuf,
     /// The command line.
     pub vsctl: PathBuf,
-    /// The CNI plugin. A folder that is given may lack it: what needs it says so.
+    /// The CNI plugin.
     pub cni: PathBuf,
 }
 
@@ -37,10 +37,10 @@ fn find() -> Result<Binaries> {
         ensure!(path.is_file(), "there is no {}; VSWITCH_BIN_DIR says where {name} is", path.display());
         Ok(path)
     };
-    Ok(Binaries { vswitchd: program("vswitchd")?, vsctl: program("vsctl")?, cni: folder.join("vswitch-cni") })
+    Ok(Binaries { vswitchd: program("vswitchd")?, vsctl: program("vsctl")?, cni: program("vswitch-cni")? })
 }
 
-/// Builds all and says where cargo puts them: the folder above `deps`, in which tests and benches lie.
+/// Builds them and says where cargo puts them: the folder above `deps`, in which tests and benches lie.
 fn build() -> Result<PathBuf> {
     let exe = env::current_exe()?;
     let folder = exe.parent().and_then(Path::parent).context("this executable lies in no target folder")?;

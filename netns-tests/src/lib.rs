@@ -36,6 +36,7 @@
 mod account;
 pub mod binaries;
 pub mod capture;
+pub mod cni;
 mod daemon;
 mod failure;
 pub mod frames;

@@ -22,12 +22,13 @@ pub use config::{
 };
 pub use error::{Code, RpcError};
 pub use reply::{
-    Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, ModeInfo, ModeKind, Offload,
-    PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, Sandbox, Stats, Status, VlanInfo, VtepInfo,
+    Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,
+    ModeKind, Offload, PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status,
+    VlanInfo, VtepInfo,
 };
 pub use request::{Change, PortSet, Query, Request, Takeover};
 pub use rpc::Id;
 pub use types::{
-    Allowed, AllowedWord, BadValue, Cidr, ContainerId, IfName, Mac, Mtu, Net, NetnsRef, NetworkName, PortName, Vid,
-    VlanList, VlanName, Vni,
+    Allowed, AllowedWord, BadValue, Cidr, ContainerId, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, NetworkName,
+    PortName, RateLimit, Vid, VlanList, VlanName, Vni,
 };
