@@ -103,14 +103,17 @@ impl Site {
     fn remains(&self) -> Result<Remains> {
         let mut links: Vec<_> = self.h1.host.netlink().links()?.into_iter().map(|link| link.name).collect();
         links.sort();
+        let ports = self.h1.ok("port list")?;
+        let names: Vec<_> = ports.as_array().into_iter().flatten().filter_map(|port| port["name"].as_str()).collect();
         let mut fdb = self.h1.fdb()?;
-        // Those of the other host age.
-        fdb.retain(|entry| entry.place.as_deref() != Some(&self.h2.ip.to_string()));
+        // Containers that are there may say something at any time, and those of the other host too.
+        let lives = |place: &str| place == self.h2.ip.to_string() || names.contains(&place);
+        fdb.retain(|entry| !entry.place.as_deref().is_some_and(lives));
         Ok(Remains {
             links,
             fdb,
-            ports: self.h1.ok("port list")?,
-            attachments: self.h1.ok("attachment list")?,
+            attachments: self.attachments()?,
+            ports,
             namespaces: self.machine.list("/run/netns"),
             results: self.machine.list("/var/lib/cni/results"),
             leases: self.machine.list("/var/lib/cni/networks"),
@@ -126,9 +129,19 @@ impl Site {
         })
     }
 
+    /// The attachments of every network.
+    fn attachments(&self) -> Result<Value> {
+        let mut socket = std::os::unix::net::UnixStream::connect(self.h1.daemon.socket())?;
+        socket.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"attachment.list\",\"params\":{}}\n")?;
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(socket), &mut line)?;
+        let answer: Value = serde_json::from_str(&line)?;
+        Ok(answer["result"].clone())
+    }
+
     /// The attachment of `container`.
     fn attachment(&self, container: &str) -> Result<Value> {
-        let list = self.h1.ok("attachment list")?;
+        let list = self.attachments()?;
         let found = list.as_array().into_iter().flatten().find(|info| info["container"] == container);
         found.cloned().context(format_args!("no {container} in {list}"))
     }

@@ -74,7 +74,7 @@ fn restarts_and_reloads(lab: &Lab) -> Result {
     let moved = address("c2")?;
     eventually(SOON, "c1 reaches c2", || podman.exec("c1", &ping(moved.as_str().unwrap_or_default())))?;
     eventually(SOON, "c2 reaches the other host", || podman.exec("c2", &ping(FAR)))?;
-    ensure_eq!(site.h1.ok("attachment list")?.as_array().map(Vec::len), Some(2), "attachments");
+    ensure_eq!(site.attachments()?.as_array().map(Vec::len), Some(2), "attachments");
     podman.ok("stop -t 0 c1")?;
     podman.ok("start c1")?;
     ping_from(&site.far, "10.20.0.50".parse()?, 56)?;
