@@ -158,7 +158,8 @@ fn mtu(config: &Config) -> Result<Option<Mtu>, Failure> {
     if config.get::<i64>("mtu").is_ok_and(|mtu| mtu == Some(0)) { Ok(None) } else { config.get("mtu") }
 }
 
-fn gateway(config: &Config) -> Result<Option<Gateway>, Failure> {
+/// What the host does for the network.
+pub(crate) fn gateway(config: &Config) -> Result<Option<Gateway>, Failure> {
     let flag = |key| config.get::<bool>(key).map(Option::unwrap_or_default);
     let (is, default_route, masquerade) = (flag("isGateway")?, flag("isDefaultGateway")?, flag("ipMasq")?);
     if masquerade && !is && !default_route {

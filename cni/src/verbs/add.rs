@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 use vswitch_api::{Allowed, Attach, Attachment as Owner, Cidr, PortInfo, PortPlan, PortSpec, PortState, Query};
 use vswitch_sys::Netns;
 
-use super::{Call, attachments, detach, is_dead, port_name, release, routed};
+use super::{Call, attachments, detach, gateway_spec, is_dead, port_name, release, routed};
 use crate::args::Args;
 use crate::attach;
 use crate::daemon::{Daemon, PATIENCE};
+use crate::gateway;
 use crate::ipam::Delegate;
 use crate::network::{Ipam, Network, first_host};
 use crate::protocol::{Attachment, Code, Failure, Interface, Ip, Route, Success};
@@ -29,7 +30,7 @@ pub(super) fn add(call: &Call<'_>, attachment: &Attachment) -> Result<Value, Fai
     if let Some(delegate) = &delegate {
         prepare(&mut daemon, &network, delegate, attachment)?;
     }
-    let mut made = Made { daemon, network: &network, attachment, delegate, port: false, ipam: false };
+    let mut made = Made { daemon, network: &network, attachment, delegate, port: false, ipam: false, gateway: false };
     match made.make(port, &netns, path) {
         Ok(own) => combined(previous, own).to_json(call.version),
         Err(failure) => Err(made.undo(failure)),
@@ -99,6 +100,8 @@ struct Made<'a> {
     port: bool,
     /// Whether the IPAM plugin may have given addresses.
     ipam: bool,
+    /// Whether the gateway may have been made for it.
+    gateway: bool,
 }
 
 impl Made<'_> {
@@ -116,6 +119,17 @@ impl Made<'_> {
         let inside: Vec<_> = routes.iter().map(|route| routed(route, &gateways)).collect();
         routes::add(netns, port.ifname.as_str(), &inside)
             .map_err(|error| Failure::new(Code::Inside, error.to_string()))?;
+        let host = gateway_spec(self.network, &ips).map(|spec| {
+            self.gateway = true;
+            gateway::ensure(&mut self.daemon, &spec)
+        });
+        let host = host.transpose()?.map(|host| Interface {
+            name: host.name,
+            mac: hex(host.mac),
+            mtu: Some(host.mtu),
+            sandbox: String::new(),
+            other: Map::new(),
+        });
         let dns = if self.network.dns.is_empty() { brought.dns } else { self.network.dns.clone() };
         let interface = Interface {
             name: port.ifname.to_string(),
@@ -124,7 +138,10 @@ impl Made<'_> {
             sandbox: path.to_owned(),
             other: Map::new(),
         };
-        Ok(Success { interfaces: vec![interface], ips, routes, dns, other: Map::new() })
+        let before = usize::from(host.is_some());
+        let ips = ips.into_iter().map(|ip| Ip { interface: Some(before), ..ip }).collect();
+        let interfaces = host.into_iter().chain([interface]).collect();
+        Ok(Success { interfaces, ips, routes, dns, other: Map::new() })
     }
 
     /// What the daemon is asked for; the addresses, where they are known before; and routes and DNS that came with them.
@@ -195,6 +212,11 @@ impl Made<'_> {
         {
             failure = failure.and(format!("and the port could not be removed: {error}"));
         }
+        if self.gateway
+            && let Err(error) = gateway::remove_unused(&mut self.daemon, &self.network.name)
+        {
+            failure = failure.and(format!("and the network's gateway could not be removed: {error}"));
+        }
         if self.ipam
             && let Some(delegate) = &self.delegate
             && let Err(error) = delegate.del(None)
@@ -213,6 +235,10 @@ fn given(port: &PortInfo, attach: &Attach) -> Vec<Ip> {
         Ip { address: address.net(), gateway, interface: Some(0), other: Map::new() }
     };
     port.addresses.iter().map(ip).collect()
+}
+
+fn hex(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
 /// All addresses of the family of `ip`.

@@ -3,10 +3,11 @@
 use ipnet::IpNet;
 use vswitch_api::{Mac, ModeInfo, PortInfo, PortState, Query};
 
-use super::{Call, attachments, routed};
+use super::{Call, attachments, gateway_spec, routed};
 use crate::args::Args;
 use crate::attach;
 use crate::daemon::{Daemon, PATIENCE};
+use crate::gateway;
 use crate::inside::{self, Expected};
 use crate::network::Network;
 use crate::protocol::{Attachment, Code, Failure, Success};
@@ -24,6 +25,10 @@ pub(super) fn check(call: &Call<'_>, attachment: &Attachment) -> Result<(), Fail
     let mut daemon = Daemon::connect(call.config, PATIENCE)?;
     check_port(&mut daemon, &network, attachment)?;
     inside::check(&netns, &expected).map_err(|error| Failure::new(Code::Differs, error.to_string()))?;
+    let own: Vec<_> = result.ips.iter().filter(|ip| expected.addresses.contains(&ip.address)).cloned().collect();
+    if let Some(spec) = gateway_spec(&network, &own) {
+        gateway::check(&mut daemon, &spec)?;
+    }
     match call.delegate()? {
         Some(delegate) => delegate.check(),
         None => Ok(()),
