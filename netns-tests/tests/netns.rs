@@ -41,6 +41,9 @@ mod idle;
 /// The kernel's VXLAN device and bridge as the other side.
 #[path = "netns/kernel_vxlan.rs"]
 mod kernel_vxlan;
+/// What ports may carry: TCP reaches its limit and stays below it, floods are kept to it, others feel nothing.
+#[path = "netns/limits.rs"]
+mod limits;
 /// Two ports, or two hosts, bridged together behind the switch: nothing melts, and people are told.
 #[path = "netns/loops.rs"]
 mod loops;
@@ -110,6 +113,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("crash", crash::TESTS),
     ("overload", overload::TESTS),
     ("loops", loops::TESTS),
+    ("limits", limits::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
 ];
 
@@ -134,6 +138,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("systemd", systemd::TESTS),
     ("overload", overload::ACROSS),
     ("loops", loops::ACROSS),
+    ("limits", limits::ACROSS),
 ];
 
 /// The ways: what `--underlay` says.
