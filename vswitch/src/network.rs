@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use thiserror::Error;
-use vswitch_api::{Allowed, Cidr, Desired, FdbTarget, IfName, Mac, Net, NetnsRef, PortName, PortSpec, Vid, Vni};
+use vswitch_api::{
+    Allowed, Attachment, Cidr, Desired, FdbTarget, IfName, Mac, Net, NetnsRef, PortName, PortSpec, Vid, Vni,
+};
 use vswitch_core::switch::{Guard, PortMode, VlanSet};
 use vswitch_core::{MacAddr, Prefix, VlanId};
 
@@ -100,6 +102,8 @@ pub(crate) struct PortSetup {
     /// What it may send from; `None` is everything.
     pub(crate) allow_macs: Option<Vec<Mac>>,
     pub(crate) allow_ips: Option<Vec<Net>>,
+    /// Whose it is, where a container runtime asked for it.
+    pub(crate) attachment: Option<Attachment>,
 }
 
 impl Network {
@@ -165,7 +169,14 @@ impl PortSetup {
             mode,
             allow_macs,
             allow_ips,
+            attachment: spec.attachment.clone(),
         }
+    }
+
+    /// Whether its namespace's name may lead this daemon there: for what somebody else opened, it may mean another, or
+    /// nothing.
+    pub(crate) fn is_named(&self) -> bool {
+        self.attachment.as_ref().is_none_or(|attachment| attachment.seen)
     }
 
     /// What it may send from, in core's words. The link-local address of the interface needs no mention.
