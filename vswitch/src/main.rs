@@ -1,6 +1,7 @@
 //! `vswitchd`: ties the switch, the kernel and the user together. Everything a frame meets is in the crates it uses.
 
 mod accounts;
+mod announce;
 mod args;
 mod bounds;
 mod clock;

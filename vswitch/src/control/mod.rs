@@ -1,6 +1,7 @@
 //! The control thread: it owns the desired state, makes it so, and answers for it.
 
 pub(crate) mod access;
+mod announce;
 mod answer;
 mod apply;
 mod attach;
@@ -293,6 +294,7 @@ impl Control {
             return Err(error.into());
         }
         self.desired = desired;
+        self.announce_since(&before);
         Ok(())
     }
 
@@ -300,6 +302,7 @@ impl Control {
     fn bring_back(&mut self, name: &PortName) -> Result<Outcome, ControlError> {
         let setup = self.network.ports.get(name).cloned().ok_or_else(|| Refusal::NoPort { name: name.clone() })?;
         self.revive(name, &setup)?;
+        self.announce_port(name, &setup);
         Ok(Outcome { changed: true, notes: vec![format!("port {name} was lost and is back")] })
     }
 

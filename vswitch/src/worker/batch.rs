@@ -7,7 +7,7 @@ use crate::port::tap::FRAME_CAPACITY;
 /// Frames read in one turn at most.
 pub(crate) const FRAMES: usize = 64;
 /// Frames read in one turn however many sources wait: looking for the next one takes as long as some frames.
-const FEWEST: usize = 16;
+pub(super) const FEWEST: usize = 16;
 /// Segments, or copies, after which a turn reads no further frame: what a super-frame is cut into costs as much as frames,
 /// and so does what a frame for many is copied to.
 pub(crate) const SEGMENTS: usize = 512;

@@ -33,8 +33,8 @@ use clap::ValueEnum;
 use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use vswitch_core::Instant;
 use vswitch_core::switch::PortId;
+use vswitch_core::{Frame, Instant};
 
 pub(crate) use datapath::{Datapath, PortStats};
 pub(crate) use limits::SharedLimits;
@@ -210,6 +210,12 @@ impl Worker {
             self.ready.mark(Source::Tap(port)); // frames may have come before the registration
         }
         Ok(())
+    }
+
+    /// Sends `frames` as a TAP port's own.
+    pub(crate) fn announce(&mut self, port: PortId, frames: &[Frame]) {
+        let now = self.now();
+        self.datapath.announce(now, port, frames);
     }
 
     /// Sets what a TAP port may carry.
