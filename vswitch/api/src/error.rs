@@ -44,12 +44,14 @@ pub enum Code {
     Forbidden,
     /// All addresses of a pool are taken.
     Exhausted,
+    /// Not at the moment: a takeover is under way.
+    Busy,
     /// One of a later version.
     Other(i64),
 }
 
 /// Ours lie below the range that JSON-RPC reserves.
-const CODES: [(Code, i64); 10] = [
+const CODES: [(Code, i64); 11] = [
     (Code::Parse, -32700),
     (Code::InvalidRequest, -32600),
     (Code::MethodNotFound, -32601),
@@ -60,6 +62,7 @@ const CODES: [(Code, i64); 10] = [
     (Code::Host, 3),
     (Code::Forbidden, 4),
     (Code::Exhausted, 5),
+    (Code::Busy, 6),
 ];
 
 impl From<i64> for Code {
