@@ -25,6 +25,7 @@ use crate::forwarding::{self, ForwardingError};
 use crate::inside::{self, Expected, InsideError};
 use crate::masquerade::{self, Masquerade, MasqueradeError};
 use crate::names;
+use crate::protocol::{Code, Failure};
 
 /// How the daemon finds its own namespace, now and after a restart.
 const OWN: &str = "/proc/self/ns/net";
@@ -102,13 +103,21 @@ pub(crate) enum GatewayError {
     Other { network: NetworkName, error: InsideError },
 }
 
-impl GatewayError {
-    /// The daemon that is the cause, where one is.
-    pub(crate) const fn daemon(&self) -> Option<&DaemonError> {
-        match self {
-            Self::Daemon { error, .. } | Self::Attach { error: AttachError::Daemon(error), .. } => Some(error),
-            _ => None,
-        }
+impl From<GatewayError> for Failure {
+    fn from(error: GatewayError) -> Self {
+        let of = |network, Self { code, message, details }| {
+            let details = format!("the gateway of network {network}: {details}");
+            Self { code, message, details }
+        };
+        let code = match error {
+            GatewayError::Daemon { network, error } => return of(network, error.into()),
+            GatewayError::Attach { network, error } => return of(network, error.into()),
+            GatewayError::Missing { .. } | GatewayError::Other { .. } => Code::Differs,
+            GatewayError::Forwarding(ForwardingError::Off { .. }) => Code::Differs,
+            GatewayError::Masquerade(MasqueradeError::Altered(_)) => Code::Differs,
+            _ => Code::Gateway,
+        };
+        Self::new(code, error.to_string())
     }
 }
 
@@ -127,6 +136,7 @@ pub(crate) fn ensure(daemon: &mut Daemon, spec: &GatewaySpec) -> Result<HostInte
             netlink.delete_route(Some(route.dst), route.gateway, route.index)?;
         }
     }
+    mend(&netlink, &link, &port)?;
     forwarding::switch_on(&spec.addresses)?;
     if spec.masquerade {
         masquerade_of(&port, spec).ensure()?;
@@ -328,6 +338,22 @@ fn here(port: &PortInfo, network: &NetworkName) -> Result<(Netlink, Link, [u8; 6
         (Some(link), Some(mac)) if link.mac == Some(mac) => Ok((netlink, link, mac)),
         _ => Err(GatewayError::Elsewhere { network: network.clone(), ifname: port.ifname.clone() }),
     }
+}
+
+/// Gives the interface what somebody took from it.
+fn mend(netlink: &Netlink, link: &Link, port: &PortInfo) -> Result<(), GatewayError> {
+    let there = netlink.addresses()?;
+    let missing = |address: &IpNet| !there.contains(&(link.index, *address));
+    for address in port.addresses.iter().map(|address| address.net()).filter(missing) {
+        match netlink.add_address(link.index, address) {
+            Err(error) if error.is_exists() => {}
+            outcome => outcome?,
+        }
+    }
+    if !link.up {
+        netlink.set_up(link.index, true)?;
+    }
+    Ok(())
 }
 
 /// The masquerading of all subnets that `port` is the gateway of.

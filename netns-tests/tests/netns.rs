@@ -32,6 +32,9 @@ mod fdb;
 /// Broadcast, multicast and unknown destinations reach everybody once; ARP and neighbour discovery work.
 #[path = "netns/flood.rs"]
 mod flood;
+/// Networks of the CNI plugin with a router on the host: made, masqueraded, shared, removed with the last.
+#[path = "netns/gateway.rs"]
+mod gateway;
 /// Hosts, wires and traffic of the harness itself, with the kernel's switch on both sides: fails first when the fault is here.
 #[path = "netns/harness.rs"]
 mod harness;
@@ -115,6 +118,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("loops", loops::TESTS),
     ("limits", limits::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
+    ("gateway", gateway::TESTS),
 ];
 
 /// Areas that are the same however VXLAN is carried, and run for each way.
@@ -175,12 +179,20 @@ fn main() -> ExitCode {
             None => run(test, seed, mode).map(|()| Completion::Completed),
         })
     };
+    let no_nft = gateway::hindrance();
+    if let Some(why) = &no_nft {
+        eprintln!("skipped: the area gateway: {why}");
+    }
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
         let needs_users = |name: &str| *area == "privileges" || name == "a_crowd_of_another_user";
         trials.extend(tests.iter().map(|&(name, test)| {
-            let lacking = if needs_users(name) { no_users.clone() } else { None };
+            let lacking = match *area {
+                "gateway" => no_nft.clone(),
+                _ if needs_users(name) => no_users.clone(),
+                _ => None,
+            };
             trial(format!("{area}::{name}"), test, mode, &lacking)
         }));
     }
