@@ -104,19 +104,20 @@ impl Control {
         }
         if self.not_under_way().is_ok() {
             self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
+            self.reap();
         }
         match request {
-            Request::Change(Wish::AttachmentAdd(attach)) => json(self.attach(attach).map_err(RpcError::from)?),
+            Request::Change(Wish::PortAdd(spec)) => json(self.add_port(spec, mem::take(fds)).map_err(RpcError::from)?),
+            Request::Change(Wish::AttachmentAdd(attach)) => {
+                json(self.attach(attach, mem::take(fds)).map_err(RpcError::from)?)
+            }
             Request::Change(wish @ Wish::AttachmentDel { container, ifname, .. }) => {
                 json(self.detach(wish, container, ifname).map_err(RpcError::from)?)
             }
             Request::Query(Query::AttachmentPlan(attach)) => {
                 json(self.plan_attachment(attach).map_err(RpcError::from)?)
             }
-            Request::Change(wish) => {
-                let fds = if matches!(wish, Wish::PortAdd(_)) { mem::take(fds) } else { Vec::new() };
-                json(self.change_with(wish, fds).map_err(RpcError::from)?)
-            }
+            Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
             Request::Takeover(_) => Err(RpcError::new(Code::Internal, "a takeover is answered elsewhere")),

@@ -1,5 +1,6 @@
 //! Ports that container runtimes ask for.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use vswitch_api::{
@@ -83,14 +84,22 @@ impl Holds {
 
 impl Control {
     /// `attachment.add`. On return it is safe on disk.
-    pub(super) fn attach(&mut self, attach: &Attach) -> Result<Attached, ControlError> {
+    pub(super) fn attach(&mut self, attach: &Attach, fds: Vec<OwnedFd>) -> Result<Attached, ControlError> {
         let now = Instant::now();
         let (container, ifname) = (attachment(attach)?.container.clone(), attach.port.ifname.clone());
-        let (desired, spec) = self.attached(attach, now)?;
+        let brought = self.brought(&attach.port, fds)?;
+        let mut attach = attach.clone();
+        if let Some(attachment) = &mut attach.port.attachment {
+            attachment.seen = super::is_seen(&attach.port.netns, brought.as_ref());
+        }
+        let (desired, spec) = self.attached(&attach, now)?;
         if let Some(name) = self.lost_attachment(&container, &ifname) {
             self.change(&Wish::PortDel { name })?;
         }
-        self.make(desired)?;
+        self.brought = brought.map(|brought| (spec.name.clone(), brought));
+        let made = self.make(desired);
+        self.brought = None;
+        made?;
         self.holds.release(&container, &ifname, now);
         Ok(Attached { port: self.port_info(&spec) })
     }

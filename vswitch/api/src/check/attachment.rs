@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::{Applied, Outcome, Refusal, port, vlan};
 use crate::config::{Attach, Desired, Pool, PoolRange, PortSpec, VlanSpec};
 use crate::reply::PoolInfo;
-use crate::types::{Cidr, ContainerId, IfName, NetworkName, PortName, Vid, Vni};
+use crate::types::{Cidr, ContainerId, IfName, Net, NetworkName, PortName, Vid, Vni};
 
 /// Subnets whose place in the search is remembered; past this one of them begins anew.
 const CURSORS: usize = 4096;
@@ -139,7 +139,8 @@ fn addresses(
     }
     let mut given = wished.to_vec();
     for (pool, range) in pools.iter().zip(ranges) {
-        if wished.iter().any(|address| range.contains(address.ip())) {
+        if let Some(wished) = wished.iter().find(|address| range.contains(address.ip())) {
+            desired.cursors.insert((vlan, pool.subnet), wished.ip());
             continue;
         }
         let after = desired.cursors.get(&(vlan, pool.subnet)).copied();
@@ -150,10 +151,12 @@ fn addresses(
         given.push(range.with_length(ip)?);
         taken.insert(ip);
         desired.cursors.insert((vlan, pool.subnet), ip);
-        while desired.cursors.len() > CURSORS {
-            let other = desired.cursors.keys().copied().find(|key| *key != (vlan, pool.subnet));
-            other.and_then(|key| desired.cursors.remove(&key));
-        }
+    }
+    let is_one = |key: &(Vid, Net)| key.0 == vlan && pools.iter().any(|pool| pool.subnet == key.1);
+    while desired.cursors.len() > CURSORS
+        && let Some(other) = desired.cursors.keys().copied().find(|key| !is_one(key))
+    {
+        desired.cursors.remove(&other);
     }
     Ok(given)
 }

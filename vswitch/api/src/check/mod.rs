@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Desired;
 use crate::error::{Code, RpcError};
 use crate::request::Change;
+use crate::types::PortName;
 
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,12 @@ impl Desired {
                 attachment::del(self, container, ifname, network.as_ref())
             }
         }
+    }
+
+    /// The state without `ports`, and without the static addresses behind them.
+    #[must_use]
+    pub fn without_ports<'a>(&self, ports: impl IntoIterator<Item = &'a PortName>) -> Self {
+        ports.into_iter().fold(self.clone(), port::without)
     }
 
     /// Whether this state, read from a file, suits a switch whose VTEP has the address `vtep`.

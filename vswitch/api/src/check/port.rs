@@ -78,15 +78,21 @@ pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
 }
 
 /// A port goes with its container, whose runtime has no answer to a refusal: static addresses behind it go too.
-pub(super) fn del(mut desired: Desired, name: &PortName) -> Applied {
-    if desired.ports.remove(name).is_none() {
+pub(super) fn del(desired: Desired, name: &PortName) -> Applied {
+    if desired.port(name).is_none() {
         return Err(Refusal::NoPort { name: name.clone() });
     }
     let behind = FdbTarget::Port(name.clone());
     let notes = desired.statics().filter(|entry| entry.target == behind);
     let notes = notes.map(|e| format!("static address {} in VLAN {} went with the port", e.mac, e.vlan)).collect();
+    Ok((without(desired, name), Outcome { changed: true, notes }))
+}
+
+pub(super) fn without(mut desired: Desired, name: &PortName) -> Desired {
+    let behind = FdbTarget::Port(name.clone());
+    desired.ports.remove(name);
     desired.fdb.retain(|_, entry| entry.target != behind);
-    Ok((desired, Outcome { changed: true, notes }))
+    desired
 }
 
 /// What a port's settings say must hold together.
