@@ -25,7 +25,6 @@ use crate::forwarding::{self, ForwardingError};
 use crate::inside::{self, Expected, InsideError};
 use crate::masquerade::{self, Masquerade, MasqueradeError};
 use crate::names;
-use crate::protocol::{Code, Failure};
 
 /// How the daemon finds its own namespace, now and after a restart.
 const OWN: &str = "/proc/self/ns/net";
@@ -103,21 +102,13 @@ pub(crate) enum GatewayError {
     Other { network: NetworkName, error: InsideError },
 }
 
-impl From<GatewayError> for Failure {
-    fn from(error: GatewayError) -> Self {
-        let of = |network, Self { code, message, details }| {
-            let details = format!("the gateway of network {network}: {details}");
-            Self { code, message, details }
-        };
-        let code = match error {
-            GatewayError::Daemon { network, error } => return of(network, error.into()),
-            GatewayError::Attach { network, error } => return of(network, error.into()),
-            GatewayError::Missing { .. } | GatewayError::Other { .. } => Code::Differs,
-            GatewayError::Forwarding(ForwardingError::Off { .. }) => Code::Differs,
-            GatewayError::Masquerade(MasqueradeError::Altered(_)) => Code::Differs,
-            _ => Code::Gateway,
-        };
-        Self::new(code, error.to_string())
+impl GatewayError {
+    /// What the daemon said, where it is the cause.
+    pub(crate) const fn daemon(&self) -> Option<&DaemonError> {
+        match self {
+            Self::Daemon { error, .. } | Self::Attach { error: AttachError::Daemon(error), .. } => Some(error),
+            _ => None,
+        }
     }
 }
 

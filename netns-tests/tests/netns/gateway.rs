@@ -1,13 +1,11 @@
 use std::fs;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use netns_tests::cni::{Attachment, Cni, addresses, finish};
 use netns_tests::traffic::{ping::ping, tcp::Connection};
-use netns_tests::{
-    Context, Daemon, DaemonSpec, Failure, Host, Lab, Result, SOON, binaries::binaries, ensure, ensure_eq, eventually,
-};
+use netns_tests::{Daemon, DaemonSpec, Host, Lab, Result, SOON, ensure, ensure_eq, eventually};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -68,53 +66,11 @@ impl Site {
         Ok(Self { daemon, host, server })
     }
 
-    fn config(&self, network: &str, vlan: u16, more: Value) -> Value {
-        let mut config = json!({
-            "cniVersion": "1.1.0",
-            "name": network,
-            "type": "vswitch-cni",
-            "socket": self.daemon.socket(),
-            "vlan": vlan,
-            "subnets": [{"subnet": format!("10.{vlan}.0.0/24")}, {"subnet": format!("fd00:{vlan}::/64")}],
-        });
-        if let (Some(config), Value::Object(more)) = (config.as_object_mut(), more) {
-            config.extend(more);
-        }
-        config
-    }
-
-    /// Starts the plugin.
-    fn start(&self, verb: &str, container: &Host, config: &Value) -> Result<Child> {
-        let mut command = Command::new(binaries()?.vswitchd.with_file_name("vswitch-cni"));
-        command.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", container.name()).env("CNI_IFNAME", "eth0");
-        command.env("CNI_NETNS", container.path()).env("CNI_PATH", "/opt/cni/bin");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = self.host.spawn(command)?;
-        child.stdin.take().context("a pipe")?.write_all(config.to_string().as_bytes())?;
-        Ok(child)
-    }
-
-    fn run(&self, verb: &str, container: &Host, config: &Value) -> Result<std::result::Result<Value, String>> {
-        ended(self.start(verb, container, config)?)
-    }
-
-    fn ok(&self, verb: &str, container: &Host, config: &Value) -> Result<Value> {
-        self.run(verb, container, config)?.context(format_args!("{verb} of {}", container.name()))
-    }
-
-    /// Runs the plugin, which is to refuse; returns what it said.
-    fn refused(&self, verb: &str, container: &Host, config: &Value) -> Result<String> {
-        match self.run(verb, container, config)? {
-            Ok(answer) => Err(Failure::new(format!("{verb} of {} succeeded: {answer}", container.name()))),
-            Err(said) => Ok(said),
-        }
-    }
-
-    /// A container in the network, and what ADD answered.
-    fn attach(&self, lab: &Lab, name: &str, config: &Value) -> Result<(Host, Value)> {
-        let container = lab.host(name)?;
-        let result = self.ok("ADD", &container, config)?;
-        Ok((container, result))
+    /// A network of the host's, with two subnets by the number of its VLAN.
+    fn network(&self, name: &str, vlan: u16, keys: Value) -> Cni<'_> {
+        let subnets = json!([{"subnet": format!("10.{vlan}.0.0/24")}, {"subnet": format!("fd00:{vlan}::/64")}]);
+        let own = json!({"vlan": vlan, "subnets": subnets});
+        Cni::new(&self.host, self.daemon.socket(), name, own).with(keys)
     }
 
     /// Whom the server sees when `container` connects to it, over IPv4 and over IPv6.
@@ -164,40 +120,31 @@ impl Site {
     }
 }
 
-/// What the plugin answered, or its complaint.
-fn ended(child: Child) -> Result<std::result::Result<Value, String>> {
-    let output = child.wait_with_output()?;
-    let answer = match &output.stdout[..] {
-        [] => Value::Null,
-        bytes => serde_json::from_slice(bytes)?,
-    };
-    let said = |answer: &Value| format!("{}: {}", answer["code"], answer["details"].as_str().unwrap_or_default());
-    Ok(if output.status.success() { Ok(answer) } else { Err(said(&answer)) })
+/// A container in `network`, and what ADD answered.
+fn attach(lab: &Lab, name: &str, network: &Cni<'_>) -> Result<(Host, Value)> {
+    let container = lab.host(name)?;
+    let result = network.add(&Attachment::of(&container))?;
+    Ok((container, result))
+}
+
+fn detach(network: &Cni<'_>, container: &Host) -> Result {
+    network.del(&Attachment::of(container))
 }
 
 fn ips(texts: [&str; 2]) -> Result<[IpAddr; 2]> {
     Ok([texts[0].parse()?, texts[1].parse()?])
 }
 
-/// The addresses that ADD gave.
-fn given(result: &Value) -> Result<[IpAddr; 2]> {
-    let address = |index: usize| -> Result<IpAddr> {
-        let text = result["ips"][index]["address"].as_str().context("an address")?;
-        Ok(text.split('/').next().unwrap_or_default().parse()?)
-    };
-    Ok([address(0)?, address(1)?])
-}
-
-/// What most configurations say.
+/// What most redurations say.
 fn masquerading() -> Value {
     json!({"isDefaultGateway": true, "ipMasq": true})
 }
 
 fn masqueraded(lab: &Lab) -> Result {
     let site = Site::new(lab)?;
-    let config = site.config("red", 10, masquerading());
-    let (a, result) = site.attach(lab, "a", &config)?;
-    let (b, neighbour) = site.attach(lab, "b", &config)?;
+    let red = site.network("red", 10, masquerading());
+    let (a, result) = attach(lab, "a", &red)?;
+    let (b, neighbour) = attach(lab, "b", &red)?;
     site.expect(&["red"])?;
     for container in [&a, &b] {
         for gateway in ["10.10.0.1", "fd00:10::1"] {
@@ -206,7 +153,7 @@ fn masqueraded(lab: &Lab) -> Result {
         ensure_eq!(site.seen(container)?, ips(HOST)?, "whom the server sees");
     }
     // Between neighbours nobody steps in.
-    for (ip, neighbour) in given(&result)?.into_iter().zip(given(&neighbour)?) {
+    for (ip, neighbour) in addresses(&result)?.into_iter().zip(addresses(&neighbour)?) {
         let connection = Connection::open(&b, &a, ip)?;
         ensure_eq!(connection.server.peer_addr()?.ip(), neighbour, "whom {ip} sees");
     }
@@ -229,30 +176,30 @@ fn masqueraded(lab: &Lab) -> Result {
 
 fn routed(lab: &Lab) -> Result {
     let site = Site::new(lab)?;
-    let config = site.config("red", 10, json!({"isDefaultGateway": true}));
-    let (a, result) = site.attach(lab, "a", &config)?;
+    let red = site.network("red", 10, json!({"isDefaultGateway": true}));
+    let (a, result) = attach(lab, "a", &red)?;
     let up = site.server.link("up0")?.index;
     for (subnet, gateway) in [("10.10.0.0/24", HOST[0]), ("fd00:10::/64", HOST[1])] {
         site.server.netlink().add_route(Some(subnet.parse()?), Some(gateway.parse()?), up)?;
     }
-    ensure_eq!(site.seen(&a)?, given(&result)?, "whom the server sees");
+    ensure_eq!(site.seen(&a)?.to_vec(), addresses(&result)?, "whom the server sees");
     ensure_eq!(site.gateways()?, [vec!["red".to_owned()], vec!["red".to_owned()], vec![]], "gateways");
-    site.ok("DEL", &a, &config)?;
+    detach(&red, &a)?;
     site.expect(&[])
 }
 
 fn no_router(lab: &Lab) -> Result {
     let site = Site::new(lab)?;
-    let config = site.config("red", 10, json!({}));
-    let (a, _) = site.attach(lab, "a", &config)?;
+    let red = site.network("red", 10, json!({}));
+    let (a, _) = attach(lab, "a", &red)?;
     site.expect(&[])?;
     for key in FORWARDING {
         ensure_eq!(site.setting(key)?, "0", "{key}");
     }
-    site.ok("DEL", &a, &config)?;
+    detach(&red, &a)?;
     // One version only.
     let only = json!({"isGateway": true, "subnets": [{"subnet": "fd00:10::/64"}]});
-    let (b, _) = site.attach(lab, "b", &site.config("red", 10, only))?;
+    let (b, _) = attach(lab, "b", &site.network("red", 10, only))?;
     ping(&b, "fd00:10::1".parse()?, 56)?;
     ensure_eq!([site.setting(FORWARDING[0])?, site.setting(FORWARDING[1])?], ["0", "1"], "forwarding");
     Ok(())
@@ -260,38 +207,40 @@ fn no_router(lab: &Lab) -> Result {
 
 fn last(lab: &Lab) -> Result {
     let site = Site::new(lab)?;
-    let (red, blue) = (site.config("red", 10, masquerading()), site.config("blue", 20, masquerading()));
-    let (a, _) = site.attach(lab, "a", &red)?;
-    let (b, _) = site.attach(lab, "b", &red)?;
-    let (c, _) = site.attach(lab, "c", &blue)?;
+    let (red, blue) = (site.network("red", 10, masquerading()), site.network("blue", 20, masquerading()));
+    let (a, _) = attach(lab, "a", &red)?;
+    let (b, _) = attach(lab, "b", &red)?;
+    let (c, _) = attach(lab, "c", &blue)?;
     site.expect(&["blue", "red"])?;
     // From one network to the other by the host: it is the host that asks.
     let connection = Connection::open(&c, &b, "10.10.0.3".parse()?)?;
     ensure_eq!(connection.server.peer_addr()?.ip(), "10.10.0.1".parse::<IpAddr>()?, "whom b sees");
     drop(connection);
-    site.ok("DEL", &a, &red)?;
+    detach(&red, &a)?;
     site.expect(&["blue", "red"])?;
     ensure_eq!(site.seen(&b)?, ips(HOST)?, "whom the server sees");
-    site.ok("DEL", &b, &red)?;
+    detach(&red, &b)?;
     site.expect(&["blue"])?;
     ensure_eq!(site.seen(&c)?, ips(HOST)?, "whom the server sees");
     // Once more, as runtimes do.
-    site.ok("DEL", &b, &red)?;
-    site.ok("DEL", &c, &blue)?;
+    detach(&red, &b)?;
+    detach(&blue, &c)?;
     site.expect(&[])
 }
 
 fn crowd(lab: &Lab) -> Result {
     let site = Site::new(lab)?;
-    let config = site.config("red", 10, masquerading());
+    let red = site.network("red", 10, masquerading());
     let containers: Vec<_> = (0..64).map(|n| lab.host(&format!("c{n}"))).collect::<Result<_>>()?;
     let all = |verbs: &[(&str, &[Host])]| -> Result {
         let runs = verbs.iter().flat_map(|(verb, some)| some.iter().map(move |container| (*verb, container)));
-        let started: Vec<_> = runs
-            .map(|(verb, container)| Ok((verb, container, site.start(verb, container, &config)?)))
-            .collect::<Result<_>>()?;
-        for (verb, container, child) in started {
-            ended(child)?.context(format_args!("{verb} of {}", container.name()))?;
+        let start = |(verb, container): (_, &Host)| {
+            Ok((format!("{verb} of {}", container.name()), red.start(verb, Some(&Attachment::of(container)))?))
+        };
+        let started: Vec<_> = runs.map(start).collect::<Result<_>>()?;
+        for (what, child) in started {
+            let outcome = finish(child)?;
+            ensure_eq!(outcome.code, Some(0), "{what}: {}", outcome.json);
         }
         Ok(())
     };
@@ -318,12 +267,12 @@ fn growth(lab: &Lab) -> Result {
         let subnets: Vec<_> = subnets.iter().map(|subnet| json!({ "subnet": subnet })).collect();
         json!({"isDefaultGateway": true, "ipMasq": true, "subnets": subnets})
     };
-    let before = site.config("red", 10, subnets(["10.10.0.0/24", "fd00:10::/64"]));
-    let after = site.config("red", 10, subnets(["10.11.0.0/24", "fd00:11::/64"]));
-    let (a, _) = site.attach(lab, "a", &before)?;
+    let before = site.network("red", 10, subnets(["10.10.0.0/24", "fd00:10::/64"]));
+    let after = site.network("red", 10, subnets(["10.11.0.0/24", "fd00:11::/64"]));
+    let (a, _) = attach(lab, "a", &before)?;
     let mac = site.host.mac("vsw-red")?;
-    let (b, _) = site.attach(lab, "b", &after)?;
-    let (c, _) = site.attach(lab, "c", &before)?;
+    let (b, _) = attach(lab, "b", &after)?;
+    let (c, _) = attach(lab, "c", &before)?;
     for container in [&a, &b, &c] {
         ensure_eq!(site.seen(container)?, ips(HOST)?, "whom the server sees");
     }
@@ -331,19 +280,18 @@ fn growth(lab: &Lab) -> Result {
     let port = site.daemon.vsctl().ok("port show gateway:red")?;
     let expected = json!(["10.10.0.1/24", "fd00:10::1/64", "10.11.0.1/24", "fd00:11::1/64"]);
     ensure_eq!(port["addresses"], expected, "the gateway's addresses");
-    for (container, config) in [(&a, &before), (&c, &before), (&b, &after)] {
-        site.ok("DEL", container, config)?;
+    for (container, network) in [(&a, &before), (&c, &before), (&b, &after)] {
+        detach(network, container)?;
     }
     site.expect(&[])
 }
 
 fn mended(lab: &Lab) -> Result {
     let site = Site::new(lab)?;
-    let config = site.config("red", 10, masquerading());
-    let (a, result) = site.attach(lab, "a", &config)?;
+    let red = site.network("red", 10, masquerading());
+    let (a, result) = attach(lab, "a", &red)?;
     let other = lab.host("other")?;
-    let mut asked = config.clone();
-    asked["prevResult"] = result;
+    let asked = red.with(json!({"prevResult": result}));
     let index = || -> Result<u32> { Ok(site.host.link("vsw-red")?.index) };
     let breaks: [(&dyn Fn() -> Result, &str); 6] = [
         (&|| site.nft("flush ruleset").map(drop), "the nftables table inet vswitch-red is missing or altered"),
@@ -357,72 +305,66 @@ fn mended(lab: &Lab) -> Result {
         (&|| site.daemon.vsctl().ok("port del gateway:red").map(drop), "network red has no gateway"),
     ];
     for (break_it, text) in breaks {
-        site.ok("CHECK", &a, &asked)?;
+        asked.ok("CHECK", Some(&Attachment::of(&a)))?;
         ensure_eq!(site.seen(&a)?, ips(HOST)?, "whom the server sees");
         break_it()?;
-        let said = site.refused("CHECK", &a, &asked)?;
+        let said = asked.refused(105, "CHECK", Some(&Attachment::of(&a)))?;
         ensure!(said.contains(text), "{text}: {said}");
-        site.ok("ADD", &other, &config)?;
-        site.ok("DEL", &other, &config)?;
+        red.add(&Attachment::of(&other))?;
+        detach(&red, &other)?;
     }
-    site.ok("CHECK", &a, &asked)?;
+    asked.ok("CHECK", Some(&Attachment::of(&a)))?;
     ensure_eq!(site.seen(&a)?, ips(HOST)?, "whom the server sees");
     Ok(())
 }
 
 fn restart(lab: &Lab) -> Result {
-    let site = Site::new(lab)?;
-    let config = site.config("red", 10, masquerading());
-    let (a, _) = site.attach(lab, "a", &config)?;
-    let Site { daemon, host, server } = site;
-    daemon.end(Signal::SIGKILL)?;
-    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
-    let site = Site { daemon, host, server };
+    let mut site = Site::new(lab)?;
+    let (a, _) = attach(lab, "a", &site.network("red", 10, masquerading()))?;
+    site.daemon.end(Signal::SIGKILL)?;
+    site.daemon = Daemon::start(lab, &site.host, &DaemonSpec::default())?;
     ensure_eq!(site.seen(&a)?, ips(HOST)?, "whom the server sees");
     // As after a boot, which takes interfaces along.
-    let Site { daemon, host, server } = site;
-    daemon.end(Signal::SIGTERM)?;
-    host.netlink().delete_link(host.link("vsw-red")?.index)?;
-    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
-    let site = Site { daemon, host, server };
+    site.daemon.end(Signal::SIGTERM)?;
+    site.host.netlink().delete_link(site.host.link("vsw-red")?.index)?;
+    site.daemon = Daemon::start(lab, &site.host, &DaemonSpec::default())?;
     eventually(SOON, "the gateway is back", || {
         ensure_eq!(site.daemon.vsctl().ok("port show gateway:red")?["state"], "up", "its state");
         Ok(())
     })?;
     ensure_eq!(site.seen(&a)?, ips(HOST)?, "whom the server sees");
-    site.ok("DEL", &a, &config)?;
+    detach(&site.network("red", 10, masquerading()), &a)?;
     site.expect(&[])
 }
 
 fn handed_over(lab: &Lab) -> Result {
     let args = vec!["--no-enter-namespaces".to_owned()];
     let site = Site::with(lab, &DaemonSpec { args, ..DaemonSpec::default() })?;
-    let config = site.config("red", 10, masquerading());
-    let (a, _) = site.attach(lab, "a", &config)?;
+    let red = site.network("red", 10, masquerading());
+    let (a, _) = attach(lab, "a", &red)?;
     ensure_eq!(site.seen(&a)?, ips(HOST)?, "whom the server sees");
-    let mut wider = config.clone();
-    wider["subnets"] = json!([{"subnet": "10.11.0.0/24"}, {"subnet": "fd00:11::/64"}]);
-    let (b, _) = site.attach(lab, "b", &wider)?;
+    let wider = red.with(json!({"subnets": [{"subnet": "10.11.0.0/24"}, {"subnet": "fd00:11::/64"}]}));
+    let (b, _) = attach(lab, "b", &wider)?;
     for container in [&a, &b] {
         ensure_eq!(site.seen(container)?, ips(HOST)?, "whom the server sees");
-        site.ok("DEL", container, &config)?;
+        detach(&red, container)?;
     }
     site.expect(&[])
 }
 
 fn lock(lab: &Lab) -> Result {
     let site = Site::new(lab)?;
-    let config = site.config("red", 10, masquerading());
+    let red = site.network("red", 10, masquerading());
     let path = site.daemon.socket().with_file_name("cni-red.lock");
-    let (a, _) = site.attach(lab, "a", &config)?;
+    let (a, _) = attach(lab, "a", &red)?;
     ensure_eq!(fs::symlink_metadata(&path)?.mode() & 0o7777, 0o600, "mode of the lock file");
-    site.ok("DEL", &a, &config)?;
+    detach(&red, &a)?;
     ensure!(path.exists(), "the lock file stays");
 
     let elsewhere = path.with_file_name("elsewhere");
     fs::remove_file(&path)?;
     symlink(&elsewhere, &path)?;
-    let said = site.refused("ADD", &a, &config)?;
+    let said = red.refused(103, "ADD", Some(&Attachment::of(&a)))?;
     ensure!(said.contains("cannot lock") && said.contains("cni-red.lock"), "what is wrong: {said}");
     ensure!(!elsewhere.exists(), "nobody follows the link");
     ensure_eq!(site.daemon.vsctl().ok("port list")?, json!([]), "ports after an ADD that failed");
@@ -431,11 +373,11 @@ fn lock(lab: &Lab) -> Result {
 
 fn one_vlan(lab: &Lab) -> Result {
     let site = Site::new(lab)?;
-    let (here, there) = (site.config("red", 10, masquerading()), site.config("red", 20, masquerading()));
-    let (a, _) = site.attach(lab, "a", &here)?;
+    let (here, there) = (site.network("red", 10, masquerading()), site.network("red", 20, masquerading()));
+    let (a, _) = attach(lab, "a", &here)?;
     let b = lab.host("b")?;
-    let said = site.refused("ADD", &b, &there)?;
-    let text = "network red has its gateway in VLAN 10 by another configuration, and this one says VLAN 20";
+    let said = there.refused(103, "ADD", Some(&Attachment::of(&b)))?;
+    let text = "network red has its gateway in VLAN 10 by another reduration, and this one says VLAN 20";
     ensure!(said.contains(text), "what is wrong: {said}");
     let ports = site.daemon.vsctl().ok("port list")?;
     ensure_eq!(ports.as_array().map(Vec::len), Some(2), "a and the gateway");
