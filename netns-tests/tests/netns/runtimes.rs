@@ -115,7 +115,6 @@ impl Site {
             attachments: self.attachments()?,
             ports,
             namespaces: self.machine.list("/run/netns"),
-            results: self.machine.list("/var/lib/cni/results"),
             leases: self.machine.list("/var/lib/cni/networks"),
         })
     }
@@ -127,6 +126,11 @@ impl Site {
             ensure_eq!(&self.remains()?, before, "what is left");
             Ok(())
         })
+    }
+
+    /// What CNI's library keeps of each attachment until DEL.
+    fn kept_results(&self) -> Vec<String> {
+        self.machine.list("/var/lib/cni/results")
     }
 
     /// The attachments of every network.
@@ -155,7 +159,6 @@ struct Remains {
     attachments: Value,
     fdb: Vec<FdbEntry>,
     namespaces: Vec<String>,
-    results: Vec<String>,
     leases: Vec<String>,
 }
 

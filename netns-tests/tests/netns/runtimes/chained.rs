@@ -23,8 +23,6 @@ fn portmap_tuning_and_firewall(lab: &Lab) -> Result {
         { "type": "firewall" },
     ]);
     let site = Site::joined(lab, &plugins)?;
-    // Nothing is forwarded but what `firewall` lets pass.
-    site.machine.ok("iptables -P FORWARD DROP")?;
     let podman = Podman::start(lab, &site.machine, "vsw")?;
     let before = site.remains()?;
     podman.run("c1", "-p 8080:80", "")?;
@@ -38,9 +36,13 @@ fn portmap_tuning_and_firewall(lab: &Lab) -> Result {
     drop((c1, c2));
     ensure_eq!(podman.exec("c1", "cat /proc/sys/net/ipv4/conf/eth0/rp_filter")?, "0", "sysctl of the container");
     eventually(SOON, "c1 reaches c2", || podman.exec("c1", &ping("10.20.0.3")))?;
+    // Where nothing is forwarded by itself, `firewall` lets containers out.
+    site.machine.ok("iptables -P FORWARD DROP")?;
     eventually(SOON, "c2 reaches the underlay", || podman.exec("c2", &ping(&site.h2.ip.to_string())))?;
     podman.ok("rm -f -t 0 c1 c2")?;
-    site.nothing_left(&before)
+    site.nothing_left(&before)?;
+    ensure_eq!(site.kept_results(), Vec::<String>::new(), "results");
+    Ok(())
 }
 
 /// `tuning` changes the MAC address after us: the switch follows, and the neighbours too.

@@ -46,7 +46,9 @@ fn on_two_hosts(lab: &Lab) -> Result {
         cri.stop(&pod)?; // as the kubelet does until it believes it
         cri.remove(&pod)?;
     }
-    site.nothing_left(&before)
+    site.nothing_left(&before)?;
+    ensure_eq!(site.kept_results(), Vec::<String>::new(), "results");
+    Ok(())
 }
 
 fn dual_stack(lab: &Lab) -> Result {
@@ -67,7 +69,9 @@ fn dual_stack(lab: &Lab) -> Result {
         cri.stop(&pod)?;
         cri.remove(&pod)?;
     }
-    site.nothing_left(&before)
+    site.nothing_left(&before)?;
+    ensure_eq!(site.kept_results(), Vec::<String>::new(), "results");
+    Ok(())
 }
 
 fn host_port(lab: &Lab) -> Result {
@@ -93,7 +97,9 @@ fn host_port(lab: &Lab) -> Result {
         cri.stop(&pod)?;
         cri.remove(&pod)?;
     }
-    site.nothing_left(&before)
+    site.nothing_left(&before)?;
+    ensure_eq!(site.kept_results(), Vec::<String>::new(), "results");
+    Ok(())
 }
 
 /// The kubelet's annotations come as the capability `bandwidth`; the stock plugin wants a veth.

@@ -26,7 +26,9 @@ fn on_two_hosts(lab: &Lab) -> Result {
     let mac = podman.container("c2")?.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
     ensure_eq!(told["vsw"]["MacAddress"], mac.as_str(), "what Podman was told");
     podman.ok("rm -f -t 0 c1 c2")?;
-    site.nothing_left(&before)
+    site.nothing_left(&before)?;
+    ensure_eq!(site.kept_results(), Vec::<String>::new(), "results");
+    Ok(())
 }
 
 fn asks_for_addresses(lab: &Lab) -> Result {
@@ -48,7 +50,9 @@ fn asks_for_addresses(lab: &Lab) -> Result {
     podman.ok("rm -f -t 0 c2")?;
     site.nothing_left(&one)?;
     podman.ok("rm -f -t 0 c1")?;
-    site.nothing_left(&before)
+    site.nothing_left(&before)?;
+    ensure_eq!(site.kept_results(), Vec::<String>::new(), "results");
+    Ok(())
 }
 
 fn restarts_and_reloads(lab: &Lab) -> Result {
@@ -79,5 +83,7 @@ fn restarts_and_reloads(lab: &Lab) -> Result {
     podman.ok("start c1")?;
     ping_from(&site.far, "10.20.0.50".parse()?, 56)?;
     podman.ok("rm -f -t 0 c1 c2")?;
-    site.nothing_left(&before)
+    site.nothing_left(&before)?;
+    ensure_eq!(site.kept_results(), Vec::<String>::new(), "results");
+    Ok(())
 }
