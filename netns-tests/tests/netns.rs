@@ -14,6 +14,9 @@ use vswitch_sys::{Netns, Uplink, process};
 /// What an area's file has: names, and what they test.
 type Tests = &'static [(&'static str, fn(&Lab) -> Result)];
 
+/// Ports that come up make themselves known: neighbours and switches with old knowledge follow at once.
+#[path = "netns/announce.rs"]
+mod announce;
 /// Ports that container runtimes ask for: addresses from pools, and what becomes of both when a container is gone.
 #[path = "netns/attachments.rs"]
 mod attachments;
@@ -126,6 +129,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("overload", overload::TESTS),
     ("loops", loops::TESTS),
     ("limits", limits::TESTS),
+    ("announce", announce::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
     ("gateway", gateway::TESTS),
 ];
@@ -152,6 +156,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("overload", overload::ACROSS),
     ("loops", loops::ACROSS),
     ("limits", limits::ACROSS),
+    ("announce", announce::ACROSS),
 ];
 
 /// The ways: what `--underlay` says.
