@@ -1,8 +1,8 @@
-//! Attaches containers to a running vswitchd by the Container Network Interface.
+//! The program: see the library for what it does.
 
+use std::io;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eprintln!("vswitch-cni {}", env!("CARGO_PKG_VERSION"));
-    ExitCode::FAILURE
+    ExitCode::from(vswitch_cni::run(|name| std::env::var_os(name), io::stdin(), &mut io::stdout(), &mut io::stderr()))
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
-use vswitch_api::{AllowedWord, Cidr, IfName, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni};
+use vswitch_api::{
+    AllowedWord, Cidr, IfName, LimitWord, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -140,6 +142,21 @@ pub(crate) struct PortAdd {
     pub(crate) hand_over: bool,
     #[command(flatten)]
     pub(crate) guard: Guard,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+/// What a port may carry.
+#[derive(Debug, Args)]
+pub(crate) struct Limits {
+    /// What the container may send: bit/s, like 500k, 10M or 1.5G, and how many bytes at once, like 64k [default: what
+    /// the rate gives in 25 ms, at least 64k]; none: no limit. Frames beyond wait in the interface's own queue
+    #[arg(long = "rx-limit", value_name = "RATE[,BURST]|none")]
+    pub(crate) rx: Option<LimitWord>,
+    /// What the container may be sent, likewise. Frames beyond wait, up to 25 ms at the rate, then are dropped as
+    /// rate_limited
+    #[arg(long = "tx-limit", value_name = "RATE[,BURST]|none")]
+    pub(crate) tx: Option<LimitWord>,
 }
 
 /// What a port may send from.
@@ -177,6 +194,8 @@ pub(crate) struct PortSet {
     pub(crate) gateways: Option<Vec<IpAddr>>,
     #[command(flatten)]
     pub(crate) guard: Guard,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
 #[derive(Debug, Subcommand)]

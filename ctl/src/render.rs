@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use vswitch_api::{
     Carried, FdbInfo, FdbKind, FlappingInfo, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats,
-    Sandbox, Stats, Status, Vid, VlanInfo, VlanList, VtepInfo,
+    RateInfo, RateLimit, Sandbox, Stats, Status, Vid, VlanInfo, VlanList, VtepInfo,
 };
 
 use crate::table::{Table, fields};
@@ -44,8 +44,17 @@ pub(crate) fn port(port: &PortInfo, out: &mut String) {
         ("offloads", offloads.join(" ")),
         ("allow mac", allowed(port.allow_mac.as_deref())),
         ("allow ip", allowed(port.allow_ip.as_deref())),
+        ("limit rx", limit(port.limits.and_then(|limits| limits.rx))),
+        ("limit tx", limit(port.limits.and_then(|limits| limits.tx))),
     ];
     fields(&rows, out);
+}
+
+/// What a port may carry one way.
+fn limit(info: Option<RateInfo>) -> String {
+    // What a daemon has is in range.
+    let text = info.and_then(|RateInfo { rate, burst }| Some((RateLimit::new(rate, None).ok()?, bytes(burst))));
+    text.map_or_else(|| "none".to_owned(), |(rate, burst)| format!("{rate}bit/s, {burst} at once"))
 }
 
 /// What a port may send from.
@@ -356,9 +365,12 @@ vlans      10
 offloads   checksum tso4
 allow mac  any
 allow ip   10.0.0.2/32 fd00::/64
+limit rx   1.5Gbit/s, 64.0 KiB at once
+limit tx   none
 ";
         let mut web = web();
         web["allow_ip"] = json!(["10.0.0.2/32", "fd00::/64"]);
+        web["limits"] = json!({"rx": {"rate": 1_500_000_000_u64, "burst": 65_536}, "tx": null});
         assert_eq!(rendered(port, web), expected);
     }
 

@@ -2,8 +2,8 @@
 
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Allowed, AllowedWord, BadValue, Change, FdbTarget, PeerSpec, PeerVlans, PortMode, PortSet, PortSpec, Query,
-    Refusal, Request, StaticEntry, VlanSpec,
+    Allowed, AllowedWord, BadValue, Change, FdbTarget, LimitWord, Limits, PeerSpec, PeerVlans, PortMode, PortSet,
+    PortSpec, Query, Refusal, Request, StaticEntry, VlanSpec,
 };
 
 use crate::cli;
@@ -53,7 +53,9 @@ fn port_add(add: cli::PortAdd) -> Result<Task, Wrong> {
     let mode = PortMode::from_words(add.access, add.trunk, add.native)?.unwrap_or_default();
     let allow_mac = allowed(add.guard.macs)?.unwrap_or_default();
     let allow_ip = allowed(add.guard.ips)?.unwrap_or_default();
-    let spec = PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip };
+    let limit = |word: Option<LimitWord>| word.and_then(|word| word.0);
+    let limits = Limits { rx: limit(add.limits.rx), tx: limit(add.limits.tx) };
+    let spec = PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits };
     Ok(if add.hand_over { Task::HandOver(spec) } else { Task::Ask(Change::PortAdd(spec).into()) })
 }
 
@@ -63,9 +65,12 @@ fn port(command: cli::Port) -> Result<Task, Wrong> {
         cli::Port::List => Query::PortList {}.into(),
         cli::Port::Show { name } => Query::PortShow { name }.into(),
         cli::Port::Set(set) => {
-            let cli::PortSet { name, mtu, access, trunk, native, addresses: address, gateways: gateway, guard } = set;
+            let cli::PortSet { name, mtu, access, trunk, native, guard, limits, .. } = set;
+            let (address, gateway) = (set.addresses, set.gateways);
             let (allow_mac, allow_ip) = (allowed(guard.macs)?, allowed(guard.ips)?);
-            let set = PortSet { name, mtu, access, trunk, native, address, gateway, allow_mac, allow_ip };
+            let (rx_limit, tx_limit) = (limits.rx, limits.tx);
+            let set =
+                PortSet { name, mtu, access, trunk, native, address, gateway, allow_mac, allow_ip, rx_limit, tx_limit };
             if set.is_empty() {
                 return Err(Refusal::NothingToSet { name: set.name }.into());
             }
@@ -210,6 +215,21 @@ mod tests {
                 "port.set",
                 json!({"name": "web", "allow-mac": "any", "allow-ip": "default"}),
             ),
+            (
+                "port add web --netns a --rx-limit 10M --tx-limit 1.5G,64k",
+                "port.add",
+                json!({"name": "web", "netns": "a", "ifname": "eth0", "access": 1, "rx-limit": "10M", "tx-limit": "1.5G,64k"}),
+            ),
+            (
+                "port add web --netns a --rx-limit none",
+                "port.add",
+                json!({"name": "web", "netns": "a", "ifname": "eth0", "access": 1}),
+            ),
+            (
+                "port set web --rx-limit none --tx-limit 10M",
+                "port.set",
+                json!({"name": "web", "rx-limit": "none", "tx-limit": "10M"}),
+            ),
             ("port del web", "port.del", json!({"name": "web"})),
             ("vlan add 10", "vlan.add", json!({"vlan": 10, "learning": true})),
             (
@@ -276,6 +296,8 @@ mod tests {
             ("port add tunnel --netns a", "tunnel"),
             ("port set web", "nothing to set on port web: give mtu"),
             ("port set web --ifname eth1", "--ifname"),
+            ("port set web --rx-limit 10", "1k to 1T"),
+            ("port set web --tx-limit 10M,x", "64k"),
             ("port set web --access 10 --native 20", "--native"),
             ("port set web --allow-mac any 02:00:00:00:00:01", "stand alone"),
             ("port set web --allow-mac 01:00:5e:00:00:01", "multicast"),

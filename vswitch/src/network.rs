@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use thiserror::Error;
-use vswitch_api::{Allowed, Cidr, Desired, FdbTarget, IfName, Mac, Net, NetnsRef, PortName, PortSpec, Vid, Vni};
+use vswitch_api::{
+    Allowed, Cidr, Desired, FdbTarget, IfName, Limits, Mac, Net, NetnsRef, PortName, PortSpec, Vid, Vni,
+};
 use vswitch_core::switch::{Guard, PortMode, VlanSet};
 use vswitch_core::{MacAddr, Prefix, VlanId};
 
@@ -100,6 +102,8 @@ pub(crate) struct PortSetup {
     /// What it may send from; `None` is everything.
     pub(crate) allow_macs: Option<Vec<Mac>>,
     pub(crate) allow_ips: Option<Vec<Net>>,
+    /// What it may carry.
+    pub(crate) limits: Limits,
 }
 
 impl Network {
@@ -165,6 +169,7 @@ impl PortSetup {
             mode,
             allow_macs,
             allow_ips,
+            limits: spec.limits,
         }
     }
 

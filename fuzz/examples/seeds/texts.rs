@@ -34,6 +34,8 @@ pub(crate) fn rpc() -> Seeds {
             gateway: Some(vec![value("10.0.0.1")]),
             allow_mac: None,
             allow_ip: None,
+            rx_limit: Some(value("10M,64k")),
+            tx_limit: Some(value("none")),
         })),
         Request::Change(Change::PortDel { name: name() }),
         Request::Change(Change::VlanDel { vlan: value("10") }),

@@ -21,11 +21,12 @@ pub use config::{
 };
 pub use error::{Code, RpcError};
 pub use reply::{
-    Carried, FdbInfo, FdbKind, FlappingInfo, Flushed, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortPlan,
-    PortState, PortStats, Sandbox, Stats, Status, VlanInfo, VtepInfo,
+    Carried, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo,
+    PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status, VlanInfo, VtepInfo,
 };
 pub use request::{Change, PortSet, Query, Request, Takeover};
 pub use rpc::Id;
 pub use types::{
-    Allowed, AllowedWord, BadValue, Cidr, IfName, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni,
+    Allowed, AllowedWord, BadValue, Cidr, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, PortName, RateLimit, Vid,
+    VlanList, VlanName, Vni,
 };

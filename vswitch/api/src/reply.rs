@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{FdbTarget, PortMode};
-use crate::types::{Cidr, IfName, Mac, Net, NetnsRef, PortName, Vid, VlanName, Vni};
+use crate::types::{Cidr, IfName, Limits, Mac, Net, NetnsRef, PortName, RateLimit, Vid, VlanName, Vni};
 
 /// The name under which statistics show the VXLAN side; no port may take it.
 pub const TUNNEL: &str = "tunnel";
@@ -39,6 +39,42 @@ pub struct PortInfo {
     /// The IP addresses it may send from, beside link-local ones of its MAC addresses; null for all.
     #[serde(default)]
     pub allow_ip: Option<Vec<Net>>,
+    /// What it may carry; null where nothing is limited.
+    #[serde(default)]
+    pub limits: Option<LimitsInfo>,
+}
+
+/// What a port may carry; null for no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsInfo {
+    /// From the container.
+    pub rx: Option<RateInfo>,
+    /// To the container.
+    pub tx: Option<RateInfo>,
+}
+
+/// A limit in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateInfo {
+    /// In bit/s.
+    pub rate: u64,
+    /// Bytes that pass at once after a pause, given or not.
+    pub burst: u64,
+}
+
+impl From<RateLimit> for RateInfo {
+    fn from(limit: RateLimit) -> Self {
+        Self { rate: limit.rate(), burst: limit.burst_bytes() }
+    }
+}
+
+impl LimitsInfo {
+    /// How `limits` are shown; `None` where nothing is limited.
+    #[must_use]
+    pub fn of(limits: &Limits) -> Option<Self> {
+        let Limits { rx, tx } = *limits;
+        (!limits.is_none()).then(|| Self { rx: rx.map(RateInfo::from), tx: tx.map(RateInfo::from) })
+    }
 }
 
 /// A port's mode as flat fields.
@@ -357,6 +393,7 @@ mod tests {
         "offloads",
         "allow_mac",
         "allow_ip",
+        "limits",
     ];
 
     #[test]
@@ -366,12 +403,13 @@ mod tests {
             "addresses": ["10.0.0.2/24"], "mtu": 1450, "mode": "access", "vlan": 10, "vlans": [], "native": null,
             "state": "up", "offloads": ["checksum", "tso4", "tso6", "tso_ecn", "uso"],
             "allow_mac": ["02:00:00:00:00:01"], "allow_ip": ["10.0.0.2/32", "fd00::/64"],
+            "limits": {"rx": {"rate": 10_000_000, "burst": 65_536}, "tx": null},
         });
         same::<PortInfo>(access, PORT);
         let trunk = json!({
             "name": "r", "netns": "pid:7", "ifname": "eth0", "mac": null, "addresses": [], "mtu": 1500,
             "mode": "trunk", "vlan": null, "vlans": [10, 11], "native": 5, "state": "lost", "offloads": [],
-            "allow_mac": null, "allow_ip": null,
+            "allow_mac": null, "allow_ip": null, "limits": null,
         });
         same::<PortInfo>(trunk, PORT);
 

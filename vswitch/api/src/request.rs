@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::config::{PeerSpec, PortSpec, StaticEntry, VlanSpec};
 use crate::error::{Code, RpcError};
-use crate::types::{Allowed, Cidr, Mac, Mtu, Net, PortName, Vid, VlanList};
+use crate::types::{Allowed, Cidr, LimitWord, Mac, Mtu, Net, PortName, Vid, VlanList};
 
 /// A request. Its parameters are called as the words of `vsctl`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "a client has one at a time")]
 pub enum Request {
     /// Makes the desired state another one; answered with an [`Outcome`](crate::Outcome).
     Change(Change),
@@ -123,16 +124,23 @@ pub struct PortSet {
     /// The IP addresses it may send from from now on.
     #[serde(default, rename = "allow-ip", skip_serializing_if = "Option::is_none")]
     pub allow_ip: Option<Allowed<Net>>,
+    /// What it may send from now on.
+    #[serde(default, rename = "rx-limit", skip_serializing_if = "Option::is_none")]
+    pub rx_limit: Option<LimitWord>,
+    /// What it may be sent from now on.
+    #[serde(default, rename = "tx-limit", skip_serializing_if = "Option::is_none")]
+    pub tx_limit: Option<LimitWord>,
 }
 
 impl PortSet {
     /// Whether nothing would change.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let Self { name: _, mtu, access, trunk, native, address, gateway, allow_mac, allow_ip } = self;
+        let Self { name: _, mtu, access, trunk, native, address, gateway, allow_mac, allow_ip, .. } = self;
+        let limits = self.rx_limit.is_some() || self.tx_limit.is_some();
         let mode = access.is_some() || trunk.is_some() || native.is_some();
         let guard = allow_mac.is_some() || allow_ip.is_some();
-        !mode && !guard && mtu.is_none() && address.is_none() && gateway.is_none()
+        !mode && !guard && !limits && mtu.is_none() && address.is_none() && gateway.is_none()
     }
 }
 
@@ -151,6 +159,7 @@ pub struct FdbFilter {
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "method", content = "params", deny_unknown_fields)]
+#[allow(clippy::large_enum_variant, reason = "a client has one at a time")]
 pub enum Query {
     /// All ports: `[`[`PortInfo`](crate::PortInfo)`]`.
     #[serde(rename = "port.list")]

@@ -11,8 +11,9 @@ use serde_json::Value;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Change as Wish, Code, FdbInfo, FdbTarget, FlappingInfo, Flushed, Mac, ModeInfo, Offload, PeerInfo, PeerVlans,
-    PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo, VtepInfo, rpc,
+    Change as Wish, Code, FdbInfo, FdbTarget, FlappingInfo, Flushed, LimitsInfo, Mac, ModeInfo, Offload, PeerInfo,
+    PeerVlans, PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo,
+    VtepInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, PortId};
 
@@ -157,6 +158,7 @@ impl Control {
             offloads: live.map(|port| offloads(port.offloads)).unwrap_or_default(),
             allow_mac: setup.and_then(|setup| setup.allow_macs.clone()),
             allow_ip: setup.and_then(|setup| setup.allow_ips.clone()),
+            limits: LimitsInfo::of(&spec.limits),
         }
     }
 

@@ -7,7 +7,8 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use common::Host;
-use vswitch_sys::{Netlink, PacketSocket, VxlanSpec};
+use ipnet::IpNet;
+use vswitch_sys::{Netlink, PacketSocket, RouteEntry, VxlanSpec};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -270,4 +271,96 @@ fn an_unanswered_neighbour_is_asked_again_at_once() {
     assert_eq!(a.netlink.forget_unanswered_neighbours(index).unwrap(), 1, "and not the one it knows");
     say();
     assert!(asked(common::PATIENCE));
+}
+
+/// The entries that leave by `index`, but for those the kernel makes itself.
+fn made(host: &Host, index: u32) -> Vec<RouteEntry> {
+    let own = |entry: &RouteEntry| entry.index == index && (entry.gateway.is_some() || entry.table != Some(254));
+    host.netlink.routes().unwrap().into_iter().filter(own).collect()
+}
+
+#[test]
+fn routes_keep_their_attributes() {
+    require!(common::no_netns());
+    for (left, right, gateway, net, priority) in [
+        ("10.1.0.1/24", "10.1.0.2/24", "10.1.0.2", "10.9.0.0/16", 0),
+        ("2001:db8::1/64", "2001:db8::2/64", "2001:db8::2", "2001:db8:9::/48", 1024),
+    ] {
+        let (a, _b) = joined(left, right);
+        let index = a.index("eth0");
+        let bare = RouteEntry::new(net.parse().unwrap(), Some(ip(gateway)), index);
+        let whole = RouteEntry { mtu: Some(1400), advmss: Some(1300), priority: Some(7), table: Some(100_000), ..bare };
+        let near = RouteEntry { gateway: None, table: Some(100), ..bare };
+        for entry in [&bare, &whole, &near] {
+            a.netlink.add_route_entry(entry).unwrap();
+            let error = a.netlink.add_route_entry(entry).unwrap_err();
+            assert!(error.is_exists(), "{error}");
+        }
+        let found = made(&a, index);
+        assert_eq!(found.len(), 3, "{found:?}");
+        // What was left to the kernel is as documented.
+        let priority = (priority != 0).then_some(priority);
+        let scope = |of: u8| if left.contains(':') { 0 } else { of };
+        let bare = RouteEntry { priority, table: Some(254), scope: Some(0), ..bare };
+        let near = RouteEntry { priority, scope: Some(scope(253)), ..near };
+        for entry in [bare, RouteEntry { scope: Some(0), ..whole }, near] {
+            assert!(found.contains(&entry), "no {entry:?} in {found:?}");
+        }
+        assert_eq!(whole.to_string(), format!("{net} via {gateway} table 100000 metric 7 mtu 1400 advmss 1300"));
+    }
+}
+
+#[test]
+fn a_default_route_is_listed_with_its_family() {
+    require!(common::no_netns());
+    for (left, right, gateway, all) in [
+        ("10.1.0.1/24", "10.1.0.2/24", "10.1.0.2", "0.0.0.0/0"),
+        ("2001:db8::1/64", "2001:db8::2/64", "2001:db8::2", "::/0"),
+    ] {
+        let (a, _b) = joined(left, right);
+        let index = a.index("eth0");
+        a.netlink.add_route(None, Some(ip(gateway)), index).unwrap();
+        let found = made(&a, index);
+        let [entry] = found[..] else { panic!("{found:?}") };
+        assert_eq!((entry.dst, entry.gateway, entry.advertised), (all.parse().unwrap(), Some(ip(gateway)), false));
+    }
+}
+
+#[test]
+fn a_gateway_beyond_the_subnet_is_taken_on_link() {
+    require!(common::no_netns());
+    for (left, right, gateway, errno) in [
+        ("10.1.0.1/32", "10.1.0.2/32", "169.254.1.1", libc::ENETUNREACH),
+        ("2001:db8::1/128", "2001:db8::2/128", "2001:db8:5::1", libc::EHOSTUNREACH),
+    ] {
+        let (a, _b) = joined(left, right);
+        let index = a.index("eth0");
+        let all = IpNet::new(if ip(gateway).is_ipv4() { ip("0.0.0.0") } else { ip("::") }, 0).unwrap();
+        let entry = RouteEntry::new(all, Some(ip(gateway)), index);
+        assert_eq!(a.netlink.add_route_entry(&entry).unwrap_err().errno(), Some(errno));
+        a.netlink.add_route_entry(&RouteEntry { onlink: true, ..entry }).unwrap();
+        let found = made(&a, index);
+        assert!(found.iter().any(|entry| entry.onlink && entry.gateway == Some(ip(gateway))), "{found:?}");
+    }
+}
+
+#[test]
+fn two_routes_to_one_destination() {
+    require!(common::no_netns());
+    for (left, right, first, second, far) in [
+        ("10.1.0.1/24", "10.1.0.2/24", "10.1.0.2", "10.1.0.3", "10.9.0.0/16"),
+        ("2001:db8::1/64", "2001:db8::2/64", "2001:db8::2", "2001:db8::3", "2001:db8:9::/48"),
+    ] {
+        let (a, _b) = joined(left, right);
+        let index = a.index("eth0");
+        let dst: IpNet = far.parse().unwrap();
+        for gateway in [first, second] {
+            a.netlink.add_route_entry(&RouteEntry::new(dst, Some(ip(gateway)), index)).unwrap();
+        }
+        let gateways: Vec<_> = made(&a, index).into_iter().filter_map(|entry| entry.gateway).collect();
+        assert_eq!(gateways, [ip(first), ip(second)], "each next hop is listed");
+        if dst.addr().is_ipv4() {
+            assert_eq!(a.netlink.route_to(dst.addr()).unwrap().gateway, Some(ip(first)), "the first goes on");
+        }
+    }
 }

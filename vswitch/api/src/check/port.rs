@@ -30,7 +30,7 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
 }
 
 pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
-    let PortSet { name, mtu, access, trunk, native, address, gateway, allow_mac, allow_ip } = set;
+    let PortSet { name, mtu, access, trunk, native, address, gateway, allow_mac, allow_ip, rx_limit, tx_limit } = set;
     let Some(there) = desired.port(name) else { return Err(Refusal::NoPort { name: name.clone() }) };
     if set.is_empty() {
         return Err(Refusal::NothingToSet { name: name.clone() });
@@ -48,6 +48,8 @@ pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
     spec.gateways = gateway.clone().unwrap_or(spec.gateways);
     spec.allow_mac = allow_mac.clone().unwrap_or(spec.allow_mac);
     spec.allow_ip = allow_ip.clone().unwrap_or(spec.allow_ip);
+    spec.limits.rx = rx_limit.map_or(spec.limits.rx, |word| word.0);
+    spec.limits.tx = tx_limit.map_or(spec.limits.tx, |word| word.0);
     consistent(&spec)?;
     let behind = FdbTarget::Port(name.clone());
     if let Some(entry) = desired.statics().find(|e| e.target == behind && !spec.mode.contains(e.vlan)) {
@@ -117,6 +119,8 @@ fn differences(there: &PortSpec, asked: &PortSpec) -> String {
             ("VLANs", spec.mode.to_string()),
             ("allow-mac", spec.allow_mac.to_string()),
             ("allow-ip", spec.allow_ip.to_string()),
+            ("rx-limit", option(spec.limits.rx)),
+            ("tx-limit", option(spec.limits.tx)),
         ]
     };
     let said = |text: String| if text.is_empty() { "none given".to_owned() } else { text };

@@ -38,7 +38,10 @@ pub enum Refusal {
     GatewayIsAddress { gateway: IpAddr },
     #[error("gateway {gateway} is the second one for its address family: give at most one IPv4 and one IPv6 gateway")]
     GatewayTwice { gateway: IpAddr },
-    #[error("nothing to set on port {name}: give mtu, access, trunk, native, address, gateway, allow-mac or allow-ip")]
+    #[error(
+        "nothing to set on port {name}: give mtu, access, trunk, native, address, gateway, allow-mac, \
+         allow-ip, rx-limit or tx-limit"
+    )]
     NothingToSet { name: PortName },
     #[error(
         "static address {mac} in VLAN {vlan} is behind port {name}, which would leave that VLAN: `vsctl fdb del {mac} \

@@ -50,6 +50,8 @@ fn refusals_name_the_value_and_the_way_out() {
         ("port.add", web(json!({"ifname": "a/b"})), InvalidParams, &["a/b"]),
         ("port.add", web(json!({"mtu": 67})), InvalidParams, &["MTU 67", "68 to 65521"]),
         ("port.add", web(json!({"speed": 10})), InvalidParams, &["speed"]),
+        ("port.add", web(json!({"rx-limit": "10MB"})), InvalidParams, &["10MB", "1k to 1T"]),
+        ("port.set", json!({"name": "web", "tx-limit": "1M,0"}), InvalidParams, &["\"0\"", "1 to 4294967295"]),
         ("port.add", json!({"name": "new"}), InvalidParams, &["netns"]),
         ("port.add", web(json!({"access": 10, "trunk": "20"})), InvalidParams, &["access 10", "trunk 20"]),
         ("port.add", web(json!({"native": 5})), InvalidParams, &["native VLAN 5", "trunk"]),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Refusal;
-use crate::types::{Allowed, Cidr, IfName, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList};
+use crate::types::{Allowed, Cidr, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList};
 
 /// A port: a TAP interface in somebody's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct PortSpec {
     pub allow_mac: Allowed<Mac>,
     /// The IP addresses it may send from.
     pub allow_ip: Allowed<Net>,
+    /// What it may carry.
+    pub limits: Limits,
 }
 
 /// Which VLANs a port is in, and how its frames are tagged.
@@ -139,26 +141,49 @@ struct PortTable {
     allow_mac: Allowed<Mac>,
     #[serde(default, rename = "allow-ip", skip_serializing_if = "Allowed::is_unsaid")]
     allow_ip: Allowed<Net>,
+    #[serde(default, rename = "rx-limit", skip_serializing_if = "Option::is_none")]
+    rx_limit: Option<LimitWord>,
+    #[serde(default, rename = "tx-limit", skip_serializing_if = "Option::is_none")]
+    tx_limit: Option<LimitWord>,
 }
 
 impl TryFrom<PortTable> for PortSpec {
     type Error = Refusal;
     fn try_from(table: PortTable) -> Result<Self, Refusal> {
         let PortTable { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native, .. } = table;
-        let PortTable { allow_mac, allow_ip, .. } = table;
+        let PortTable { allow_mac, allow_ip, rx_limit, tx_limit, .. } = table;
         let mode = PortMode::from_words(access, trunk, native)?.unwrap_or_default();
-        Ok(Self { name, netns, ifname, mac, addresses: address, gateways: gateway, mtu, mode, allow_mac, allow_ip })
+        let limits = Limits { rx: rx_limit.and_then(|word| word.0), tx: tx_limit.and_then(|word| word.0) };
+        let (addresses, gateways) = (address, gateway);
+        Ok(Self { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits })
     }
 }
 
 impl From<PortSpec> for PortTable {
     fn from(spec: PortSpec) -> Self {
-        let PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip } = spec;
+        let PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits } = spec;
         let (access, trunk, native) = match mode {
             PortMode::Access(vlan) => (Some(vlan), None, None),
             PortMode::Trunk { vlans, native } => (None, Some(vlans), native),
         };
         let (address, gateway) = (addresses, gateways);
-        Self { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native, allow_mac, allow_ip }
+        let limit = |limit: Option<_>| limit.map(|limit| LimitWord(Some(limit)));
+        let (rx_limit, tx_limit) = (limit(limits.rx), limit(limits.tx));
+        Self {
+            name,
+            netns,
+            ifname,
+            mac,
+            address,
+            gateway,
+            mtu,
+            access,
+            trunk,
+            native,
+            allow_mac,
+            allow_ip,
+            rx_limit,
+            tx_limit,
+        }
     }
 }

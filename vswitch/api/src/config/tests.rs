@@ -37,6 +37,8 @@ trunk = "10-20,30"
 native = 5
 allow-mac = ["02:00:00:00:00:01", "02:00:00:00:00:02"]
 allow-ip = "any"
+rx-limit = "10M,64k"
+tx-limit = "1.5G"
 
 [[port]]
 name = "plain"
@@ -77,6 +79,9 @@ fn a_config_file_says_what_vsctl_says() {
     assert_eq!(port("web").allow_mac, crate::Allowed::Unsaid);
     assert_eq!(port("router").allow_mac.to_string(), "02:00:00:00:00:01 02:00:00:00:00:02");
     assert_eq!(port("router").allow_ip, crate::Allowed::Any);
+    assert_eq!(port("router").limits.rx.map(|limit| (limit.rate(), limit.burst())), Some((10_000_000, Some(65_536))));
+    assert_eq!(port("router").limits.tx.map(|limit| (limit.rate(), limit.burst())), Some((1_500_000_000, None)));
+    assert!(port("web").limits.is_none());
     assert_eq!(settings.source_guard, Some(true));
     assert_eq!(port("router").mode.to_string(), "trunk 10-20,30 native 5");
     assert_eq!(port("plain").mode.to_string(), "access 1");

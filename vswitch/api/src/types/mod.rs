@@ -7,6 +7,7 @@ mod name;
 mod net;
 mod netns;
 mod number;
+mod rate;
 mod vlan_list;
 
 pub use allowed::{Allowed, AllowedWord};
@@ -16,6 +17,7 @@ pub use name::{IfName, PortName, VlanName};
 pub use net::Net;
 pub use netns::NetnsRef;
 pub use number::{Mtu, Vid, Vni};
+pub use rate::{LimitWord, Limits, RateLimit};
 pub use vlan_list::VlanList;
 
 /// A value nobody may write, and what may be written instead.
@@ -30,6 +32,12 @@ pub enum BadValue {
     /// Not an MTU a TAP device takes.
     #[error("MTU {0} is out of range: it may be 68 to 65521")]
     Mtu(String),
+    /// Not a rate.
+    #[error("{0:?} is not a rate: write bits a second from 1k to 1T, like 500k, 10M or 1.5G")]
+    Rate(String),
+    /// Not a number of bytes.
+    #[error("{0:?} is not a burst: write bytes from 1 to 4294967295, like 1500 or 64k, which is 65536")]
+    Burst(String),
     /// A range of VLANs that runs backwards.
     #[error("VLAN range {0} runs backwards: write the lower VLAN first")]
     VlanRange(String),

@@ -40,6 +40,42 @@ fn numbers() {
 }
 
 #[test]
+fn rates_and_bursts() {
+    let same = ["1k", "10M", "1.5G", "1T", "2.125M", "10M,64k", "100M,1500", "1G,1.5M", "1.001k", "1234.567k"];
+    for good in same {
+        check::<RateLimit>(good, Ok(good));
+    }
+    for (other, written) in [
+        ("1000", "1k"),
+        ("10m", "10M"),
+        ("10Mbit", "10M"),
+        ("10000000,65536", "10M,64k"),
+        ("0.5M,1K", "500k,1k"),
+        ("1.5000G", "1.5G"),
+        ("1.2345M", "1234.5k"),
+        ("1001", "1.001k"),
+        ("5M,4294967295", "5M,4294967295"),
+    ] {
+        check::<RateLimit>(other, Ok(written));
+    }
+    let bad_rates =
+        ["", "0", "999", "1.1T", "2000G", "-1M", "+1M", "1.M", ".5M", "1.5", "10MB", "10M/s", "1e6", "99999999T"];
+    for bad in bad_rates {
+        check::<RateLimit>(bad, Err(&[&format!("{bad:?}"), "1k to 1T"]));
+    }
+    for bad in ["", "0", "4G", "-1", "64kB", "1.0001k", "1,2"] {
+        check::<RateLimit>(&format!("10M,{bad}"), Err(&[&format!("{bad:?}"), "1 to 4294967295"]));
+    }
+    // A burst that was not given, and one that is too little for timers.
+    let bursts = [("10M", 65_536), ("1G", 3_125_000), ("1T", 3_125_000_000), ("10M,3000", 3_000), ("1G,3000", 250_000)];
+    for (limit, bytes) in bursts {
+        assert_eq!(limit.parse::<RateLimit>().unwrap().burst_bytes(), bytes, "{limit}");
+    }
+    assert_eq!("none".parse(), Ok(LimitWord(None)));
+    assert_eq!(String::from(LimitWord(None)), "none");
+}
+
+#[test]
 fn mac_addresses() {
     check::<Mac>("02:00:00:00:00:0A", Ok("02:00:00:00:00:0a"));
     check::<Mac>("02-00-00-00-00-0a", Ok("02:00:00:00:00:0a"));

@@ -4,6 +4,7 @@ mod address;
 mod link;
 mod neighbour;
 mod route;
+mod table;
 
 use std::cell::Cell;
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::syscall::uninterrupted;
 
 pub use link::{Link, VxlanSpec};
 pub use route::Route;
+pub use table::RouteEntry;
 
 /// How often a dump is begun anew because the table changed under it.
 const DUMP_TRIES: usize = 16;

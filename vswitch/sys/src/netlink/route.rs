@@ -156,7 +156,8 @@ impl Netlink {
     }
 }
 
-fn plain(address: &RouteAddress) -> Option<IpAddr> {
+/// The address, where it is one of IP.
+pub(super) fn plain(address: &RouteAddress) -> Option<IpAddr> {
     match *address {
         RouteAddress::Inet(ip) => Some(ip.into()),
         RouteAddress::Inet6(ip) => Some(ip.into()),
