@@ -4,13 +4,13 @@ use crate::protocol::{Code, Failure};
 
 /// What we understand of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Args {
+pub(crate) struct Args {
     /// `MAC`.
-    pub mac: Option<String>,
+    pub(crate) mac: Option<String>,
     /// `IP`: addresses, parted by commas.
-    pub ips: Vec<String>,
+    pub(crate) ips: Vec<String>,
     /// `K8S_POD_NAMESPACE` and `K8S_POD_NAME`.
-    pub pod: Option<(String, String)>,
+    pub(crate) pod: Option<(String, String)>,
 }
 
 /// Keys that say nothing to us, and that every plugin has to accept.
@@ -21,7 +21,7 @@ impl Args {
     ///
     /// # Errors
     /// A word without `=`, and keys that are not known, unless `IgnoreUnknown` is set.
-    pub fn read(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn read(text: &str) -> Result<Self, Failure> {
         let mut args = Self::default();
         let (mut namespace, mut name, mut ignore, mut unknown) = (None, None, false, Vec::new());
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {

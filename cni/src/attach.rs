@@ -158,8 +158,7 @@ pub(crate) fn sending<T: DeserializeOwned>(
     request: &Request,
     fds: &[BorrowedFd<'_>],
 ) -> Result<T, ClientError> {
-    let answer: Value = client.call_sending(request, |stream, bytes| -> io::Result<usize> {
-        fdpass::send(stream, bytes, fds)
-    })?;
+    let answer: Value =
+        client.call_sending(request, |stream, bytes| -> io::Result<usize> { fdpass::send(stream, bytes, fds) })?;
     serde_json::from_value(answer).map_err(|error| ClientError::Garbage(error.to_string()))
 }

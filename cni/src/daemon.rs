@@ -39,19 +39,17 @@ pub(crate) enum DaemonError {
 
 impl DaemonError {
     /// Whether the daemon may serve later what it did not now.
-    pub(crate) const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(refusal) => refusal.code == Refused::Exhausted || is_passing(refusal),
+        }
     }
 }
 
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
-        let code = match &error {
-            DaemonError::Unreachable { .. } => Code::TryAgain,
-            DaemonError::Refused(refusal) if refusal.code == Refused::Exhausted || is_passing(refusal) => Code::TryAgain,
-            DaemonError::Refused(_) => Code::Refused,
-        };
-        Self::new(code, error.to_string())
+        Self::new(if error.is_passing() { Code::TryAgain } else { Code::Refused }, error.to_string())
     }
 }
 

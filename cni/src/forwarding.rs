@@ -96,17 +96,18 @@ fn keep_advertised_routes() -> Result<(), ForwardingError> {
     Ok(())
 }
 
-/// Has interface `name` take no router advertisements: those of a container must not change the host's routes.
+/// Has interface `name` take no router advertisements: those of a container must not change the host's routes. Returns
+/// whether it did take them.
 ///
 /// # Errors
 /// Where that cannot be set; not where there is no IPv6.
-pub(crate) fn ignore_advertisements(name: &str) -> Result<(), ForwardingError> {
+pub(crate) fn ignore_advertisements(name: &str) -> Result<bool, ForwardingError> {
     let key = format!("ipv6/conf/{name}/accept_ra");
     match read(&key) {
-        Err(ForwardingError::Setting { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(ForwardingError::Setting { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
-        Ok(value) if value == "0" => Ok(()),
-        Ok(_) => write(&key, "0"),
+        Ok(value) if value == "0" => Ok(false),
+        Ok(_) => write(&key, "0").map(|()| true),
     }
 }
 
@@ -218,9 +219,10 @@ mod tests {
     fn a_gateway_listens_to_no_router() {
         crate::require!(no_container());
         let host = Container::new(&[]);
-        host.netns.run(|| ignore_advertisements("eth0")).unwrap().unwrap();
+        let ignore = |name| host.netns.run(|| ignore_advertisements(name)).unwrap().unwrap();
+        assert!(ignore("eth0"), "Linux has it listen");
         assert_eq!(host.netns.run(|| read("ipv6/conf/eth0/accept_ra").unwrap()).unwrap(), "0");
-        host.netns.run(|| ignore_advertisements("eth0")).unwrap().unwrap();
-        host.netns.run(|| ignore_advertisements("nowhere0")).unwrap().unwrap();
+        assert!(!ignore("eth0"));
+        assert!(!ignore("nowhere0"));
     }
 }

@@ -1,4 +1,4 @@
-//! What CHECK looks at in a container: its interface, addresses and routes.
+//! What CHECK looks at in a namespace: an interface, its addresses and routes.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::routes::Route;
 /// The main routing table.
 const MAIN: u32 = 254;
 
-/// What a container shall have.
+/// What a namespace shall have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expected {
     /// Its interface.
@@ -26,23 +26,23 @@ pub(crate) struct Expected {
 /// What is not as it shall be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InsideError {
-    /// The container's network settings cannot be had.
+    /// The namespace's network settings cannot be had.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
     /// No such interface.
-    #[error("the container has no interface {ifname}: it has {there}")]
+    #[error("there is no interface {ifname}, only {there}")]
     NoInterface { ifname: String, there: List<String> },
     /// It is down.
-    #[error("the container's interface {0} is down; it was set up")]
+    #[error("interface {0} is down; it was set up")]
     Down(String),
     /// It has another address.
-    #[error("the container's interface {ifname} has the MAC address {found}; {} was expected", Mac(Some(*expected)))]
+    #[error("interface {ifname} has the MAC address {found}; {} was expected", Mac(Some(*expected)))]
     Mac { ifname: String, expected: [u8; 6], found: Mac },
     /// It lacks an address.
-    #[error("the container's interface {ifname} lacks the address {expected}: it has {found}")]
+    #[error("interface {ifname} lacks the address {expected}: it has {found}")]
     Address { ifname: String, expected: IpNet, found: List<IpNet> },
     /// It lacks a route.
-    #[error("the container lacks the route {expected} by {ifname}: to there it has {found}")]
+    #[error("there is no route {expected} by {ifname}: to there is {found}")]
     Route { ifname: String, expected: String, found: List<RouteEntry> },
 }
 
@@ -172,40 +172,31 @@ mod tests {
         let with = |route| Expected { routes: vec![route], ..right.clone() };
         let via = Some("10.1.0.1");
         for (expected, text) in [
-            (
-                Expected { ifname: "net1".into(), ..right.clone() },
-                "the container has no interface net1: it has lo, eth0",
-            ),
+            (Expected { ifname: "net1".into(), ..right.clone() }, "there is no interface net1, only lo, eth0"),
             (
                 Expected { mac: Some([2, 0, 0, 0, 0, 6]), ..right.clone() },
-                "the container's interface eth0 has the MAC address 02:00:00:00:00:05; 02:00:00:00:00:06 was expected",
+                "interface eth0 has the MAC address 02:00:00:00:00:05; 02:00:00:00:00:06 was expected",
             ),
             (
                 Expected { addresses: vec!["10.1.0.2/16".parse().unwrap()], ..right.clone() },
-                "the container's interface eth0 lacks the address 10.1.0.2/16: it has 10.1.0.2/24, fd00:1::2/64",
+                "interface eth0 lacks the address 10.1.0.2/16: it has 10.1.0.2/24, fd00:1::2/64",
             ),
-            (
-                with(route("10.77.0.0/16", via)),
-                "the container lacks the route 10.77.0.0/16 via 10.1.0.1 by eth0: to there it has none",
-            ),
+            (with(route("10.77.0.0/16", via)), "there is no route 10.77.0.0/16 via 10.1.0.1 by eth0: to there is none"),
             (
                 with(route("0.0.0.0/0", Some("10.1.0.9"))),
-                "the container lacks the route 0.0.0.0/0 via 10.1.0.9 by eth0: to there it has 0.0.0.0/0 via 10.1.0.1",
+                "there is no route 0.0.0.0/0 via 10.1.0.9 by eth0: to there is 0.0.0.0/0 via 10.1.0.1",
             ),
             (with(route("10.9.0.0/16", via)), "10.9.0.0/16 via 10.1.0.1 table 100 scope 0 mtu 1400"),
-            (
-                with(Route { mtu: Some(1399), table: Some(100), ..route("10.9.0.0/16", via) }),
-                "lacks the route 10.9.0.0/16",
-            ),
-            (with(Route { advmss: Some(1), ..route("fd00:9::/48", Some("fd00:1::1")) }), "lacks the route fd00:9::/48"),
-            (with(Route { priority: Some(6), ..route("10.8.0.0/16", None) }), "lacks the route 10.8.0.0/16 metric 6"),
-            (with(Route { scope: Some(0), ..route("10.8.0.0/16", None) }), "lacks the route 10.8.0.0/16 scope 0"),
+            (with(Route { mtu: Some(1399), table: Some(100), ..route("10.9.0.0/16", via) }), "no route 10.9.0.0/16"),
+            (with(Route { advmss: Some(1), ..route("fd00:9::/48", Some("fd00:1::1")) }), "no route fd00:9::/48"),
+            (with(Route { priority: Some(6), ..route("10.8.0.0/16", None) }), "no route 10.8.0.0/16 metric 6"),
+            (with(Route { scope: Some(0), ..route("10.8.0.0/16", None) }), "no route 10.8.0.0/16 scope 0"),
         ] {
             let message = check(&container.netns, &expected).unwrap_err().to_string();
             assert!(message.contains(text), "{message}");
         }
         container.netlink.set_up(container.index, false).unwrap();
         let message = check(&container.netns, &right).unwrap_err().to_string();
-        assert_eq!(message, "the container's interface eth0 is down; it was set up");
+        assert_eq!(message, "interface eth0 is down; it was set up");
     }
 }

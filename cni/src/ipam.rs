@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command as Process, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -53,13 +53,15 @@ impl<'a> Delegate<'a> {
     /// # Errors
     /// None of them has.
     pub(crate) fn find(name: &str, path: &[PathBuf], config: &'a Config) -> Result<Self, Failure> {
-        let is_program = |path: &PathBuf| {
-            path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-        };
+        let is_program =
+            |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
         let found = path.iter().map(|folder| folder.join(name)).find(is_program);
         let folders = || std::env::join_paths(path).unwrap_or_default().to_string_lossy().into_owned();
         let program = found.ok_or_else(|| {
-            Failure::new(Code::Ipam, format!("there is no IPAM plugin {name:?} in CNI_PATH ({:?}): install it there", folders()))
+            Failure::new(
+                Code::Ipam,
+                format!("there is no IPAM plugin {name:?} in CNI_PATH ({:?}): install it there", folders()),
+            )
         })?;
         Ok(Self { name: name.to_owned(), program, config })
     }
@@ -134,7 +136,11 @@ impl<'a> Delegate<'a> {
         match serde_json::from_slice::<Said>(&output) {
             Ok(Said { code, msg, details }) => {
                 let details = if details.is_empty() { msg.clone() } else { details };
-                Err(Failure { code, message: msg, details: format!("IPAM plugin {:?} ({command}): {details}", self.name) })
+                Err(Failure {
+                    code,
+                    message: msg,
+                    details: format!("IPAM plugin {:?} ({command}): {details}", self.name),
+                })
             }
             Err(_) => Err(fail(&format!("{status}, and no error in the CNI's form: {:?}", excerpt(&output)))),
         }
@@ -194,22 +200,22 @@ fn excerpt(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..200).unwrap_or(bytes)).into_owned()
 }
 
-/// Where there is a program `name` in `folder`, for messages of tests.
-#[cfg(test)]
-fn script(folder: &Path, name: &str, text: &str) {
-    let path = folder.join(name);
-    // Written by another process: a descriptor of ours that is open for writing, in a child that another test forks,
-    // would make it busy (ETXTBSY).
-    let mut writer = Process::new("sh");
-    writer.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(&path).stdin(Stdio::piped());
-    let mut child = writer.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    /// Makes a program of `text`.
+    fn script(folder: &Path, name: &str, text: &str) {
+        let path = folder.join(name);
+        // Written by another process: a descriptor of ours that is open for writing, in a child that another test forks,
+        // would make it busy (ETXTBSY).
+        let mut writer = Process::new("sh");
+        writer.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(&path).stdin(Stdio::piped());
+        let mut child = writer.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
 
     fn config() -> Config {
         Config::read(br#"{"cniVersion":"1.1.0","name":"net","ipam":{"type":"x"}, "more":  1}"#.to_vec()).unwrap()

@@ -12,6 +12,7 @@ mod attach;
 mod bandwidth;
 mod daemon;
 mod forwarding;
+mod gateway;
 mod input;
 mod inside;
 mod ipam;
@@ -37,12 +38,7 @@ const FAILED: u8 = 1;
 /// Does what the environment says, with the configuration that `input` has; returns the exit code.
 ///
 /// The result, or the error, goes to `out` as JSON. `err` gets words only where no runtime called.
-pub fn run<I, O>(
-    variable: impl Fn(&str) -> Option<OsString>,
-    input: I,
-    out: &mut O,
-    err: &mut dyn Write,
-) -> u8
+pub fn run<I, O>(variable: impl Fn(&str) -> Option<OsString>, input: I, out: &mut O, err: &mut dyn Write) -> u8
 where
     I: Read + IsTerminal + Send + 'static,
     O: Write + IsTerminal,

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use vswitch_api::{Allowed, Cidr, Mac, Mtu, Net, NetworkName, Pool, PortMode, Vid, VlanList, Vni};
+use vswitch_api::{Allowed, Cidr, Limits, Mac, Mtu, Net, NetworkName, Pool, PortMode, Vid, VlanList, Vni};
 
 use crate::args::Args;
-use crate::bandwidth::{self, Limits};
+use crate::bandwidth;
 use crate::protocol::{Code, Config, Failure, Route};
 
 /// What is asked for.
@@ -158,7 +158,8 @@ fn mtu(config: &Config) -> Result<Option<Mtu>, Failure> {
     if config.get::<i64>("mtu").is_ok_and(|mtu| mtu == Some(0)) { Ok(None) } else { config.get("mtu") }
 }
 
-fn gateway(config: &Config) -> Result<Option<Gateway>, Failure> {
+/// What the host does for the network.
+pub(crate) fn gateway(config: &Config) -> Result<Option<Gateway>, Failure> {
     let flag = |key| config.get::<bool>(key).map(Option::unwrap_or_default);
     let (is, default_route, masquerade) = (flag("isGateway")?, flag("isDefaultGateway")?, flag("ipMasq")?);
     if masquerade && !is && !default_route {
@@ -294,7 +295,8 @@ mod tests {
         assert_eq!(subnet.to_string(), "10.0.0.0/24");
         let ends = [first, last, gateway].map(|ip| ip.unwrap().to_string());
         assert_eq!(ends, ["10.0.0.10", "10.0.0.20", "10.0.0.254"]);
-        let Ipam::Embedded(pools) = ipam(r#","subnets":[{"subnet":"10.0.0.0/24"},{"subnet":"fd00::/64"}]"#).unwrap() else {
+        let Ipam::Embedded(pools) = ipam(r#","subnets":[{"subnet":"10.0.0.0/24"},{"subnet":"fd00::/64"}]"#).unwrap()
+        else {
             panic!("two subnets")
         };
         assert_eq!(pools.len(), 2);
@@ -353,7 +355,12 @@ mod tests {
         assert_eq!(gateway(r#","isGateway":true"#).unwrap(), is(false, false));
         assert_eq!(gateway(r#","isDefaultGateway":true,"ipMasq":true"#).unwrap(), is(true, true));
         assert_eq!(gateway(r#","ipMasq":true"#).unwrap_err().code, 2);
-        let hosts = [("10.0.0.0/24", "10.0.0.1"), ("fd00::/64", "fd00::1"), ("10.0.0.4/31", "10.0.0.4"), ("10.0.0.9/24", "10.0.0.1")];
+        let hosts = [
+            ("10.0.0.0/24", "10.0.0.1"),
+            ("fd00::/64", "fd00::1"),
+            ("10.0.0.4/31", "10.0.0.4"),
+            ("10.0.0.9/24", "10.0.0.1"),
+        ];
         for (subnet, host) in hosts {
             assert_eq!(first_host(subnet.parse().unwrap()).to_string(), host);
         }

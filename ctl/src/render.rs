@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use vswitch_api::{
-    Carried, FdbInfo, FdbKind, FlappingInfo, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState, PortStats,
-    RateInfo, RateLimit, Sandbox, Stats, Status, Vid, VlanInfo, VlanList, VtepInfo,
+    Attachment, Carried, FdbInfo, FdbKind, FlappingInfo, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState,
+    PortStats, RateInfo, RateLimit, Sandbox, Stats, Status, Vid, VlanInfo, VlanList, VtepInfo,
 };
 
 use crate::table::{Table, fields};
@@ -14,9 +14,9 @@ pub(crate) fn ports(ports: &Vec<PortInfo>, out: &mut String) {
         out.push_str("no ports\n");
         return;
     }
-    let mut table = Table::new(["NAME", "NETNS", "IFNAME", "MAC", "ADDRESSES", ">MTU", "VLANS", "STATE"]);
-    for port in ports {
-        table.row([
+    let head = ["NAME", "NETNS", "IFNAME", "MAC", "ADDRESSES", ">MTU", "VLANS", "STATE"];
+    let row = |port: &PortInfo| {
+        [
             port.name.to_string(),
             port.netns.to_string(),
             port.ifname.to_string(),
@@ -25,14 +25,36 @@ pub(crate) fn ports(ports: &Vec<PortInfo>, out: &mut String) {
             port.mtu.to_string(),
             mode(&port.mode),
             state(port.state).to_owned(),
-        ]);
+        ]
+    };
+    // Most switches have ports of one kind only: made by hand, or for a container runtime.
+    if ports.iter().all(|port| port.attachment.is_none()) {
+        let mut table = Table::new(head);
+        ports.iter().for_each(|port| table.row(row(port)));
+        return table.write(out);
+    }
+    let [a, b, c, d, e, f, g, h] = head;
+    let mut table = Table::new([a, b, c, d, e, f, g, h, "CONTAINER"]);
+    for port in ports {
+        let [a, b, c, d, e, f, g, h] = row(port);
+        let container = port.attachment.as_ref().map(|attachment| {
+            let Attachment { network, container, .. } = attachment;
+            format!("{} in {network}", short(container.as_str()))
+        });
+        table.row([a, b, c, d, e, f, g, h, option(container)]);
     }
     table.write(out);
 }
 
+/// A container's ID as runtimes list it: the first 12 of 64 hexadecimal digits.
+fn short(container: &str) -> &str {
+    let is_hash = container.len() == 64 && container.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash { &container[..12] } else { container }
+}
+
 pub(crate) fn port(port: &PortInfo, out: &mut String) {
     let offloads = port.offloads.iter().map(|&offload| offload_name(offload)).collect::<Vec<_>>();
-    let rows = [
+    let mut rows = vec![
         ("name", port.name.to_string()),
         ("state", state(port.state).to_owned()),
         ("netns", port.netns.to_string()),
@@ -47,6 +69,13 @@ pub(crate) fn port(port: &PortInfo, out: &mut String) {
         ("limit rx", limit(port.limits.and_then(|limits| limits.rx))),
         ("limit tx", limit(port.limits.and_then(|limits| limits.tx))),
     ];
+    if let Some(Attachment { network, container, delegated, seen: _ }) = &port.attachment {
+        rows.push(("container", container.to_string()));
+        rows.push(("network", network.to_string()));
+        let whose =
+            if *delegated { "the network's IPAM plugin, which has to be told to free them" } else { "vswitchd" };
+        rows.push(("addresses by", whose.to_owned()));
+    }
     fields(&rows, out);
 }
 
@@ -349,6 +378,23 @@ router  pid:7  lan0    -                  -                       1500  trunk 10
 ";
         assert_eq!(rendered(ports, json!([web(), router()])), expected);
         assert_eq!(rendered(ports, json!([])), "no ports\n");
+    }
+
+    #[test]
+    fn ports_of_containers() {
+        let mut c1 = web();
+        c1["attachment"] = json!({"network": "podman", "container": "0123456789ab".repeat(6)[..64], "seen": true});
+        let expected = "\
+NAME    NETNS  IFNAME  MAC                ADDRESSES                MTU  VLANS                    STATE  CONTAINER
+web     blue   eth0    02:00:00:00:00:01  10.0.0.2/24 fd00::2/64  1450  10                       up     0123456789ab in podman
+router  pid:7  lan0    -                  -                       1500  trunk 10-12,30 native 5  lost   -
+";
+        assert_eq!(rendered(ports, json!([c1.clone(), router()])), expected);
+        let said = |port_: Value| rendered(port, port_).lines().skip(11).map(str::to_owned).collect::<Vec<_>>();
+        let id = format!("container     {}", &"0123456789ab".repeat(6)[..64]);
+        assert_eq!(said(c1.clone()), [id.as_str(), "network       podman", "addresses by  vswitchd"]);
+        c1["attachment"]["delegated"] = json!(true);
+        assert!(said(c1)[2].contains("IPAM plugin"));
     }
 
     #[test]

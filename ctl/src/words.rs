@@ -55,7 +55,9 @@ fn port_add(add: cli::PortAdd) -> Result<Task, Wrong> {
     let allow_ip = allowed(add.guard.ips)?.unwrap_or_default();
     let limit = |word: Option<LimitWord>| word.and_then(|word| word.0);
     let limits = Limits { rx: limit(add.limits.rx), tx: limit(add.limits.tx) };
-    let spec = PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits };
+    let attachment = None;
+    let spec =
+        PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits, attachment };
     Ok(if add.hand_over { Task::HandOver(spec) } else { Task::Ask(Change::PortAdd(spec).into()) })
 }
 
@@ -143,6 +145,10 @@ pub(crate) fn done(change: &Change, changed: bool) -> String {
             (format!("static address {mac} in VLAN {vlan} behind {target}"), "added")
         }
         Change::FdbDel { mac, vlan } => (format!("address {mac} in VLAN {vlan}"), "deleted"),
+        Change::AttachmentAdd(attach) => (format!("port {}", attach.port.name), "added"),
+        Change::AttachmentDel { container, ifname, .. } => {
+            (format!("interface {ifname} of container {container}"), "deleted")
+        }
     };
     if changed { format!("{what} {verb}") } else { format!("{what} is so already: nothing changed") }
 }

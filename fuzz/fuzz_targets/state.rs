@@ -25,7 +25,7 @@ fuzz_target!(|file: &[u8]| {
     // On a host that can reach all its peers, each change is taken, once and twice.
     let hosts = [None, Some([192, 0, 2, 254].into()), Some(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0xfffe]))];
     let Some(vtep) = hosts.into_iter().find(|vtep| desired.suits(*vtep).is_ok()) else { return };
-    let mut built = Desired::default().with_ageing(desired.ageing());
+    let mut built = Desired::default().with_ageing(desired.ageing()).with_cursors_of(&desired);
     for change in desired.additions() {
         let (next, outcome) = built.apply(&change, vtep).expect("an addition of a consistent state is taken");
         assert!(outcome.changed, "{change:?}");
@@ -43,5 +43,5 @@ fuzz_target!(|file: &[u8]| {
     for change in statics.into_iter().chain(peers).chain(ports).chain(vlans) {
         (built, _) = built.apply(&change, vtep).expect("what is there can be removed");
     }
-    assert_eq!(built, Desired::default().with_ageing(desired.ageing()));
+    assert_eq!(built, Desired::default().with_ageing(desired.ageing()).with_cursors_of(&desired));
 });

@@ -7,13 +7,15 @@ use std::sync::OnceLock;
 
 use crate::{Context, Result, ensure};
 
-/// Where `vswitchd` and `vsctl` are.
+/// Where the programs are.
 #[derive(Clone, Debug)]
 pub struct Binaries {
     /// The daemon.
     pub vswitchd: PathBuf,
     /// The command line.
     pub vsctl: PathBuf,
+    /// The CNI plugin.
+    pub cni: PathBuf,
 }
 
 /// The programs, built at the first call in the profile that the caller was built in.
@@ -35,10 +37,10 @@ fn find() -> Result<Binaries> {
         ensure!(path.is_file(), "there is no {}; VSWITCH_BIN_DIR says where {name} is", path.display());
         Ok(path)
     };
-    Ok(Binaries { vswitchd: program("vswitchd")?, vsctl: program("vsctl")? })
+    Ok(Binaries { vswitchd: program("vswitchd")?, vsctl: program("vsctl")?, cni: program("vswitch-cni")? })
 }
 
-/// Builds both and says where cargo puts them: the folder above `deps`, in which tests and benches lie.
+/// Builds them and says where cargo puts them: the folder above `deps`, in which tests and benches lie.
 fn build() -> Result<PathBuf> {
     let exe = env::current_exe()?;
     let folder = exe.parent().and_then(Path::parent).context("this executable lies in no target folder")?;
@@ -49,10 +51,22 @@ fn build() -> Result<PathBuf> {
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "-p", "vswitch", "-p", "vsctl", "--profile", profile, "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "vswitch",
+            "-p",
+            "vsctl",
+            "-p",
+            "vswitch-cni",
+            "--profile",
+            profile,
+            "--target-dir",
+        ])
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()?;
-    ensure!(status.success(), "cargo build of vswitchd and vsctl failed");
+    ensure!(status.success(), "cargo build of vswitchd, vsctl and vswitch-cni failed");
     Ok(folder.to_owned())
 }

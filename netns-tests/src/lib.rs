@@ -3,7 +3,7 @@
 //! # Running
 //!
 //! ```text
-//! cargo test -p netns-tests                        # builds vswitchd and vsctl in the same profile, runs everything
+//! cargo test -p netns-tests                        # builds the programs in the same profile, runs everything
 //! cargo test -p netns-tests -- kernel_vxlan::      # the tests whose name contains this
 //! cargo test -p netns-tests -- --list
 //! ```
@@ -17,7 +17,7 @@
 //!
 //! | variable | what it does |
 //! |---|---|
-//! | `VSWITCH_BIN_DIR` | takes `vswitchd` and `vsctl` from this folder and builds nothing |
+//! | `VSWITCH_BIN_DIR` | takes `vswitchd`, `vsctl` and `vswitch-cni` from this folder and builds nothing |
 //! | `VSWITCH_TEST_LOG` | the daemons' `--log` (default `info`) |
 //! | `VSWITCH_TEST_SEED` | the seed of all random numbers; a failing test prints the one it had |
 //! | `VSWITCH_TEST_KEEP` | keeps every test's folder, not only that of a failing one |
@@ -36,6 +36,7 @@
 mod account;
 pub mod binaries;
 pub mod capture;
+pub mod cni;
 mod daemon;
 mod failure;
 pub mod frames;

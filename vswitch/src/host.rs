@@ -1,8 +1,10 @@
 //! The host's side of a port: its namespace, interface, addresses, routes.
 
+use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,6 +54,17 @@ pub(crate) enum HostError {
     PidReused(u32),
     #[error("the interface is {there} with {queues} queues, and the port's would be {wanted} with {workers}")]
     Elsewhere { there: String, wanted: String, queues: usize, workers: u16 },
+    #[error("its container is gone: the interface is no more in the namespace that {0} leads to, if to any")]
+    ContainerGone(NetnsRef),
+    #[error(
+        "{0} does not lead this vswitchd to its namespace, which it was given by descriptor: the runtime has to attach \
+         the container again"
+    )]
+    Unnamed(NetnsRef),
+    #[error(
+        "{0} leads this vswitchd to another namespace than its caller: name it under /run/netns, or by a path that both see"
+    )]
+    OtherNamespace(NetnsRef),
     #[error("it was lost when this daemon took over; `vsctl port add` brings it back once its namespace is there")]
     LostBefore,
 }
@@ -79,6 +92,30 @@ pub(crate) fn still_meant(reference: &NetnsRef) -> Result<(), HostError> {
             Err(HostError::PidReused(*pid))
         }
         _ => Ok(()),
+    }
+}
+
+/// Where the name of a namespace leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// To the one that is told from others so.
+    Namespace((u64, u64)),
+    /// Nowhere, in a folder that is there: the namespace has ended, or nobody will find it by that name.
+    Gone,
+    /// That cannot be told.
+    Unknown,
+}
+
+/// Where `reference` leads. Nothing is opened, so it takes few rights and no time.
+pub(crate) fn whereabouts(reference: &NetnsRef) -> Whereabouts {
+    let path = reference.path();
+    // A folder that is not there tells of another mount namespace as well as of a container that is gone.
+    let folder = if path.starts_with("/proc") { Path::new("/proc") } else { path.parent().unwrap_or(&path) };
+    match fs::metadata(&path) {
+        Ok(file) => Whereabouts::Namespace((file.dev(), file.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => Whereabouts::Gone,
+        Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Whereabouts::Gone,
+        Err(_) => Whereabouts::Unknown,
     }
 }
 
@@ -111,9 +148,33 @@ fn spec(setup: &PortSetup, mark: &str) -> InterfaceSpec {
 }
 
 /// The interface of a port, with `queues` queues: the one that a daemon before this one left in its namespace, as it is
-/// there, or a new one.
-pub(crate) fn obtain_interface(setup: &PortSetup, mark: &str, queues: u16) -> Result<Tap, HostError> {
-    let (tap, origin) = spec(setup, mark).obtain(&open_netns(&setup.netns)?, queues)?;
+/// there, or a new one. The namespace is the one that `netns` is of, where somebody else opened it.
+pub(crate) fn obtain_interface(
+    setup: &PortSetup,
+    mark: &str,
+    queues: u16,
+    netns: Option<Netns>,
+) -> Result<Tap, HostError> {
+    let netns = netns.map_or_else(|| open_netns(&setup.netns), Ok)?;
+    let (tap, origin) = spec(setup, mark).obtain(&netns, queues)?;
+    tell_origin(setup, queues, origin);
+    Ok(tap)
+}
+
+/// The interface that a daemon before this one left for the port of a container. Where there is none the container is
+/// gone: after a restart of the host its name may be that of another one.
+pub(crate) fn left_interface(setup: &PortSetup, mark: &str, queues: u16) -> Result<Tap, HostError> {
+    let gone = || HostError::ContainerGone(setup.netns.clone());
+    let netns = match open_netns(&setup.netns) {
+        Err(HostError::Netns(_)) if whereabouts(&setup.netns) == Whereabouts::Gone => return Err(gone()),
+        outcome => outcome?,
+    };
+    let (tap, origin) = spec(setup, mark).obtain_left(&netns, queues)?.ok_or_else(gone)?;
+    tell_origin(setup, queues, origin);
+    Ok(tap)
+}
+
+fn tell_origin(setup: &PortSetup, queues: u16, origin: Origin) {
     let ifname = setup.ifname.as_str();
     match origin {
         Origin::New => {}
@@ -122,7 +183,6 @@ pub(crate) fn obtain_interface(setup: &PortSetup, mark: &str, queues: u16) -> Re
             tracing::warn!(ifname, queues, "made anew, for it had one queue: what its container had set there is gone");
         }
     }
-    Ok(tap)
 }
 
 /// The interface of a port behind `descriptors`, which nobody looked after for a while: a change may have been half-made, or
@@ -139,7 +199,7 @@ pub(crate) fn kept_interface(
     let (netns, name) = queue.map(place).transpose()?.flatten().ok_or_else(vanished)?;
     let netlink = Netlink::open_in(&netns)?;
     let link = netlink.link(&name)?.ok_or_else(vanished)?;
-    let is_there = netns_identity(&setup.netns)? == Some(netns.identity()?);
+    let is_there = !setup.is_named() || netns_identity(&setup.netns)? == Some(netns.identity()?);
     if !is_there || name != ifname || tap.queues().len() != usize::from(workers) {
         netlink.delete_link(link.index)?;
         let there = if is_there { name } else { format!("{name} in another namespace") };
@@ -193,6 +253,12 @@ pub(crate) fn pinned(tap: &Tap) -> Result<Option<(u64, u64)>, HostError> {
         }
         _ => Ok(None),
     }
+}
+
+/// The namespace of the interface behind `tap`, told from others; `None` where that cannot be told.
+pub(crate) fn tap_netns(tap: &Tap) -> Option<(u64, u64)> {
+    let (netns, _) = place(tap.queues().first()?).ok().flatten()?;
+    netns.identity().ok()
 }
 
 /// Lets the container with interface `ifname`, which was without carrier, ask for its neighbours at once. To be called

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use vswitch_api::{
-    Allowed, Cidr, Desired, FdbTarget, IfName, Limits, Mac, Net, NetnsRef, PortName, PortSpec, Vid, Vni,
+    Allowed, Attachment, Cidr, Desired, FdbTarget, IfName, Limits, Mac, Net, NetnsRef, PortName, PortSpec, Vid, Vni,
 };
 use vswitch_core::switch::{Guard, PortMode, VlanSet};
 use vswitch_core::{MacAddr, Prefix, VlanId};
@@ -104,6 +104,8 @@ pub(crate) struct PortSetup {
     pub(crate) allow_ips: Option<Vec<Net>>,
     /// What it may carry.
     pub(crate) limits: Limits,
+    /// Whose it is, where a container runtime asked for it.
+    pub(crate) attachment: Option<Attachment>,
 }
 
 impl Network {
@@ -170,7 +172,14 @@ impl PortSetup {
             allow_macs,
             allow_ips,
             limits: spec.limits,
+            attachment: spec.attachment.clone(),
         }
+    }
+
+    /// Whether its namespace's name may lead this daemon there: for what somebody else opened, it may mean another, or
+    /// nothing.
+    pub(crate) fn is_named(&self) -> bool {
+        self.attachment.as_ref().is_none_or(|attachment| attachment.seen)
     }
 
     /// What it may send from, in core's words. The link-local address of the interface needs no mention.

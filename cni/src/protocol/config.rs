@@ -37,7 +37,8 @@ impl Config {
     /// # Errors
     /// What is no JSON object.
     pub fn read(bytes: Vec<u8>) -> Result<Self, Failure> {
-        let failure = |why: String| Failure::new(Code::Decode, format!("network configuration on standard input: {why}"));
+        let failure =
+            |why: String| Failure::new(Code::Decode, format!("network configuration on standard input: {why}"));
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(keys)) => Ok(Self { bytes, keys }),
             Ok(_) => Err(failure("it is JSON, but no object".to_owned())),
@@ -69,9 +70,8 @@ impl Config {
     /// # Errors
     /// None, or one that cannot be one.
     pub fn name(&self) -> Result<NetworkName, Failure> {
-        self.get("name")?.ok_or_else(|| {
-            Failure::new(Code::Config, "the network has no name: give it one by the key \"name\"")
-        })
+        self.get("name")?
+            .ok_or_else(|| Failure::new(Code::Config, "the network has no name: give it one by the key \"name\""))
     }
 
     /// The value of `key`; null is as good as none.
@@ -217,7 +217,9 @@ mod tests {
         for good in ["a", "dbnet", "9", "a_b.c-d"] {
             assert_eq!(config(&format!("{{\"name\":\"{good}\"}}")).name().unwrap().as_str(), good);
         }
-        for bad in ["{}", r#"{"name":""}"#, r#"{"name":"-a"}"#, r#"{"name":"a/b"}"#, r#"{"name":"a b"}"#, r#"{"name":7}"#] {
+        for bad in
+            ["{}", r#"{"name":""}"#, r#"{"name":"-a"}"#, r#"{"name":"a/b"}"#, r#"{"name":"a b"}"#, r#"{"name":7}"#]
+        {
             assert_eq!(config(bad).name().unwrap_err().code, 7, "{bad}");
         }
     }

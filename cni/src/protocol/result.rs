@@ -93,6 +93,14 @@ pub struct Route {
     pub other: Map<String, Value>,
 }
 
+impl Route {
+    /// The route to `dst` without more to it.
+    #[must_use]
+    pub fn new(dst: IpNet, gw: Option<IpAddr>) -> Self {
+        Self { dst, gw, mtu: None, advmss: None, priority: None, table: None, scope: None, other: Map::new() }
+    }
+}
+
 impl From<Route> for Map<String, Value> {
     fn from(route: Route) -> Self {
         let Route { dst, gw, mtu, advmss, priority, table, scope, mut other } = route;
@@ -235,9 +243,7 @@ mod tests {
         });
         assert_eq!(ours().to_json(Version::V1_0_0).unwrap(), plain);
 
-        for (version, name) in
-            [(Version::V0_3_0, "0.3.0"), (Version::V0_3_1, "0.3.1"), (Version::V0_4_0, "0.4.0")]
-        {
+        for (version, name) in [(Version::V0_3_0, "0.3.0"), (Version::V0_3_1, "0.3.1"), (Version::V0_4_0, "0.4.0")] {
             let mut old = plain.clone();
             old["cniVersion"] = name.into();
             old["ips"][0]["version"] = "4".into();

@@ -42,7 +42,10 @@ impl Version {
         found.ok_or_else(|| {
             let text = if text.is_empty() { "0.1.0 (none is given)" } else { text };
             let known = SUPPORTED.map(|(_, name)| name).join(", ");
-            Failure::new(Code::Version, format!("cniVersion {text:?} is not one of {known}: change it in the network configuration"))
+            Failure::new(
+                Code::Version,
+                format!("cniVersion {text:?} is not one of {known}: change it in the network configuration"),
+            )
         })
     }
 
@@ -106,7 +109,11 @@ mod tests {
         ];
         for (version, command, allowed) in table {
             let answer = version.allows(command);
-            assert_eq!(answer.as_ref().err().map(|failure| failure.code), (!allowed).then_some(1), "{version} {command}");
+            assert_eq!(
+                answer.as_ref().err().map(|failure| failure.code),
+                (!allowed).then_some(1),
+                "{version} {command}"
+            );
         }
     }
 }

@@ -3,12 +3,13 @@
 use ipnet::IpNet;
 use vswitch_api::{Mac, ModeInfo, PortInfo, PortState, Query};
 
-use super::{Call, attachments};
+use super::{Call, attachments, gateway_spec, routed};
+use crate::args::Args;
 use crate::attach;
 use crate::daemon::{Daemon, PATIENCE};
+use crate::gateway;
 use crate::inside::{self, Expected};
 use crate::network::Network;
-use crate::args::Args;
 use crate::protocol::{Attachment, Code, Failure, Success};
 use crate::routes;
 
@@ -24,6 +25,10 @@ pub(super) fn check(call: &Call<'_>, attachment: &Attachment) -> Result<(), Fail
     let mut daemon = Daemon::connect(call.config, PATIENCE)?;
     check_port(&mut daemon, &network, attachment)?;
     inside::check(&netns, &expected).map_err(|error| Failure::new(Code::Differs, error.to_string()))?;
+    let own: Vec<_> = result.ips.iter().filter(|ip| expected.addresses.contains(&ip.address)).cloned().collect();
+    if let Some(spec) = gateway_spec(&network, &own) {
+        gateway::check(&mut daemon, &spec)?;
+    }
     match call.delegate()? {
         Some(delegate) => delegate.check(),
         None => Ok(()),
@@ -37,7 +42,9 @@ fn check_port(daemon: &mut Daemon, network: &Network, attachment: &Attachment) -
     let all = attachments(daemon, &network.name)?;
     let Some(found) = all.into_iter().find(|found| found.container == *container && found.ifname == *ifname) else {
         let name = &network.name;
-        return differs(format!("vswitchd has no port for interface {ifname} of container {container} in network {name}"));
+        return differs(format!(
+            "vswitchd has no port for interface {ifname} of container {container} in network {name}"
+        ));
     };
     let name = found.port;
     let port: PortInfo = daemon.call(&Query::PortShow { name: name.clone() }.into())?;
@@ -74,7 +81,7 @@ fn expected(result: &Success, ifname: &str, sandbox: &str) -> Result<Expected, F
         None => result.interfaces.iter().filter(|interface| !interface.sandbox.is_empty()).count() == 1,
     };
     let gateways: Vec<_> = own.filter_map(|ip| ip.gateway).collect();
-    let routes = result.routes.iter().map(|route| routes::Route::by(route, &gateways)).filter(ours).collect();
+    let routes = result.routes.iter().map(|route| routed(route, &gateways)).filter(ours).collect();
     Ok(Expected { ifname: ifname.to_owned(), mac: mac.map(Mac::octets), addresses, routes })
 }
 

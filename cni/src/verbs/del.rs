@@ -3,6 +3,7 @@
 use super::{Call, detach};
 use crate::daemon::{Daemon, PATIENCE};
 use crate::protocol::{Attachment, Failure};
+use crate::{gateway, network};
 
 /// Removes the port, then gives its addresses back: nobody else shall have them while it is there. Neither the namespace
 /// nor `prevResult` is needed.
@@ -10,15 +11,18 @@ use crate::protocol::{Attachment, Failure};
 /// Where vswitchd cannot be reached the answer is "try again": its state has the port, and the address with it. The
 /// kubelet asks again, and whoever does not leaves a port whose namespace is gone, which vswitchd removes when it starts.
 pub(super) fn del(call: &Call<'_>, attachment: &Attachment) -> Result<(), Failure> {
-    let network = call.config.name()?;
+    let name = call.config.name()?;
     let delegate = call.delegate();
     let mut daemon = Daemon::connect(call.config, PATIENCE)?;
-    detach(&mut daemon, &network, attachment)?;
+    detach(&mut daemon, &name, attachment)?;
     let mut failures = Vec::new();
     match delegate {
         Ok(Some(delegate)) => failures.extend(delegate.del(None).err()),
         Ok(None) => {}
         Err(failure) => failures.push(failure),
+    }
+    if network::gateway(call.config).is_ok_and(|gateway| gateway.is_some()) {
+        failures.extend(gateway::remove_unused(&mut daemon, &name).err().map(Failure::from));
     }
     match Failure::joined(failures) {
         None => Ok(()),

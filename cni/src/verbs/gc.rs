@@ -3,10 +3,11 @@
 use super::{Call, attachments, release};
 use crate::daemon::{Daemon, PATIENCE};
 use crate::protocol::{Command, Failure};
+use crate::{gateway, network};
 
 /// Removes what it can, and reports what it could not.
 pub(super) fn gc(call: &Call<'_>) -> Result<(), Failure> {
-    let network = call.config.name()?;
+    let name = call.config.name()?;
     let valid = call.config.valid_attachments()?;
     let mut daemon = Daemon::connect(call.config, PATIENCE)?;
     let mut failures = Vec::new();
@@ -15,7 +16,7 @@ pub(super) fn gc(call: &Call<'_>) -> Result<(), Failure> {
         None
     });
     // Before ports go: they are what remembers which addresses of an older IPAM plugin are to be given back.
-    for attachment in attachments(&mut daemon, &network)? {
+    for attachment in attachments(&mut daemon, &name)? {
         if valid.iter().any(|valid| valid.is(&attachment.container, &attachment.ifname)) {
             continue;
         }
@@ -28,6 +29,9 @@ pub(super) fn gc(call: &Call<'_>) -> Result<(), Failure> {
             Ok(false) => {}
             Err(failure) => failures.push(failure),
         }
+    }
+    if network::gateway(call.config).is_ok_and(|gateway| gateway.is_some()) {
+        failures.extend(gateway::remove_unused(&mut daemon, &name).err().map(Failure::from));
     }
     match Failure::joined(failures) {
         None => Ok(()),

@@ -7,14 +7,19 @@ mod gc;
 mod status;
 mod version;
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use serde_json::Value;
 use vswitch_api::{AttachmentInfo, Change, Detached, NetworkName, PortName, Query};
 use vswitch_sys::Netns;
 
 use crate::daemon::{Daemon, DaemonError};
+use crate::gateway::{GatewayError, GatewaySpec};
 use crate::ipam::Delegate;
-use crate::network::{self, Ipam};
-use crate::protocol::{Attachment, Command, Config, Environment, Failure, Version};
+use crate::network::{self, Ipam, Network};
+use crate::protocol::{Attachment, Code, Command, Config, Environment, Failure, Ip, Route, Version};
+use crate::routes;
 
 pub(crate) use version::version;
 
@@ -53,6 +58,26 @@ impl Call<'_> {
     }
 }
 
+impl From<GatewayError> for Failure {
+    fn from(error: GatewayError) -> Self {
+        let again = error.daemon().is_some_and(DaemonError::is_passing);
+        Self::new(if again { Code::TryAgain } else { Code::Gateway }, error.to_string())
+    }
+}
+
+/// What the host shall be for containers with `ips`, where the configuration asks for a gateway.
+fn gateway_spec(network: &Network, ips: &[Ip]) -> Option<GatewaySpec> {
+    let (gateway, vlan) = network.gateway.zip(network.vlan())?;
+    let address = |ip: &Ip| IpNet::new(ip.gateway?, ip.address.prefix_len()).ok();
+    Some(GatewaySpec {
+        network: network.name.clone(),
+        vlan,
+        addresses: ips.iter().filter_map(address).collect(),
+        mtu: network.mtu,
+        masquerade: gateway.masquerade,
+    })
+}
+
 /// The attachments of `network` on this host.
 fn attachments(daemon: &mut Daemon, network: &NetworkName) -> Result<Vec<AttachmentInfo>, DaemonError> {
     daemon.call(&Query::AttachmentList { network: Some(network.clone()) }.into())
@@ -66,8 +91,7 @@ fn detach(daemon: &mut Daemon, network: &NetworkName, attachment: &Attachment) -
     Ok(())
 }
 
-/// Removes an attachment that nobody needs any more: its port, and then its addresses, which may be given again from then
-/// on.
+/// Removes an attachment that nobody needs any more: its addresses are given back, and its port goes.
 fn release(daemon: &mut Daemon, delegate: Option<&Delegate<'_>>, dead: &AttachmentInfo) -> Result<(), Failure> {
     let AttachmentInfo { network, container, ifname, delegated, .. } = dead;
     if let (true, Some(delegate)) = (*delegated, delegate) {
@@ -77,6 +101,16 @@ fn release(daemon: &mut Daemon, delegate: Option<&Delegate<'_>>, dead: &Attachme
     let (container, ifname, network) = (container.clone(), ifname.clone(), Some(network.clone()));
     daemon.call::<Detached>(&Change::AttachmentDel { container, ifname, network }.into())?;
     Ok(())
+}
+
+/// A route for the kernel: where it names no router, that is the one of its family among `gateways`.
+fn routed(route: &Route, gateways: &[IpAddr]) -> routes::Route {
+    let &Route { dst, gw, mtu, advmss, priority, table, scope, other: _ } = route;
+    let of_family = || gateways.iter().copied().find(|gateway| gateway.is_ipv4() == dst.addr().is_ipv4());
+    // On the link, a router would contradict the scope.
+    let on_link = scope.is_some_and(|scope| scope >= 253);
+    let gw = gw.or_else(|| if on_link { None } else { of_family() });
+    routes::Route { mtu, advmss, priority, table, scope, ..routes::Route::new(dst, gw) }
 }
 
 /// Whether the namespace of an attachment is gone, as far as can be seen from here: no file, or one that is none.
@@ -102,7 +136,7 @@ fn port_name(attachment: &Attachment, pod: Option<&(String, String)>) -> Result<
     // A name has 128 characters at most; an id is ASCII.
     let shown = if hex { 12 } else { id.len().min(128 - 1 - ifname.len()) };
     let name = format!("{}:{ifname}", id.get(..shown).unwrap_or(id));
-    name.parse().map_err(|error| Failure::new(crate::protocol::Code::Environment, format!("CNI_CONTAINERID: {error}")))
+    name.parse().map_err(|error| Failure::new(Code::Environment, format!("CNI_CONTAINERID: {error}")))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use vswitch_api::request::FdbFilter;
 use vswitch_api::rpc::write_request;
-use vswitch_api::{Change, Config, Id, PortSet, Query, Request};
+use vswitch_api::{Attach, Change, Config, Desired, Id, Pool, PortSet, Query, Request};
 
 use crate::Seeds;
 
@@ -15,6 +15,25 @@ fn config() -> Config {
 /// A value from its text.
 fn value<T: std::str::FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| panic!("{text} is good"))
+}
+
+fn pools() -> Vec<Pool> {
+    let ends = Pool {
+        subnet: value("10.0.0.0/24"),
+        first: Some(value("10.0.0.7")),
+        last: Some(value("10.0.0.9")),
+        gateway: Some(value("10.0.0.254")),
+    };
+    vec![ends, Pool::whole(value("fd00::/64"))]
+}
+
+/// The attachment of the example once more, as that of another container.
+fn attach(desired: &Desired) -> Attach {
+    let mut port = desired.ports().find(|port| port.attachment.is_some()).expect("the example has one").clone();
+    if let Some(attachment) = &mut port.attachment {
+        attachment.container = value("c2");
+    }
+    Attach { port, pools: pools(), vni: Some(value("5010")) }
 }
 
 pub(crate) fn rpc() -> Seeds {
@@ -38,6 +57,15 @@ pub(crate) fn rpc() -> Seeds {
             tx_limit: Some(value("none")),
         })),
         Request::Change(Change::PortDel { name: name() }),
+        Request::Change(Change::AttachmentAdd(attach(&desired))),
+        Request::Change(Change::AttachmentDel {
+            container: value("c2"),
+            ifname: value("eth0"),
+            network: Some(value("podman")),
+        }),
+        Request::Query(Query::AttachmentPlan(attach(&desired))),
+        Request::Query(Query::AttachmentList { network: None }),
+        Request::Query(Query::PoolShow { vlan: value("10"), pools: pools() }),
         Request::Change(Change::VlanDel { vlan: value("10") }),
         Request::Flush(FdbFilter { vlan: Some(value("10")), port: Some(name()) }),
         Request::Query(Query::PortList {}),

@@ -42,12 +42,16 @@ pub enum Code {
     Host,
     /// The caller may not.
     Forbidden,
+    /// All addresses of a pool are taken.
+    Exhausted,
+    /// Not at the moment: a takeover is under way.
+    Busy,
     /// One of a later version.
     Other(i64),
 }
 
 /// Ours lie below the range that JSON-RPC reserves.
-const CODES: [(Code, i64); 9] = [
+const CODES: [(Code, i64); 11] = [
     (Code::Parse, -32700),
     (Code::InvalidRequest, -32600),
     (Code::MethodNotFound, -32601),
@@ -57,6 +61,8 @@ const CODES: [(Code, i64); 9] = [
     (Code::NotFound, 2),
     (Code::Host, 3),
     (Code::Forbidden, 4),
+    (Code::Exhausted, 5),
+    (Code::Busy, 6),
 ];
 
 impl From<i64> for Code {

@@ -14,19 +14,21 @@ pub mod rpc;
 pub mod socket;
 pub mod types;
 
-pub use check::{Outcome, Refusal};
+pub use check::{Held, Outcome, Refusal};
 pub use client::{Client, ClientError};
 pub use config::{
-    Ageing, Config, Desired, FdbTarget, PeerSpec, PeerVlans, PortMode, PortSpec, Settings, StaticEntry, VlanSpec,
+    Ageing, Attach, Attachment, Config, Desired, FdbTarget, PeerSpec, PeerVlans, Pool, PoolRange, PortMode, PortSpec,
+    Settings, StaticEntry, VlanSpec,
 };
 pub use error::{Code, RpcError};
 pub use reply::{
-    Carried, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo,
-    PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status, VlanInfo, VtepInfo,
+    Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,
+    ModeKind, Offload, PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status,
+    VlanInfo, VtepInfo,
 };
 pub use request::{Change, PortSet, Query, Request, Takeover};
 pub use rpc::Id;
 pub use types::{
-    Allowed, AllowedWord, BadValue, Cidr, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, PortName, RateLimit, Vid,
-    VlanList, VlanName, Vni,
+    Allowed, AllowedWord, BadValue, Cidr, ContainerId, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, NetworkName,
+    PortName, RateLimit, Vid, VlanList, VlanName, Vni,
 };

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{FdbTarget, PortMode};
-use crate::types::{Cidr, IfName, Limits, Mac, Net, NetnsRef, PortName, RateLimit, Vid, VlanName, Vni};
+use crate::config::{Attachment, FdbTarget, PortMode};
+use crate::types::{
+    Cidr, ContainerId, IfName, Limits, Mac, Net, NetnsRef, NetworkName, PortName, RateLimit, Vid, VlanName, Vni,
+};
 
 /// The name under which statistics show the VXLAN side; no port may take it.
 pub const TUNNEL: &str = "tunnel";
@@ -42,6 +44,9 @@ pub struct PortInfo {
     /// What it may carry; null where nothing is limited.
     #[serde(default)]
     pub limits: Option<LimitsInfo>,
+    /// Whose it is; null where no container runtime asked for it.
+    #[serde(default)]
+    pub attachment: Option<Attachment>,
 }
 
 /// What a port may carry; null for no limit.
@@ -75,6 +80,56 @@ impl LimitsInfo {
         let Limits { rx, tx } = *limits;
         (!limits.is_none()).then(|| Self { rx: rx.map(RateInfo::from), tx: tx.map(RateInfo::from) })
     }
+}
+
+/// What became of `attachment.add`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The port, with the addresses it got.
+    pub port: PortInfo,
+}
+
+/// What became of `attachment.del`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detached {
+    /// The port there was; null where there was none.
+    pub port: Option<PortInfo>,
+}
+
+/// A port that a container runtime asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentInfo {
+    /// The network.
+    pub network: NetworkName,
+    /// The container.
+    pub container: ContainerId,
+    /// Its interface.
+    pub ifname: IfName,
+    /// The port's name.
+    pub port: PortName,
+    /// Where the interface lives.
+    pub netns: NetnsRef,
+    /// The addresses it was given.
+    pub addresses: Vec<Cidr>,
+    /// Whether those are another's to give, who is to be told when the container is gone.
+    pub delegated: bool,
+    /// Whether frames can pass.
+    pub state: PortState,
+}
+
+/// How full a pool is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolInfo {
+    /// The subnet.
+    pub subnet: Net,
+    /// The first address given.
+    pub first: IpAddr,
+    /// The last address given.
+    pub last: IpAddr,
+    /// Those that ports have, or are about to; the gateway's is not among them.
+    pub used: u64,
+    /// The others, without the gateway's; 2^64 - 1 where they are more.
+    pub free: u64,
 }
 
 /// A port's mode as flat fields.
@@ -306,6 +361,10 @@ pub enum Sandbox {
 /// What the interface of a port would be, for a client that makes it and hands it over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortPlan {
+    /// What the port will be called.
+    pub name: PortName,
+    /// The addresses it will have.
+    pub addresses: Vec<Cidr>,
     /// Whether the port is there and up already: nothing is to be made.
     pub up: bool,
     /// The interface's MAC address.
@@ -394,6 +453,7 @@ mod tests {
         "allow_mac",
         "allow_ip",
         "limits",
+        "attachment",
     ];
 
     #[test]
@@ -404,12 +464,13 @@ mod tests {
             "state": "up", "offloads": ["checksum", "tso4", "tso6", "tso_ecn", "uso"],
             "allow_mac": ["02:00:00:00:00:01"], "allow_ip": ["10.0.0.2/32", "fd00::/64"],
             "limits": {"rx": {"rate": 10_000_000, "burst": 65_536}, "tx": null},
+            "attachment": {"network": "net", "container": "c1", "delegated": true, "seen": true},
         });
         same::<PortInfo>(access, PORT);
         let trunk = json!({
             "name": "r", "netns": "pid:7", "ifname": "eth0", "mac": null, "addresses": [], "mtu": 1500,
             "mode": "trunk", "vlan": null, "vlans": [10, 11], "native": 5, "state": "lost", "offloads": [],
-            "allow_mac": null, "allow_ip": null, "limits": null,
+            "allow_mac": null, "allow_ip": null, "limits": null, "attachment": null,
         });
         same::<PortInfo>(trunk, PORT);
 

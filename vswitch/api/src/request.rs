@@ -5,15 +5,17 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::{PeerSpec, PortSpec, StaticEntry, VlanSpec};
+use crate::config::{Attach, PeerSpec, Pool, PortSpec, StaticEntry, VlanSpec};
 use crate::error::{Code, RpcError};
-use crate::types::{Allowed, Cidr, LimitWord, Mac, Mtu, Net, PortName, Vid, VlanList};
+use crate::types::{
+    Allowed, Cidr, ContainerId, IfName, LimitWord, Mac, Mtu, Net, NetworkName, PortName, Vid, VlanList,
+};
 
 /// A request. Its parameters are called as the words of `vsctl`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "a client has one at a time")]
 pub enum Request {
-    /// Makes the desired state another one; answered with an [`Outcome`](crate::Outcome).
+    /// Makes the desired state another one.
     Change(Change),
     /// Asks and changes nothing.
     Query(Query),
@@ -42,11 +44,11 @@ pub enum Takeover {
     Commit {},
 }
 
-/// A change of the desired state.
+/// A change of the desired state, answered with an [`Outcome`](crate::Outcome) where it does not say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "method", content = "params", deny_unknown_fields)]
 pub enum Change {
-    /// Adds a port.
+    /// Adds a port. Descriptors that come along are its queues, one for each worker, or one is its namespace.
     #[serde(rename = "port.add")]
     PortAdd(PortSpec),
     /// Changes what may change in a port.
@@ -90,6 +92,21 @@ pub enum Change {
         mac: Mac,
         /// Where.
         vlan: Vid,
+    },
+    /// Adds the port of a container, with addresses and VNI where it is to have them: [`Attached`](crate::Attached). An
+    /// attachment that is lost is replaced. Descriptors as for `port.add`.
+    #[serde(rename = "attachment.add")]
+    AttachmentAdd(Attach),
+    /// Removes the port of a container; where there is none nothing changes: [`Detached`](crate::Detached).
+    #[serde(rename = "attachment.del")]
+    AttachmentDel {
+        /// The container.
+        container: ContainerId,
+        /// Its interface.
+        ifname: IfName,
+        /// Only where it is attached to this network.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<NetworkName>,
     },
 }
 
@@ -193,17 +210,59 @@ pub enum Query {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<String>,
     },
+    /// What the interface of such an attachment would be: [`PortPlan`](crate::PortPlan), whose name and addresses are held
+    /// for it for a minute. Needs the right to change.
+    #[serde(rename = "attachment.plan")]
+    AttachmentPlan(Attach),
+    /// All attachments: `[`[`AttachmentInfo`](crate::AttachmentInfo)`]`.
+    #[serde(rename = "attachment.list")]
+    AttachmentList {
+        /// Of this network only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<NetworkName>,
+    },
+    /// How full pools are: `[`[`PoolInfo`](crate::PoolInfo)`]`.
+    #[serde(rename = "pool.show")]
+    PoolShow {
+        /// In which VLAN.
+        vlan: Vid,
+        /// Which.
+        pools: Vec<Pool>,
+    },
     /// How the daemon is: [`Status`](crate::Status).
     #[serde(rename = "status")]
     Status {},
 }
 
 const FLUSH: &str = "fdb.flush";
-const CHANGES: &[&str] =
-    &["port.add", "port.set", "port.del", "vlan.add", "vlan.del", "peer.add", "peer.del", "fdb.add", "fdb.del"];
+const CHANGES: &[&str] = &[
+    "port.add",
+    "port.set",
+    "port.del",
+    "vlan.add",
+    "vlan.del",
+    "peer.add",
+    "peer.del",
+    "fdb.add",
+    "fdb.del",
+    "attachment.add",
+    "attachment.del",
+];
 const TAKEOVER: &[&str] = &["takeover.begin", "takeover.pause", "takeover.commit"];
-const QUERIES: &[&str] =
-    &["port.list", "port.show", "port.plan", "vlan.list", "vtep.show", "peer.list", "fdb.list", "stats", "status"];
+const QUERIES: &[&str] = &[
+    "port.list",
+    "port.show",
+    "port.plan",
+    "vlan.list",
+    "vtep.show",
+    "peer.list",
+    "fdb.list",
+    "stats",
+    "attachment.plan",
+    "attachment.list",
+    "pool.show",
+    "status",
+];
 
 impl Request {
     /// The request that calls `method` with `params` (`{}` where it has none).
@@ -245,7 +304,7 @@ impl Request {
     #[must_use]
     pub const fn writes(&self) -> bool {
         match self {
-            Self::Change(_) | Self::Flush(_) | Self::Takeover(_) => true,
+            Self::Change(_) | Self::Flush(_) | Self::Takeover(_) | Self::Query(Query::AttachmentPlan(_)) => true,
             Self::Query(_) => false,
         }
     }

@@ -104,12 +104,20 @@ impl Control {
         }
         if self.not_under_way().is_ok() {
             self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
+            self.reap();
         }
         match request {
-            Request::Change(wish) => {
-                let fds = if matches!(wish, Wish::PortAdd(_)) { mem::take(fds) } else { Vec::new() };
-                json(self.change_with(wish, fds).map_err(RpcError::from)?)
+            Request::Change(Wish::PortAdd(spec)) => json(self.add_port(spec, mem::take(fds)).map_err(RpcError::from)?),
+            Request::Change(Wish::AttachmentAdd(attach)) => {
+                json(self.attach(attach, mem::take(fds)).map_err(RpcError::from)?)
             }
+            Request::Change(wish @ Wish::AttachmentDel { container, ifname, .. }) => {
+                json(self.detach(wish, container, ifname).map_err(RpcError::from)?)
+            }
+            Request::Query(Query::AttachmentPlan(attach)) => {
+                json(self.plan_attachment(attach).map_err(RpcError::from)?)
+            }
+            Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
             Request::Takeover(_) => Err(RpcError::new(Code::Internal, "a takeover is answered elsewhere")),
@@ -121,6 +129,9 @@ impl Control {
             Query::PortList {} => json(self.desired.ports().map(|spec| self.port_info(spec)).collect::<Vec<_>>()),
             Query::PortShow { name } => json(self.port_info(self.port(name)?)),
             Query::PortPlan(spec) => json(self.plan_port(spec).map_err(RpcError::from)?),
+            Query::AttachmentPlan(_) => Err(RpcError::new(Code::Internal, "a plan is answered elsewhere")),
+            Query::AttachmentList { network } => json(self.attachments(network.as_ref())),
+            Query::PoolShow { vlan, pools } => json(self.pools(*vlan, pools)?),
             Query::VlanList {} => {
                 json(self.desired.known_vlans().into_iter().map(|vlan| self.vlan_info(vlan)).collect::<Vec<_>>())
             }
@@ -144,7 +155,7 @@ impl Control {
         self.workers.one(work).map_err(|error| ControlError::from(error).into())
     }
 
-    fn port_info(&self, spec: &PortSpec) -> PortInfo {
+    pub(super) fn port_info(&self, spec: &PortSpec) -> PortInfo {
         let (live, setup) = (self.live.get(&spec.name), self.network.ports.get(&spec.name));
         PortInfo {
             name: spec.name.clone(),
@@ -159,6 +170,7 @@ impl Control {
             allow_mac: setup.and_then(|setup| setup.allow_macs.clone()),
             allow_ip: setup.and_then(|setup| setup.allow_ips.clone()),
             limits: LimitsInfo::of(&spec.limits),
+            attachment: spec.attachment.clone(),
         }
     }
 

@@ -76,6 +76,9 @@ impl Control {
                 _ => Ok(()),
             };
             match (meant.map_err(ControlError::from).and_then(|()| self.take(&change)), &change) {
+                (Err(ControlError::Host(HostError::ContainerGone(_))), Change::Port(diff)) => {
+                    self.lost.note_gone(&diff.key);
+                }
                 (Err(error @ ControlError::Host(_)), Change::Port(diff)) => {
                     tracing::warn!(port = %diff.key, %error, "the port is lost");
                 }
@@ -143,6 +146,7 @@ impl Control {
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
         let (id, tap) = self.interface(name, setup, queues)?;
         let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
+        let netns = setup.attachment.as_ref().and_then(|_| host::tap_netns(&tap));
         let (mtu, mode, guard, title) = (setup.mtu, setup.mode.clone(), setup.guard(), name.clone());
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
             worker.datapath.add_tap(id, &title, TapPort::new(queue, offloads, mtu), mode, guard);
@@ -155,13 +159,15 @@ impl Control {
             return Err(error.into());
         }
         tracing::info!(port = %name, ?offloads, mtu, "port added");
-        self.live.insert(name.clone(), LivePort { id, offloads, pinned });
+        self.live.insert(name.clone(), LivePort { id, offloads, pinned, netns });
+        self.lost.forget(name);
         Ok(())
     }
 
     /// Deletes a port with its interface.
     fn delete_port(&mut self, name: &PortName, setup: Option<&PortSetup>) -> Result<(), ControlError> {
         self.counted_before.remove(name);
+        self.lost.forget(name);
         let Some(LivePort { id, .. }) = self.live.remove(name) else {
             // Lost, and its interface may be where this daemon could not reach it before.
             let removed = setup.map_or(Ok(()), |setup| host::remove_interface(setup, &self.site.mark(name)));

@@ -291,7 +291,7 @@ impl Control {
 }
 
 fn under_way() -> RpcError {
-    RpcError::new(Code::Conflict, "a takeover is under way: try again in a moment")
+    RpcError::new(Code::Busy, "a takeover is under way: try again in a moment")
 }
 
 /// What the kernel granted, from how it is shown.

@@ -6,7 +6,7 @@ use vswitch_api::PortName;
 use vswitch_core::switch::PortId;
 use vswitch_sys::{Tap, TapQueue};
 
-use super::{Control, ControlError};
+use super::{Brought, Control, ControlError};
 use crate::host::{self, HostError};
 use crate::network::PortSetup;
 use crate::takeover::{Heirloom, Name};
@@ -35,14 +35,31 @@ impl Control {
             Heirloom::Nothing { id } => id,
         };
         let id = id.map_or_else(|| self.free_id(), Ok)?;
-        let tap = match self.handed_over.take_if(|(port, _)| port == name) {
-            Some((_, tap)) => tap,
-            None if self.rights.privileges.enters() => host::obtain_interface(setup, &self.site.mark(name), queues)?,
-            None => return Err(HostError::NoEntry(name.clone()).into()),
+        let mark = self.site.mark(name);
+        let netns = match self.brought.take_if(|(port, _)| port == name).map(|(_, brought)| brought) {
+            Some(Brought::Interface(tap)) => return Ok((id, self.kept_by_manager(name, tap))),
+            Some(Brought::Namespace(netns)) => Some(netns),
+            None => None,
         };
+        if !self.rights.privileges.enters() {
+            return Err(HostError::NoEntry(name.clone()).into());
+        }
+        if netns.is_none() && !setup.is_named() {
+            return Err(HostError::Unnamed(setup.netns.clone()).into());
+        }
+        let tap = if self.is_restoring && setup.attachment.is_some() {
+            host::left_interface(setup, &mark, queues)?
+        } else {
+            host::obtain_interface(setup, &mark, queues, netns)?
+        };
+        Ok((id, self.kept_by_manager(name, tap)))
+    }
+
+    /// `tap`, whose descriptors the service manager keeps from now on.
+    fn kept_by_manager(&mut self, name: &PortName, tap: Tap) -> Tap {
         let descriptors: Vec<_> = tap.queues().iter().map(TapQueue::as_fd).collect();
         self.manager.keep(&Name::Tap(name.clone()), &descriptors);
-        Ok((id, tap))
+        tap
     }
 
     /// The interface behind queues that were kept while nobody served them.

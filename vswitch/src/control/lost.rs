@@ -10,6 +10,7 @@ use vswitch_core::switch::PortId;
 
 use super::{Control, ControlError};
 use crate::host;
+use crate::network::PortSetup;
 use crate::takeover::Name;
 
 /// How often namespaces are looked at that nobody tells of: those of lost ports, and those that only we keep alive.
@@ -23,19 +24,53 @@ pub(super) struct LostPorts {
     next_look: Option<Instant>,
     /// Why one could not come back: said once, not twice a second.
     hindrances: BTreeMap<PortName, String>,
+    /// The namespaces of containers whose ports are lost, where they were told from others.
+    netns: BTreeMap<PortName, (u64, u64)>,
+    /// Ports of containers that are gone.
+    gone: BTreeSet<PortName>,
+}
+
+impl LostPorts {
+    /// The container of port `name` is gone.
+    pub(super) fn note_gone(&mut self, name: &PortName) -> bool {
+        self.gone.insert(name.clone())
+    }
+
+    /// Whether the container of port `name` is known to be gone.
+    pub(super) fn is_gone(&self, name: &PortName) -> bool {
+        self.gone.contains(name)
+    }
+
+    /// The namespace of port `name`, where it was told from others.
+    pub(super) fn netns(&self, name: &PortName) -> Option<(u64, u64)> {
+        self.netns.get(name).copied()
+    }
+
+    /// Whether `why` is a new reason for what cannot be done with port `name`.
+    pub(super) fn is_news(&mut self, name: &PortName, why: String) -> bool {
+        self.hindrances.insert(name.clone(), why.clone()) != Some(why)
+    }
+
+    /// Forgets port `name`: it is there, or no longer wanted.
+    pub(super) fn forget(&mut self, name: &PortName) {
+        self.hindrances.remove(name);
+        self.netns.remove(name);
+        self.gone.remove(name);
+    }
 }
 
 impl Control {
     /// Lets go of ports whose namespace is gone and brings back those whose namespace is there. Says how long until it is
     /// time to look again.
     pub(super) fn tend_lost_ports(&mut self) -> Option<Duration> {
-        if mem::take(&mut self.lost.has_news)
-            && let Err(error) = self.let_lost_ports_go()
-        {
-            tracing::error!(%error, "lost ports could not be let go");
+        if mem::take(&mut self.lost.has_news) {
+            if let Err(error) = self.let_lost_ports_go() {
+                tracing::error!(%error, "lost ports could not be let go");
+            }
+            self.reap();
         }
         let pinned = self.live.values().any(|port| port.pinned.is_some());
-        if !pinned && self.returning().next().is_none() {
+        if !pinned && self.returning().next().is_none() && !self.may_reap() {
             self.lost.next_look = None;
             return None;
         }
@@ -45,6 +80,7 @@ impl Control {
             return Some(next - now);
         }
         self.let_namespaces_go();
+        self.reap();
         self.bring_ports_back();
         self.lost.next_look = Some(now + EVERY);
         Some(EVERY)
@@ -68,6 +104,9 @@ impl Control {
             self.manager.forget(&Name::Tap(name.clone()));
             tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
             let counters = counted.ports.remove(&port.id).unwrap_or_default();
+            if let Some(netns) = port.netns {
+                self.lost.netns.insert(name.clone(), netns);
+            }
             self.counted_before.entry(name).or_default().add(&counters);
         }
         Ok(())
@@ -79,7 +118,7 @@ impl Control {
         for (name, port) in self.live.iter().filter(|(_, port)| port.pinned.is_some()) {
             let Some(setup) = self.network.ports.get(name) else { continue };
             // What cannot be told is not taken for gone.
-            if host::netns_identity(&setup.netns).is_ok_and(|found| found != port.pinned) {
+            if setup.is_named() && host::netns_identity(&setup.netns).is_ok_and(|found| found != port.pinned) {
                 gone.insert(port.id);
             }
         }
@@ -88,31 +127,36 @@ impl Control {
         }
     }
 
+    /// Ports that have no interface.
+    pub(super) fn lost_ports(&self) -> impl Iterator<Item = (&PortName, &PortSetup)> {
+        let lost = self.network.ports.iter().filter(|(name, _)| !self.live.contains_key(*name));
+        lost.take(self.network.ports.len() - self.live.len()) // none, most of the time
+    }
+
     /// Lost ports that may come back by themselves.
     fn returning(&self) -> impl Iterator<Item = &PortName> {
-        let lost = self.network.ports.iter().filter(|(name, _)| !self.live.contains_key(*name));
+        let lost = self.lost_ports();
         // Who may not enter namespaces waits for somebody to hand them over.
         let enters = self.rights.privileges.enters();
-        lost.filter(move |(_, setup)| enters && is_lasting(&setup.netns)).map(|(name, _)| name)
+        let lost = lost.filter(move |(_, setup)| enters && is_lasting(&setup.netns));
+        // A container's comes back where it was, and nowhere else.
+        let was = |name: &PortName| self.lost.netns(name).filter(|_| !self.lost.is_gone(name));
+        lost.filter(move |(name, setup)| setup.attachment.is_none() || was(name).is_some()).map(|(name, _)| name)
     }
 
     fn bring_ports_back(&mut self) {
         let there = |name: &&PortName| {
             let setup = self.network.ports.get(*name);
-            setup.is_some_and(|setup| matches!(host::netns_identity(&setup.netns), Ok(Some(_))))
+            let found = setup.and_then(|setup| host::netns_identity(&setup.netns).ok().flatten());
+            found.is_some_and(|found| self.lost.netns(name).is_none_or(|was| was == found))
         };
         let back: Vec<_> = self.returning().filter(there).cloned().collect();
         for name in back {
             match self.bring_back(&name) {
-                Ok(_) => {
-                    self.lost.hindrances.remove(&name);
-                    tracing::info!(port = %name, "the port is back");
-                }
+                Ok(_) => tracing::info!(port = %name, "the port is back"),
                 Err(error) => {
-                    let why = error.to_string();
-                    if self.lost.hindrances.get(&name) != Some(&why) {
+                    if self.lost.is_news(&name, error.to_string()) {
                         tracing::warn!(port = %name, %error, "the port's namespace is there, and the port cannot come back");
-                        self.lost.hindrances.insert(name, why);
                     }
                 }
             }
@@ -125,6 +169,8 @@ impl Control {
 fn is_lasting(reference: &NetnsRef) -> bool {
     match reference {
         NetnsRef::Name(_) => true,
+        // The daemon's own.
+        NetnsRef::Path(path) if path == "/proc/self/ns/net" => true,
         NetnsRef::Path(path) => !Path::new(path).starts_with("/proc"),
         NetnsRef::Pid(_) => false,
     }

@@ -3,9 +3,11 @@
 pub(crate) mod access;
 mod answer;
 mod apply;
+mod attach;
 mod handover;
 mod inherit;
 mod lost;
+mod reap;
 mod server;
 
 use std::collections::BTreeMap;
@@ -15,19 +17,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
-use vswitch_api::{BadValue, Change as Wish, Code, Desired, Outcome, PortName, PortPlan, PortSpec, Refusal, RpcError};
+use vswitch_api::{
+    BadValue, Change as Wish, Code, Desired, NetnsRef, Outcome, PortName, PortPlan, PortSpec, Refusal, RpcError,
+};
 use vswitch_core::switch::{FdbError, PortId, Switch};
-use vswitch_sys::Tap;
+use vswitch_sys::{Netns, Tap};
 use vtep::DirectoryError;
 
 pub(crate) use handover::granted;
 pub(crate) use server::{End, Server};
 
+use attach::Holds;
 use handover::Handover;
 use lost::LostPorts;
 
 use crate::counters::Counters;
-use crate::host::{self, HostError};
+use crate::host::{self, HostError, Whereabouts};
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::privileges::Rights;
 use crate::store::{Store, StoreError};
@@ -77,6 +82,27 @@ struct LivePort {
     offloads: vswitch_sys::Offloads,
     /// The namespace that its descriptors keep alive, where they do.
     pinned: Option<(u64, u64)>,
+    /// The namespace its interface was in when it was made or found; of a container's port, and where that can be told.
+    netns: Option<(u64, u64)>,
+}
+
+/// What came with a request for a port.
+#[derive(Debug)]
+enum Brought {
+    /// Its interface.
+    Interface(Tap),
+    /// The namespace in which to make it.
+    Namespace(Netns),
+}
+
+impl Brought {
+    /// The namespace of the port, told from others, where that can be told.
+    fn netns(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Interface(tap) => host::tap_netns(tap),
+            Self::Namespace(netns) => netns.identity().ok(),
+        }
+    }
 }
 
 /// The state wanted, the state made, and the hands that make it.
@@ -97,8 +123,11 @@ pub(crate) struct Control {
     rights: Rights,
     /// A switch without ports that knows the addresses the workers' know: to list them takes no time from a worker.
     addresses: Switch,
-    /// The device that a client made for the port it is about to add.
-    handed_over: Option<(PortName, Tap)>,
+    /// What a client brought for the port it is about to add.
+    brought: Option<(PortName, Brought)>,
+    /// Whether ports are those of the daemon before: a container's is found or gone, and not made.
+    is_restoring: bool,
+    holds: Holds,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -135,7 +164,9 @@ impl Control {
             counted_before: BTreeMap::new(),
             rights,
             addresses,
-            handed_over: None,
+            brought: None,
+            is_restoring: true,
+            holds: Holds::default(),
             started: Instant::now(),
             estate,
             manager,
@@ -155,6 +186,7 @@ impl Control {
         control.restore(network)?;
         control.let_unwanted_go();
         control.desired = desired;
+        control.is_restoring = false;
         Ok(control)
     }
 
@@ -171,24 +203,54 @@ impl Control {
         self.site.underlay.map(|underlay| underlay.address)
     }
 
-    /// As [`Self::change`]; a port's interface may have come with the request.
-    fn change_with(&mut self, wish: &Wish, fds: Vec<OwnedFd>) -> Result<Outcome, ControlError> {
-        if let (Wish::PortAdd(spec), false) = (wish, fds.is_empty()) {
-            let tap = host::adopt_interface(&spec.name, &spec.ifname, fds, self.workers.count().get())?;
-            self.handed_over = Some((spec.name.clone(), tap));
+    /// `port.add`; the port's interface, or its namespace, may have come with the request.
+    fn add_port(&mut self, spec: &PortSpec, fds: Vec<OwnedFd>) -> Result<Outcome, ControlError> {
+        let brought = self.brought(spec, fds)?;
+        let mut spec = spec.clone();
+        match (&mut spec.attachment, &brought) {
+            (Some(attachment), _) => attachment.seen = is_seen(&spec.netns, brought.as_ref()),
+            // By this name the next daemon would take another namespace for the port's.
+            (None, Some(Brought::Namespace(netns))) => {
+                let given = netns.identity().map_err(HostError::from)?;
+                if matches!(host::whereabouts(&spec.netns), Whereabouts::Namespace(found) if found != given) {
+                    return Err(HostError::OtherNamespace(spec.netns).into());
+                }
+            }
+            (None, _) => {}
         }
-        let outcome = self.change(wish);
-        self.handed_over = None;
+        self.brought = brought.map(|brought| (spec.name.clone(), brought));
+        let outcome = self.change(&Wish::PortAdd(spec));
+        self.brought = None;
         outcome
+    }
+
+    /// What `fds` are, which came with a request for `port`.
+    fn brought(&self, port: &PortSpec, mut fds: Vec<OwnedFd>) -> Result<Option<Brought>, ControlError> {
+        if fds.len() <= 1 {
+            match fds.pop().map(Netns::from_descriptor) {
+                None => return Ok(None),
+                Some(Ok(netns)) => return Ok(Some(Brought::Namespace(netns))),
+                Some(Err(fd)) => fds.push(fd),
+            }
+        }
+        let tap = host::adopt_interface(&port.name, &port.ifname, fds, self.workers.count().get())?;
+        Ok(Some(Brought::Interface(tap)))
     }
 
     /// What the interface of such a port would be.
     fn plan_port(&self, spec: &PortSpec) -> Result<PortPlan, ControlError> {
         let (desired, _) = self.desired.apply(&Wish::PortAdd(spec.clone()), self.vtep_ip())?;
-        let network = Network::derive(&desired, &self.site);
+        self.planned(&desired, spec)
+    }
+
+    /// What the interface of port `spec`, which is in `desired`, would be.
+    fn planned(&self, desired: &Desired, spec: &PortSpec) -> Result<PortPlan, ControlError> {
+        let network = Network::derive(desired, &self.site);
         network.carries_ipv6(&self.network)?;
         let setup = network.ports.get(&spec.name).ok_or_else(|| Refusal::NoPort { name: spec.name.clone() })?;
         Ok(PortPlan {
+            name: spec.name.clone(),
+            addresses: spec.addresses.clone(),
             up: self.live.contains_key(&spec.name),
             mac: vswitch_api::Mac::new(setup.mac.0).map_err(ControlError::Value)?,
             mtu: setup.mtu,
@@ -209,6 +271,12 @@ impl Control {
                 _ => Ok(outcome),
             };
         }
+        self.make(desired)?;
+        Ok(outcome)
+    }
+
+    /// Makes what is so, whole, or leaves everything as it was. On return it is safe on disk.
+    fn make(&mut self, desired: Desired) -> Result<(), ControlError> {
         let network = Network::derive(&desired, &self.site);
         network.carries_ipv6(&self.network)?;
         let pending = self.store.prepare(&desired)?;
@@ -225,7 +293,7 @@ impl Control {
             return Err(error.into());
         }
         self.desired = desired;
-        Ok(outcome)
+        Ok(())
     }
 
     /// `port add` of a port that is lost: it is made again, and what points to it.
@@ -259,5 +327,14 @@ impl Control {
             }
         }
         Ok(Arc::new(directory))
+    }
+}
+
+/// Whether `reference` leads this daemon to the namespace of a port that `brought` came for.
+fn is_seen(reference: &NetnsRef, brought: Option<&Brought>) -> bool {
+    match (host::whereabouts(reference), brought) {
+        (Whereabouts::Namespace(seen), Some(brought)) => brought.netns() == Some(seen),
+        (_, None) => true, // it is opened by that name
+        (Whereabouts::Gone | Whereabouts::Unknown, Some(_)) => false,
     }
 }

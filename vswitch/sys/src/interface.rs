@@ -76,16 +76,27 @@ impl InterfaceSpec {
     /// # Errors
     /// As [`Self::create`].
     pub fn obtain(&self, netns: &Netns, queues: u16) -> Result<(Tap, Origin), InterfaceError> {
-        let Some((netlink, index)) = self.left(netns)? else { return Ok((self.create(netns, queues)?, Origin::New)) };
+        match self.obtain_left(netns, queues)? {
+            Some(left) => Ok(left),
+            None => Ok((self.create(netns, queues)?, Origin::New)),
+        }
+    }
+
+    /// The interface that was left in `netns` with our mark, with `queues` queues; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn obtain_left(&self, netns: &Netns, queues: u16) -> Result<Option<(Tap, Origin)>, InterfaceError> {
+        let Some((netlink, index)) = self.left(netns)? else { return Ok(None) };
         let tap = match Tap::attach(&self.name, queues, netns) {
             Err(TapError::OneQueue(..)) => {
                 netlink.delete_link(index)?;
-                return Ok((self.create(netns, queues)?, Origin::Remade));
+                return Ok(Some((self.create(netns, queues)?, Origin::Remade)));
             }
             outcome => outcome?,
         };
         tap.set_persistent(true)?;
-        Ok((tap, Origin::Left(self.mend(&netlink, index).err())))
+        Ok(Some((tap, Origin::Left(self.mend(&netlink, index).err()))))
     }
 
     /// Gives interface `index`, which was left or kept, what it may lack where its owner ended in the middle of a change.

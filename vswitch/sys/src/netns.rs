@@ -88,7 +88,15 @@ impl Netns {
                     _ => failed(format!("open the namespace {}", path.display()))(error),
                 }
             })?;
-        Self::adopt(file.into()).ok_or_else(|| NetnsError::NotNamespace(path.to_owned()))
+        Self::from_descriptor(file.into()).map_err(|_| NetnsError::NotNamespace(path.to_owned()))
+    }
+
+    /// The namespace that `fd` is of, for instance received over a socket.
+    ///
+    /// # Errors
+    /// The descriptor, where it is of something else.
+    pub fn from_descriptor(fd: OwnedFd) -> Result<Self, OwnedFd> {
+        if is_netns(&fd) { Ok(Self(fd)) } else { Err(fd) }
     }
 
     /// The namespace of process `pid`.
@@ -158,22 +166,9 @@ impl Netns {
         fs::remove_file(&path).map_err(failed(format!("remove {}", path.display())))
     }
 
-    /// The descriptor as a namespace, if it is one.
-    fn adopt(fd: OwnedFd) -> Option<Self> {
-        // Only the namespace file system gives the number below its meaning.
-        let system = nix::sys::statfs::fstatfs(&fd).ok()?;
-        if system.filesystem_type() != nix::sys::statfs::NSFS_MAGIC {
-            return None;
-        }
-        // SAFETY: NS_GET_NSTYPE takes no argument, writes no memory, and `fd` is an open file of the namespace file
-        // system, so the number means this and nothing else.
-        let kind = check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) }).ok()?;
-        (kind == libc::CLONE_NEWNET).then_some(Self(fd))
-    }
-
     /// The namespace that `fd` refers to, for instance one that the kernel handed out.
     pub(crate) fn from_kernel(fd: OwnedFd) -> Result<Self, NetnsError> {
-        Self::adopt(fd).ok_or_else(|| NetnsError::NotNamespace("the descriptor".into()))
+        Self::from_descriptor(fd).map_err(|_| NetnsError::NotNamespace("the descriptor".into()))
     }
 
     /// Another handle on the same namespace.
@@ -229,6 +224,17 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Whether `fd` is of a network namespace.
+fn is_netns(fd: &OwnedFd) -> bool {
+    // Only the namespace file system gives the number below its meaning.
+    if !nix::sys::statfs::fstatfs(fd).is_ok_and(|system| system.filesystem_type() == nix::sys::statfs::NSFS_MAGIC) {
+        return false;
+    }
+    // SAFETY: NS_GET_NSTYPE takes no argument, writes no memory, and `fd` is an open file of the namespace file system, so
+    // the number means this and nothing else.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::NS_GET_NSTYPE) }).is_ok_and(|kind| kind == libc::CLONE_NEWNET)
 }
 
 /// The file that stands for `name`.

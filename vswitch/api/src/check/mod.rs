@@ -3,12 +3,14 @@
 //! Everything here needs only the state, the change and the own VTEP address; what needs the host (does the namespace
 //! exist, is the interface name free) is the daemon's to refuse, with [`Code::Host`].
 
+mod attachment;
 mod fdb;
 mod peer;
 mod port;
 mod refusal;
 mod vlan;
 
+pub use attachment::Held;
 pub use refusal::Refusal;
 
 use std::net::IpAddr;
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Desired;
 use crate::error::{Code, RpcError};
 use crate::request::Change;
+use crate::types::PortName;
 
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +64,17 @@ impl Desired {
             Change::PeerDel { ip, vlan } => peer::del(self, *ip, *vlan),
             Change::FdbAdd(entry) => fdb::add(self, entry),
             Change::FdbDel { mac, vlan } => fdb::del(self, *mac, *vlan),
+            Change::AttachmentAdd(attach) => attachment::add(self, attach, &Held::default()),
+            Change::AttachmentDel { container, ifname, network } => {
+                attachment::del(self, container, ifname, network.as_ref())
+            }
         }
+    }
+
+    /// The state without `ports`, and without the static addresses behind them.
+    #[must_use]
+    pub fn without_ports<'a>(&self, ports: impl IntoIterator<Item = &'a PortName>) -> Self {
+        ports.into_iter().fold(self.clone(), port::without)
     }
 
     /// Whether this state, read from a file, suits a switch whose VTEP has the address `vtep`.
@@ -83,9 +96,15 @@ impl Refusal {
     /// Its kind on the socket.
     #[must_use]
     pub const fn code(&self) -> Code {
-        if self.is_not_found() { Code::NotFound } else { Code::Conflict }
+        match self {
+            Self::Exhausted { .. } => Code::Exhausted,
+            _ if self.is_not_found() => Code::NotFound,
+            _ => Code::Conflict,
+        }
     }
 }
 
+#[cfg(test)]
+mod attachment_tests;
 #[cfg(test)]
 mod tests;

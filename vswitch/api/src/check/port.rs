@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Applied, Outcome, Refusal};
-use crate::config::{Desired, FdbTarget, PortMode, PortSpec};
+use crate::config::{Attachment, Desired, FdbTarget, PortMode, PortSpec};
 use crate::request::PortSet;
 use crate::types::PortName;
 
@@ -13,7 +13,7 @@ const IPV6_MTU: u16 = 1280;
 pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
     consistent(spec)?;
     if let Some(there) = desired.port(&spec.name) {
-        return if there == spec {
+        return if is_same(there, spec) {
             Ok((desired, Outcome::UNCHANGED))
         } else {
             Err(Refusal::PortExists { name: spec.name.clone(), differs: differences(there, spec) })
@@ -25,8 +25,23 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
         let (netns, ifname) = (spec.netns.clone(), spec.ifname.clone());
         return Err(Refusal::IfNameTaken { ifname, netns, by: by.name.clone() });
     }
+    if let Some(attachment) = &spec.attachment
+        && let Some(by) = desired.attached(&attachment.container, &spec.ifname)
+    {
+        let (container, ifname, by) = (attachment.container.clone(), spec.ifname.clone(), by.name.clone());
+        return Err(Refusal::AttachmentExists { container, ifname, by });
+    }
     desired.ports.insert(spec.name.clone(), spec.clone());
     Ok((desired, Outcome::CHANGED))
+}
+
+/// Whether `asked` is the port that is `there`, whatever the daemon saw of its namespace either time.
+fn is_same(there: &PortSpec, asked: &PortSpec) -> bool {
+    let mut asked = asked.clone();
+    if let (Some(there), Some(asked)) = (&there.attachment, &mut asked.attachment) {
+        asked.seen = there.seen;
+    }
+    *there == asked
 }
 
 pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
@@ -63,15 +78,21 @@ pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
 }
 
 /// A port goes with its container, whose runtime has no answer to a refusal: static addresses behind it go too.
-pub(super) fn del(mut desired: Desired, name: &PortName) -> Applied {
-    if desired.ports.remove(name).is_none() {
+pub(super) fn del(desired: Desired, name: &PortName) -> Applied {
+    if desired.port(name).is_none() {
         return Err(Refusal::NoPort { name: name.clone() });
     }
     let behind = FdbTarget::Port(name.clone());
     let notes = desired.statics().filter(|entry| entry.target == behind);
     let notes = notes.map(|e| format!("static address {} in VLAN {} went with the port", e.mac, e.vlan)).collect();
+    Ok((without(desired, name), Outcome { changed: true, notes }))
+}
+
+pub(super) fn without(mut desired: Desired, name: &PortName) -> Desired {
+    let behind = FdbTarget::Port(name.clone());
+    desired.ports.remove(name);
     desired.fdb.retain(|_, entry| entry.target != behind);
-    Ok((desired, Outcome { changed: true, notes }))
+    desired
 }
 
 /// What a port's settings say must hold together.
@@ -100,6 +121,11 @@ fn consistent(spec: &PortSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn described(attachment: &Attachment) -> String {
+    let Attachment { network, container, delegated, seen: _ } = attachment;
+    format!("{container} in {network}{}", if *delegated { " with addresses of another's" } else { "" })
+}
+
 /// What `asked` has otherwise than `there`: for the eye of who asks why.
 fn differences(there: &PortSpec, asked: &PortSpec) -> String {
     fn list<T: ToString>(items: &[T]) -> String {
@@ -121,6 +147,7 @@ fn differences(there: &PortSpec, asked: &PortSpec) -> String {
             ("allow-ip", spec.allow_ip.to_string()),
             ("rx-limit", option(spec.limits.rx)),
             ("tx-limit", option(spec.limits.tx)),
+            ("attachment", spec.attachment.as_ref().map_or_else(String::new, described)),
         ]
     };
     let said = |text: String| if text.is_empty() { "none given".to_owned() } else { text };

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::config::{FdbTarget, PortMode};
-use crate::types::{Cidr, IfName, Mac, Mtu, NetnsRef, PortName, Vid, VlanList, Vni};
+use crate::types::{Cidr, ContainerId, IfName, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, Vni};
 
 /// Why a change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,37 @@ pub enum Refusal {
          --vlan {vlan}` first"
     )]
     PortHasStatic { name: PortName, mac: Mac, vlan: Vid },
+
+    #[error("port {name} is to be attached and nobody says to what: give its attachment, with network and container")]
+    NoAttachment { name: PortName },
+    #[error(
+        "interface {ifname} of container {container} is there already, as port {by}: the runtime's DEL, or `vsctl port \
+         del {by}`, removes it"
+    )]
+    AttachmentExists { container: ContainerId, ifname: IfName, by: PortName },
+    #[error(
+        "port {name} has no VLAN of untagged frames (it is {mode}), to which pools and vni would apply: make it an \
+         access port, or give the trunk a native VLAN"
+    )]
+    NoUntagged { name: PortName, mode: PortMode },
+    #[error(
+        "VLAN {vlan} has VNI {}, not {asked}: give that one, choose another VLAN, or `vsctl vlan del {vlan}` first",
+        .there.map_or_else(String::new, |vni| vni.to_string())
+    )]
+    OtherVni { vlan: Vid, there: Option<Vni>, asked: Vni },
+    #[error("pool {subnet} is none: {why}")]
+    BadPool { subnet: Net, why: String },
+    #[error(
+        "address {address} is none of those to be given ({ranges}, without the gateway): give one of them, or none"
+    )]
+    AddressOutside { address: Cidr, ranges: String },
+    #[error("address {address} in VLAN {vlan} is that of port {by} already: give another, or none")]
+    AddressTaken { address: Cidr, vlan: Vid, by: PortName },
+    #[error(
+        "all {size} addresses of {subnet} from {first} to {last} are taken in VLAN {vlan}: remove containers, or give a larger \
+         range or subnet"
+    )]
+    Exhausted { vlan: Vid, subnet: Net, first: IpAddr, last: IpAddr, size: u64 },
 
     #[error(
         "VLAN {vlan} is there already with other settings ({there}; asked: {asked}): `vsctl vlan del {vlan}` first"

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::pool::Cursor;
 use super::{Ageing, PeerSpec, PeerVlans, PortSpec, StaticEntry, VlanSpec};
 use crate::check::Refusal;
 use crate::request::Change;
-use crate::types::{Mac, PortName, Vid};
+use crate::types::{ContainerId, IfName, Mac, Net, PortName, Vid};
 
 /// The state an operator wants. It is consistent: the only ways to one are [`Desired::apply`] and reading a file, which
 /// applies entry after entry.
@@ -20,6 +21,8 @@ pub struct Desired {
     pub(crate) ports: BTreeMap<PortName, PortSpec>,
     pub(crate) peers: BTreeMap<IpAddr, PeerSpec>,
     pub(crate) fdb: BTreeMap<(Vid, Mac), StaticEntry>,
+    /// The address last chosen in a VLAN's subnet.
+    pub(crate) cursors: BTreeMap<(Vid, Net), IpAddr>,
 }
 
 impl Desired {
@@ -33,6 +36,12 @@ impl Desired {
     #[must_use]
     pub fn with_ageing(self, ageing: Ageing) -> Self {
         Self { ageing, ..self }
+    }
+
+    /// The same state, where the search for free addresses goes on as in `other`.
+    #[must_use]
+    pub fn with_cursors_of(self, other: &Self) -> Self {
+        Self { cursors: other.cursors.clone(), ..self }
     }
 
     /// VLANs that have settings, in ascending order.
@@ -65,6 +74,16 @@ impl Desired {
     #[must_use]
     pub fn port(&self, name: &PortName) -> Option<&PortSpec> {
         self.ports.get(name)
+    }
+
+    /// The port that is interface `ifname` of `container`.
+    #[must_use]
+    pub fn attached(&self, container: &ContainerId, ifname: &IfName) -> Option<&PortSpec> {
+        let is_it = |port: &&PortSpec| {
+            port.ifname == *ifname
+                && port.attachment.as_ref().is_some_and(|attachment| attachment.container == *container)
+        };
+        self.ports().find(is_it)
     }
 
     /// The remote VTEP `ip`.
@@ -105,7 +124,8 @@ impl Desired {
             })
     }
 
-    /// The changes that lead from nothing to this state, each valid after those before it.
+    /// The changes that lead from nothing to this state, each valid after those before it; but for the ageing and where
+    /// the search for free addresses goes on.
     pub fn additions(&self) -> impl Iterator<Item = Change> {
         let vlans = self.vlans().cloned().map(Change::VlanAdd);
         let ports = self.ports().cloned().map(Change::PortAdd);
@@ -129,12 +149,14 @@ pub(super) struct Tables {
     pub(super) peer: Vec<PeerSpec>,
     #[serde(default)]
     pub(super) fdb: Vec<StaticEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) cursor: Vec<Cursor>,
 }
 
 impl TryFrom<Tables> for Desired {
     type Error = Refusal;
     fn try_from(tables: Tables) -> Result<Self, Refusal> {
-        let Tables { ageing, vlan, port, peer, fdb } = tables;
+        let Tables { ageing, vlan, port, peer, fdb, cursor } = tables;
         let vlans = vlan.into_iter().map(Change::VlanAdd);
         let ports = port.into_iter().map(Change::PortAdd);
         let peers = peer.into_iter().map(Change::PeerAdd);
@@ -143,18 +165,20 @@ impl TryFrom<Tables> for Desired {
         for change in vlans.chain(ports).chain(peers).chain(statics) {
             (desired, _) = desired.apply_unbound(&change)?;
         }
+        desired.cursors = cursor.into_iter().map(|Cursor { vlan, subnet, last }| ((vlan, subnet), last)).collect();
         Ok(desired)
     }
 }
 
 impl From<Desired> for Tables {
-    fn from(Desired { ageing, vlans, ports, peers, fdb }: Desired) -> Self {
+    fn from(Desired { ageing, vlans, ports, peers, fdb, cursors }: Desired) -> Self {
         Self {
             ageing,
             vlan: vlans.into_values().collect(),
             port: ports.into_values().collect(),
             peer: peers.into_values().collect(),
             fdb: fdb.into_values().collect(),
+            cursor: cursors.into_iter().map(|((vlan, subnet), last)| Cursor { vlan, subnet, last }).collect(),
         }
     }
 }

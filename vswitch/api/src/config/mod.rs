@@ -3,13 +3,17 @@
 //! The config file (TOML) and the state file (JSON) hold the words of `vsctl`: `[[vlan]]`, `[[port]]`, `[[peer]]` and
 //! `[[fdb]]` tables. Unknown keys are errors.
 
+mod attachment;
 mod desired;
 mod entry;
+mod pool;
 mod port;
 mod settings;
 
+pub use attachment::{Attach, Attachment};
 pub use desired::Desired;
 pub use entry::{Ageing, FdbTarget, PeerSpec, PeerVlans, StaticEntry, VlanSpec};
+pub use pool::{Pool, PoolRange};
 pub use port::{PortMode, PortSpec};
 pub use settings::{Config, Settings};
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Attachment;
 use crate::check::Refusal;
 use crate::types::{Allowed, Cidr, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList};
 
@@ -34,6 +35,8 @@ pub struct PortSpec {
     pub allow_ip: Allowed<Net>,
     /// What it may carry.
     pub limits: Limits,
+    /// Whose it is, where a container runtime asked for it.
+    pub attachment: Option<Attachment>,
 }
 
 /// Which VLANs a port is in, and how its frames are tagged.
@@ -145,23 +148,26 @@ struct PortTable {
     rx_limit: Option<LimitWord>,
     #[serde(default, rename = "tx-limit", skip_serializing_if = "Option::is_none")]
     tx_limit: Option<LimitWord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attachment: Option<Attachment>,
 }
 
 impl TryFrom<PortTable> for PortSpec {
     type Error = Refusal;
     fn try_from(table: PortTable) -> Result<Self, Refusal> {
         let PortTable { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native, .. } = table;
-        let PortTable { allow_mac, allow_ip, rx_limit, tx_limit, .. } = table;
+        let PortTable { allow_mac, allow_ip, rx_limit, tx_limit, attachment, .. } = table;
         let mode = PortMode::from_words(access, trunk, native)?.unwrap_or_default();
         let limits = Limits { rx: rx_limit.and_then(|word| word.0), tx: tx_limit.and_then(|word| word.0) };
         let (addresses, gateways) = (address, gateway);
-        Ok(Self { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits })
+        Ok(Self { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits, attachment })
     }
 }
 
 impl From<PortSpec> for PortTable {
     fn from(spec: PortSpec) -> Self {
-        let PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits } = spec;
+        let PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, .. } = spec;
+        let PortSpec { allow_mac, allow_ip, limits, attachment, .. } = spec;
         let (access, trunk, native) = match mode {
             PortMode::Access(vlan) => (Some(vlan), None, None),
             PortMode::Trunk { vlans, native } => (None, Some(vlans), native),
@@ -184,6 +190,7 @@ impl From<PortSpec> for PortTable {
             allow_ip,
             rx_limit,
             tx_limit,
+            attachment,
         }
     }
 }

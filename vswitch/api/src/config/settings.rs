@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::desired::Tables;
+use super::pool::Cursor;
 use super::{Ageing, Desired, PeerSpec, PortSpec, StaticEntry, VlanSpec};
 use crate::check::Refusal;
 
@@ -91,13 +92,16 @@ struct File {
     peer: Vec<PeerSpec>,
     #[serde(default)]
     fdb: Vec<StaticEntry>,
+    #[serde(default)]
+    cursor: Vec<Cursor>,
 }
 
 impl TryFrom<File> for Config {
     type Error = Refusal;
     fn try_from(file: File) -> Result<Self, Refusal> {
-        let File { vlan, port, peer, fdb, .. } = file;
-        let desired = Desired::try_from(Tables { ageing: file.ageing.unwrap_or_default(), vlan, port, peer, fdb })?;
+        let File { vlan, port, peer, fdb, cursor, .. } = file;
+        let ageing = file.ageing.unwrap_or_default();
+        let desired = Desired::try_from(Tables { ageing, vlan, port, peer, fdb, cursor })?;
         let settings = Settings {
             socket: file.socket,
             socket_group: file.socket_group,

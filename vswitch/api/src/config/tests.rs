@@ -44,6 +44,17 @@ tx-limit = "1.5G"
 name = "plain"
 netns = "pid:7"
 
+[[port]]
+name = "c1:eth0"
+netns = "/run/netns/cni-1"
+address = "10.0.0.3/24"
+access = 10
+
+[port.attachment]
+network = "podman"
+container = "c1"
+delegated = true
+
 [[peer]]
 ip = "192.0.2.2"
 all-vlans = true
@@ -61,6 +72,11 @@ port = "web"
 mac = "02:00:00:00:00:bb"
 vlan = 20
 remote = "192.0.2.3"
+
+[[cursor]]
+vlan = 10
+subnet = "10.0.0.0/24"
+last = "10.0.0.7"
 "#;
 
 #[test]
@@ -84,6 +100,8 @@ fn a_config_file_says_what_vsctl_says() {
     assert!(port("web").limits.is_none());
     assert_eq!(settings.source_guard, Some(true));
     assert_eq!(port("router").mode.to_string(), "trunk 10-20,30 native 5");
+    let attachment = port("c1:eth0").attachment.unwrap();
+    assert_eq!((attachment.container.as_str(), attachment.delegated, attachment.seen), ("c1", true, false));
     assert_eq!(port("plain").mode.to_string(), "access 1");
 
     let vlans: Vec<_> = desired.known_vlans().iter().map(|vlan| vlan.get()).collect();
@@ -94,7 +112,7 @@ fn a_config_file_says_what_vsctl_says() {
         let peers: Vec<_> = desired.peers_in(vlan).map(|ip| ip.to_string()).collect();
         (ports.join(" "), peers.join(" "))
     };
-    assert_eq!(in_vlan(10), ("router web".to_owned(), "192.0.2.2 192.0.2.3".to_owned()));
+    assert_eq!(in_vlan(10), ("c1:eth0 router web".to_owned(), "192.0.2.2 192.0.2.3".to_owned()));
     assert_eq!(in_vlan(5), ("router".to_owned(), String::new()));
     assert_eq!(in_vlan(1), ("plain".to_owned(), String::new()));
 }
@@ -108,7 +126,7 @@ fn the_state_file_holds_the_same() {
     let again = desired.additions().try_fold(Desired::default(), |state, change| {
         state.apply(&change, Some("192.0.2.1".parse().unwrap())).map(|(state, _)| state)
     });
-    assert_eq!(again.unwrap().with_ageing(Ageing::Never), desired);
+    assert_eq!(again.unwrap().with_ageing(Ageing::Never).with_cursors_of(&desired), desired);
     assert_eq!(serde_json::from_str::<Desired>("{}").unwrap(), Desired::default());
 }
 
@@ -124,6 +142,8 @@ fn an_error_in_the_file_names_its_line() {
         ("[[port]]\nname = \"a\"", "line 1", "netns"),
         ("[[port]]\nname = \"a\"\nnetns = \"a\"\nallow-ip = \"10.0.0.5/24\"", "line 4", "10.0.0.0/24"),
         ("[[port]]\nname = \"a\"\nnetns = \"a\"\nnative = 5", "line 1", "native VLAN 5 needs a trunk"),
+        ("[[port]]\nname = \"a\"\nnetns = \"a\"\n[port.attachment]\nnetwork = \"n\"", "line 4", "container"),
+        ("[[cursor]]\nvlan = 1\nsubnet = \"10.0.0.1/24\"", "line 3", "10.0.0.0/24"),
         ("[[peer]]\nip = \"192.0.2.2\"", "line 1", "either vlan or all-vlans"),
         ("[[peer]]\nip = \"192.0.2.2\"\nall_vlans = true", "line 3", "all-vlans"),
         ("[[fdb]]\nmac = \"02:00:00:00:00:01\"\nvlan = 1", "line 1", "either port or remote"),

@@ -13,7 +13,7 @@ mod vlan_list;
 pub use allowed::{Allowed, AllowedWord};
 pub use cidr::Cidr;
 pub use mac::Mac;
-pub use name::{IfName, PortName, VlanName};
+pub use name::{ContainerId, IfName, NetworkName, PortName, VlanName};
 pub use net::Net;
 pub use netns::NetnsRef;
 pub use number::{Mtu, Vid, Vni};
@@ -64,6 +64,18 @@ pub enum BadValue {
     /// The one name that stands for something else.
     #[error("no port can be named \"tunnel\": statistics show the VXLAN side under that name; choose another")]
     PortNameReserved,
+    /// Not a name for a network.
+    #[error(
+        "{0:?} is not the name of a network: it has 1 to 255 letters, digits and any of . _ - and begins with a letter \
+         or digit"
+    )]
+    NetworkName(String),
+    /// Not an identifier of a container.
+    #[error(
+        "{0:?} is not the ID of a container: it has 1 to 255 letters, digits and any of . _ - and begins with a letter \
+         or digit"
+    )]
+    ContainerId(String),
     /// Too long for the kernel.
     #[error("interface name {0:?} is too long: it has {len} characters, 1 to 15 are allowed", len = .0.len())]
     IfNameLong(String),

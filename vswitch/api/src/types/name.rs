@@ -68,6 +68,16 @@ checked_text! {
     VlanName, vlan
 }
 
+checked_text! {
+    /// The name of a network, as its configuration for container runtimes says.
+    NetworkName, network
+}
+
+checked_text! {
+    /// What a container runtime calls a container.
+    ContainerId, container
+}
+
 impl Default for IfName {
     /// What a container calls its first interface.
     fn default() -> Self {
@@ -85,6 +95,20 @@ fn port(text: &str) -> Result<(), BadValue> {
         return Ok(());
     }
     Err(BadValue::PortName(text.to_owned()))
+}
+
+fn network(text: &str) -> Result<(), BadValue> {
+    if is_cni(text) { Ok(()) } else { Err(BadValue::NetworkName(text.to_owned())) }
+}
+
+fn container(text: &str) -> Result<(), BadValue> {
+    if is_cni(text) { Ok(()) } else { Err(BadValue::ContainerId(text.to_owned())) }
+}
+
+/// The rule of the CNI specification 1.1.0 for the names of networks and containers, and a bound on their length.
+fn is_cni(text: &str) -> bool {
+    let tame = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    text.len() <= 255 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(tame)
 }
 
 /// What the kernel's `dev_valid_name` takes, less what it would expand (`%d`) and what nobody could type.

@@ -152,6 +152,15 @@ fn names() {
         check::<IfName>(bad, Err(&["interface name", "1 to 15"]));
     }
 
+    for good in ["podman", "a", "0", "c-1_x.y", "a".repeat(255).as_str()] {
+        check::<NetworkName>(good, Ok(good));
+        check::<ContainerId>(good, Ok(good));
+    }
+    for bad in ["", "-a", ".a", "_a", "a b", "a/b", "a:b", "a\n", "é", "a".repeat(256).as_str()] {
+        check::<NetworkName>(bad, Err(&["name of a network", "1 to 255"]));
+        check::<ContainerId>(bad, Err(&["ID of a container", "1 to 255"]));
+    }
+
     check::<VlanName>("Büro 3", Ok("Büro 3"));
     for bad in ["", "a\nb", "x".repeat(65).as_str()] {
         check::<VlanName>(bad, Err(&["VLAN name", "1 to 64"]));

@@ -1,0 +1,178 @@
+//! Ports that container runtimes ask for.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use vswitch_api::{
+    Attach, Attached, Attachment, AttachmentInfo, Cidr, ContainerId, Desired, Detached, Held, IfName, NetworkName,
+    Pool, PoolInfo, PortName, PortPlan, PortSpec, PortState, Refusal, RpcError, Vid,
+};
+
+use super::{Control, ControlError, Wish};
+
+/// How long what was planned is held for whoever asked.
+const HOLD: Duration = Duration::from_secs(60);
+/// Plans held at once; for one more, the one that would end first is forgotten.
+const HOLDS: usize = 1024;
+
+/// Names and addresses of attachments that are planned, until they are made or time is up.
+#[derive(Debug, Default)]
+pub(super) struct Holds(Vec<Hold>);
+
+#[derive(Debug)]
+struct Hold {
+    container: ContainerId,
+    ifname: IfName,
+    name: PortName,
+    vlan: Option<Vid>,
+    addresses: Vec<Cidr>,
+    until: Instant,
+}
+
+impl Holds {
+    /// What is held at `now` for others than interface `ifname` of `container`.
+    fn of_others(&self, container: &ContainerId, ifname: &IfName, now: Instant) -> Held {
+        self.held(now, |hold| (&hold.container, &hold.ifname) != (container, ifname))
+    }
+
+    /// What is held at `now` for those that `which` chooses.
+    fn held(&self, now: Instant, which: impl Fn(&Hold) -> bool) -> Held {
+        let mut held = Held::default();
+        for hold in self.0.iter().filter(|hold| hold.until > now && which(hold)) {
+            held.names.insert(hold.name.clone());
+            let addresses = hold.addresses.iter().filter_map(|address| Some((hold.vlan?, address.ip())));
+            held.addresses.extend(addresses.map(|key| (key, hold.name.clone())));
+        }
+        held
+    }
+
+    /// `attach`, with the name and the addresses that are held for it at `now`.
+    fn claimed(&self, attach: &Attach, container: &ContainerId, now: Instant) -> Attach {
+        let mut attach = attach.clone();
+        let own =
+            |hold: &&Hold| hold.until > now && (&hold.container, &hold.ifname) == (container, &attach.port.ifname);
+        if let Some(hold) = self.0.iter().find(own) {
+            if attach.port.addresses.is_empty() && !attach.pools.is_empty() && hold.vlan == attach.port.mode.untagged()
+            {
+                attach.port.addresses = hold.addresses.clone();
+            }
+            attach.port.name = hold.name.clone();
+        }
+        attach
+    }
+
+    fn hold(&mut self, spec: &PortSpec, container: &ContainerId, now: Instant) {
+        self.release(container, &spec.ifname, now);
+        if self.0.len() >= HOLDS {
+            self.0.remove(0); // they are in order of their ends
+        }
+        self.0.push(Hold {
+            container: container.clone(),
+            ifname: spec.ifname.clone(),
+            name: spec.name.clone(),
+            vlan: spec.mode.untagged(),
+            addresses: spec.addresses.clone(),
+            until: now + HOLD,
+        });
+    }
+
+    /// Forgets what is held for interface `ifname` of `container`, and what is over at `now`.
+    fn release(&mut self, container: &ContainerId, ifname: &IfName, now: Instant) {
+        self.0.retain(|hold| hold.until > now && (&hold.container, &hold.ifname) != (container, ifname));
+    }
+}
+
+impl Control {
+    /// `attachment.add`. On return it is safe on disk.
+    pub(super) fn attach(&mut self, attach: &Attach, fds: Vec<OwnedFd>) -> Result<Attached, ControlError> {
+        let now = Instant::now();
+        let (container, ifname) = (attachment(attach)?.container.clone(), attach.port.ifname.clone());
+        let brought = self.brought(&attach.port, fds)?;
+        let mut attach = attach.clone();
+        if let Some(attachment) = &mut attach.port.attachment {
+            attachment.seen = super::is_seen(&attach.port.netns, brought.as_ref());
+        }
+        let (desired, spec) = self.attached(&attach, now)?;
+        if let Some(name) = self.lost_attachment(&container, &ifname) {
+            self.change(&Wish::PortDel { name })?;
+        }
+        self.brought = brought.map(|brought| (spec.name.clone(), brought));
+        let made = self.make(desired);
+        self.brought = None;
+        made?;
+        self.holds.release(&container, &ifname, now);
+        Ok(Attached { port: self.port_info(&spec) })
+    }
+
+    /// `attachment.del`.
+    pub(super) fn detach(
+        &mut self,
+        wish: &Wish,
+        container: &ContainerId,
+        ifname: &IfName,
+    ) -> Result<Detached, ControlError> {
+        let port = self.desired.attached(container, ifname).map(|spec| self.port_info(spec));
+        let outcome = self.change(wish)?;
+        self.holds.release(container, ifname, Instant::now());
+        Ok(Detached { port: port.filter(|_| outcome.changed) })
+    }
+
+    /// `attachment.plan`.
+    pub(super) fn plan_attachment(&mut self, attach: &Attach) -> Result<PortPlan, ControlError> {
+        let now = Instant::now();
+        let (desired, spec) = self.attached(attach, now)?;
+        let plan = self.planned(&desired, &spec)?;
+        self.holds.hold(&spec, &attachment(attach)?.container, now);
+        Ok(plan)
+    }
+
+    /// The state with the attachment, and its port: instead of one that is lost, and with what is held for it.
+    fn attached(&self, attach: &Attach, now: Instant) -> Result<(Desired, PortSpec), ControlError> {
+        let Attachment { container, .. } = attachment(attach)?;
+        let ifname = &attach.port.ifname;
+        let held = self.holds.of_others(container, ifname, now);
+        let attach = self.holds.claimed(attach, container, now);
+        let (desired, _) = match self.lost_attachment(container, ifname) {
+            Some(name) => self.desired.apply(&Wish::PortDel { name }, self.vtep_ip())?.0.attach(&attach, &held)?,
+            None => self.desired.attach(&attach, &held)?,
+        };
+        let missing = || Refusal::NoPort { name: attach.port.name.clone() };
+        let spec = desired.attached(container, ifname).cloned().ok_or_else(missing)?;
+        Ok((desired, spec))
+    }
+
+    /// The port that is interface `ifname` of `container`, where it is lost.
+    fn lost_attachment(&self, container: &ContainerId, ifname: &IfName) -> Option<PortName> {
+        let port = self.desired.attached(container, ifname)?;
+        (!self.live.contains_key(&port.name)).then(|| port.name.clone())
+    }
+
+    /// `attachment.list`.
+    pub(super) fn attachments(&self, network: Option<&NetworkName>) -> Vec<AttachmentInfo> {
+        let info = |spec: &PortSpec| {
+            let Attachment { network, container, delegated, seen: _ } = spec.attachment.clone()?;
+            Some(AttachmentInfo {
+                network,
+                container,
+                ifname: spec.ifname.clone(),
+                port: spec.name.clone(),
+                netns: spec.netns.clone(),
+                addresses: spec.addresses.clone(),
+                delegated,
+                state: if self.live.contains_key(&spec.name) { PortState::Up } else { PortState::Lost },
+            })
+        };
+        let all = self.desired.ports().filter_map(info);
+        all.filter(|info| network.is_none_or(|network| info.network == *network)).collect()
+    }
+
+    /// `pool.show`.
+    pub(super) fn pools(&self, vlan: Vid, pools: &[Pool]) -> Result<Vec<PoolInfo>, RpcError> {
+        let held = self.holds.held(Instant::now(), |_| true);
+        Ok(pools.iter().map(|pool| self.desired.pool(vlan, pool, &held)).collect::<Result<_, _>>()?)
+    }
+}
+
+fn attachment(attach: &Attach) -> Result<&Attachment, Refusal> {
+    attach.port.attachment.as_ref().ok_or_else(|| Refusal::NoAttachment { name: attach.port.name.clone() })
+}
