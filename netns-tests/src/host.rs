@@ -34,14 +34,18 @@ impl Host {
         Ok(host)
     }
 
+    /// A namespace that somebody else made and set up.
+    pub(crate) fn adopt(name: &str, netns: Netns, journal: Journal) -> Result<Self> {
+        let (netlink, thread) = (Netlink::open_in(&netns)?, NetnsThread::spawn(&netns)?);
+        Ok(Self { name: name.to_owned(), netns, netlink, thread, journal })
+    }
+
     /// The same host under another name: for a second daemon on it.
     ///
     /// # Errors
     /// What the kernel answers.
     pub fn twin(&self, name: &str) -> Result<Self> {
-        let netns = self.netns.try_clone()?;
-        let (netlink, thread) = (Netlink::open_in(&netns)?, NetnsThread::spawn(&netns)?);
-        Ok(Self { name: name.to_owned(), netns, netlink, thread, journal: self.journal.clone() })
+        Self::adopt(name, self.netns.try_clone()?, self.journal.clone())
     }
 
     /// Its name in messages.

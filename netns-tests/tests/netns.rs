@@ -41,6 +41,9 @@ mod idle;
 /// The kernel's VXLAN device and bridge as the other side.
 #[path = "netns/kernel_vxlan.rs"]
 mod kernel_vxlan;
+/// What ports may carry: TCP reaches its limit and stays below it, floods are kept to it, others feel nothing.
+#[path = "netns/limits.rs"]
+mod limits;
 /// Two ports, or two hosts, bridged together behind the switch: nothing melts, and people are told.
 #[path = "netns/loops.rs"]
 mod loops;
@@ -65,6 +68,9 @@ mod port_changes;
 /// As whom the daemon runs, what it gives up, ports that are handed over, and who may change what.
 #[path = "netns/privileges.rs"]
 mod privileges;
+/// containerd, Podman and the kubelet's way drive the CNI plugin.
+#[path = "netns/runtimes.rs"]
+mod runtimes;
 /// Who a container may say it is: its own addresses pass, others are dropped, and live where they live.
 #[path = "netns/spoofing.rs"]
 mod spoofing;
@@ -107,6 +113,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("crash", crash::TESTS),
     ("overload", overload::TESTS),
     ("loops", loops::TESTS),
+    ("limits", limits::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
 ];
 
@@ -131,6 +138,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("systemd", systemd::TESTS),
     ("overload", overload::ACROSS),
     ("loops", loops::ACROSS),
+    ("limits", limits::ACROSS),
 ];
 
 /// The ways: what `--underlay` says.
@@ -189,6 +197,21 @@ fn main() -> ExitCode {
         eprintln!("skipped: the test of the unit files: {why}");
     }
     trials.push(trial("systemd::units".to_owned(), systemd::units, None, &no_units));
+    for &(runtime, tests) in runtimes::TESTS {
+        trials.extend(tests.iter().map(|&(name, test)| {
+            let hindrance = hindrance.clone();
+            // Looked at when a test runs: it takes a container to find out.
+            Trial::ignorable_test(format!("runtimes::{name}"), move || {
+                match hindrance.map_or_else(|| runtime.possible(), Err) {
+                    Ok(()) => run(test, seed, None).map(|()| Completion::Completed),
+                    Err(why) => {
+                        eprintln!("skipped: runtimes::{name}: {why}");
+                        Ok(Completion::ignored_with(why))
+                    }
+                }
+            })
+        }));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

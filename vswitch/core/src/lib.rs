@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod addr;
 mod frame;
+pub mod limit;
 mod offload;
 mod prefix;
 mod reason;
@@ -20,6 +21,7 @@ pub mod wire;
 
 pub use addr::MacAddr;
 pub use frame::{Frame, HEADROOM};
+pub use limit::RateLimit;
 pub use offload::{Checksum, Gso, GsoKind, Offload};
 pub use prefix::Prefix;
 pub use switch::{Egress, Flood, Guard, Limits, PortId, PortMode, Reason, Switch, Verdict, VlanSet};

@@ -1,8 +1,9 @@
 //! The orders in which one worker may change a bucket of the forwarding database while another reads it, with at most
 //! two preemptions, and every value that the memory model lets a load give: `cargo test -p vswitch-core --test loom`.
 //!
-//! The bucket is the one file of hand-written atomics. It is built here a second time, with loom's; a reader gives up
-//! after one look behind its first instead of 64, so that there is an end to the orders.
+//! The same for the budget of a rate limit, which several spend from. These are the files of hand-written atomics. They
+//! are built here a second time, with loom's; a reader of a bucket gives up after one look behind its first instead of
+//! 64, so that there is an end to the orders.
 #![allow(clippy::unwrap_used, reason = "a test may stop where it finds itself wrong")]
 #![allow(dead_code, unreachable_pub, reason = "what the test leaves out of the bucket")]
 
@@ -15,10 +16,13 @@ mod atomic {
 
 #[path = "../src/switch/fdb/bucket.rs"]
 mod bucket;
+#[path = "../src/limit/budget.rs"]
+mod budget;
 
 use core::num::NonZeroU64;
 
 use bucket::{Bucket, Kind, Place, Sight};
+use budget::Budget;
 use loom::sync::Arc;
 use loom::thread;
 
@@ -157,5 +161,42 @@ fn a_writer_that_sleeps_keeps_no_reader() {
         bucket.find(ANNE);
         writer.join().unwrap();
         assert_eq!(bucket.find(ANNE), Sight::Here(0, place(1, Kind::Learned)));
+    });
+}
+
+/// Two who spend at once, a third that looks: nothing is forgotten, and nobody sees more spent than was.
+#[test]
+fn what_workers_spend_adds_up() {
+    const NOW: u64 = 1_000;
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let budget = Arc::new(Budget::new());
+        let spenders = [30, 70].map(|amount| {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.spend(NOW, amount))
+        });
+        // The moment at which all is spent so far: none, one of the two, or both.
+        let seen = budget.check(NOW, 0);
+        assert!([0, 1_030, 1_070, 1_100].contains(&seen.err().unwrap_or(0)), "{seen:?}");
+        spenders.into_iter().for_each(|spender| spender.join().unwrap());
+        assert_eq!(budget.check(NOW, 100), Err(NOW));
+        assert_eq!(budget.check(NOW, 101), Ok(()));
+    });
+}
+
+/// A worker pays for each frame that it was let pass: two at one moment pass one frame more than the burst at most.
+#[test]
+fn no_more_than_a_frame_for_each_worker_is_owed() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let budget = Arc::new(Budget::new());
+        let worker = |budget: Arc<Budget>| {
+            move || (0..2).filter(|_| budget.check(1_000, 100).map(|()| budget.spend(1_000, 100)).is_ok()).count()
+        };
+        let other = thread::spawn(worker(Arc::clone(&budget)));
+        let passed = worker(Arc::clone(&budget))() + other.join().unwrap();
+        assert!((1..=2).contains(&passed), "{passed}");
     });
 }

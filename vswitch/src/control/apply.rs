@@ -12,6 +12,7 @@ use crate::host::{self, HostError};
 use crate::network::{Change, Diff, Network, PortSetup, RemoteSetup, VlanSetup, plan, vlan_id};
 use crate::port::tap::TapPort;
 use crate::takeover::Name;
+use crate::worker::SharedLimits;
 
 impl Control {
     /// Makes `target` of what is, or leaves what is.
@@ -148,8 +149,10 @@ impl Control {
         let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
         let netns = setup.attachment.as_ref().and_then(|_| host::tap_netns(&tap));
         let (mtu, mode, guard, title) = (setup.mtu, setup.mode.clone(), setup.guard(), name.clone());
+        let limits = SharedLimits::new(&setup.limits);
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
             worker.datapath.add_tap(id, &title, TapPort::new(queue, offloads, mtu), mode, guard);
+            worker.set_limits(id, limits);
             worker.watch_tap(id)
         })?;
         if let Err(error) = watched.into_iter().collect::<Result<(), _>>() {
@@ -196,7 +199,13 @@ impl Control {
             host::change_interface(&netns, &ifname, before, after)?;
         }
         let (mtu, mode) = (after.mtu, after.mode.clone());
-        self.workers.each(move |worker| worker.datapath.set_tap(id, mtu, mode))?;
+        let limits = (before.limits != after.limits).then(|| SharedLimits::new(&after.limits));
+        self.workers.each(move |worker| {
+            worker.datapath.set_tap(id, mtu, mode);
+            if let Some(limits) = limits {
+                worker.set_limits(id, limits);
+            }
+        })?;
         Ok(())
     }
 

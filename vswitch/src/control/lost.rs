@@ -97,6 +97,8 @@ impl Control {
         if lost.is_empty() {
             return Ok(());
         }
+        let gone = lost.clone();
+        self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.datapath.drop_waiting(id)))?;
         let mut counted = self.counted()?;
         let gone = lost.clone();
         self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.remove_tap(id)))?;

@@ -128,14 +128,25 @@ impl TapPort {
         tail: impl Iterator<Item = &'a [u8]> + Clone,
         scissors: &mut Scissors,
     ) -> Result<(), PortDrop> {
+        self.accepts(head, tail.clone().map(<[u8]>::len).sum())?;
+        if self.takes(head) { self.write_whole(head, tail) } else { self.write_segments(head, tail, scissors) }
+    }
+
+    /// Whether `head`, with `payload` bytes behind it, may be written at all.
+    #[inline]
+    pub(crate) fn accepts(&self, head: &Frame, payload: usize) -> Result<(), PortDrop> {
         if self.lost {
             return Err(PortDrop::PortLost);
         }
-        let payload: usize = tail.clone().map(<[u8]>::len).sum();
         if packet_len(head, payload) > usize::from(self.mtu) {
             return Err(PortDrop::TooBig);
         }
-        if self.takes(head) { self.write_whole(head, tail) } else { self.write_segments(head, tail, scissors) }
+        Ok(())
+    }
+
+    /// Asks the kernel whether the device is gone: for one that nobody reads just now.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.queue.interface().is_err()
     }
 
     /// Whether frames may be joined for this port without being cut again before it.

@@ -7,11 +7,12 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use vswitch_api::{Carried, PortName};
-use vswitch_core::Instant;
 use vswitch_core::switch::{Guard, PortId, PortMode, Switch};
+use vswitch_core::{Frame, Instant};
 use vswitch_sys::TapQueue;
 use vtep::{Directory, Failure, Run};
 
+use super::alarms::Alarms;
 use super::batch::Batch;
 use super::flaps::FlapLog;
 use super::outbox::Outbox;
@@ -40,6 +41,12 @@ pub(crate) struct Datapath {
     pub(super) tunnel_spread: usize,
     /// A port was lost since the control thread was last told.
     pub(super) has_news: bool,
+    /// What limits have this worker do later.
+    pub(super) alarms: Alarms,
+    /// Ports to wait on again, which were left alone for a limit.
+    pub(super) let_in: Vec<PortId>,
+    /// For frames that waited.
+    pub(super) spare: Option<Frame>,
     flap_log: FlapLog,
     bounds: Bounds,
 }
@@ -98,6 +105,9 @@ impl Datapath {
             run: Run::default(),
             tunnel_spread: 1,
             has_news: false,
+            alarms: Alarms::default(),
+            let_in: Vec::new(),
+            spare: None,
             flap_log: FlapLog::default(),
             bounds,
         }
@@ -129,6 +139,8 @@ impl Datapath {
 
     pub(crate) fn remove(&mut self, id: PortId) {
         self.switch.remove_port(id);
+        self.alarms.forget(id);
+        self.let_in.retain(|&port| port != id);
         if let Some(tunnel) = &mut self.tunnel {
             tunnel.forget(id);
         }
@@ -221,11 +233,17 @@ impl Datapath {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.switch.poll_timeout()
+        match (self.switch.poll_timeout(), self.alarms.next()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.switch.handle_timeout(now);
+        if self.alarms.next().is_some_and(|at| at <= now) {
+            self.heed_alarms(now);
+        }
     }
 
     /// Tells the log what frames have shown that people should know.

@@ -1,33 +1,46 @@
 //! The way of a frame through a worker, in the order it goes: read, decide, gather, write. One turn is one batch.
 
+use vswitch_core::limit::wire_bytes;
 use vswitch_core::switch::{Egress, PortId, Switch, Verdict};
 use vswitch_core::{Frame, Instant, Offload, VlanId};
 use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop};
 
+use super::alarms::Alarm;
 use super::batch::{SEGMENTS, Share, is_to_group};
 use super::datapath::Datapath;
+use super::limits::{Limited, Passage, Shaper};
 use super::outbox::{Outbox, Outgoing};
 use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
 use crate::drops::{Drop, PortDrop};
 use crate::port::carrier::{Entrance, Pushed};
-use crate::port::tap::Read;
+use crate::port::tap::{Read, Scissors, TapPort};
 use crate::port::tunnel::TunnelPort;
 use crate::too_big;
 
 /// Frames taken from the tunnel at once, before it is known what they cost.
 const CHUNK: usize = 32;
 
+/// What reading once leaves of a port's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// Nothing, until the poll says so.
+    Empty,
+    /// More may wait.
+    More,
+    /// What the port's limit keeps there until an alarm goes off: nobody needs to wait on it.
+    Held,
+}
+
 /// A frame of the switch's own, where it goes.
 type Answer = (PortId, VlanId, Frame);
 
 impl Datapath {
-    /// Reads one batch from a TAP port, one of `waiting` sources, and sends it on its way; false once nothing is left to
-    /// read.
-    pub(crate) fn serve_tap(&mut self, now: Instant, ingress: PortId, waiting: usize) -> bool {
-        let more = self.read(ingress, waiting);
+    /// Reads one batch from a TAP port, one of `waiting` sources, and sends it on its way.
+    pub(crate) fn serve_tap(&mut self, now: Instant, ingress: PortId, waiting: usize) -> Served {
+        let served = self.read(now, ingress, waiting);
         self.forward(now, ingress);
-        more
+        served
     }
 
     /// Sends the batch, which came in on a TAP port, on its way.
@@ -36,7 +49,7 @@ impl Datapath {
             return;
         }
         self.decide(now, ingress);
-        self.write_to_taps();
+        self.write_to_taps(now);
         self.send_to_remotes(now);
         self.outbox.clear();
         let mut answers = Vec::new();
@@ -47,28 +60,40 @@ impl Datapath {
         self.deliver(now, answers);
     }
 
-    fn read(&mut self, ingress: PortId, waiting: usize) -> bool {
+    fn read(&mut self, now: Instant, ingress: PortId, waiting: usize) -> Served {
         self.begin(ingress, waiting);
-        let Some((tap, counters)) = self.ports.tap_mut(ingress) else { return false };
+        let Some((tap, counters, limits)) = self.ports.limited_tap_mut(ingress) else { return Served::Empty };
+        let rate = match limits {
+            Some(Limited { is_held: true, .. }) => return Served::Empty, // an alarm is set
+            Some(limits) => limits.rx.as_deref(),
+            None => None,
+        };
         while let Some(frame) = self.batch.next() {
+            if let Some(Err(until)) = rate.map(|rate| rate.check(now)) {
+                self.hold(now, ingress, until);
+                return Served::Held;
+            }
             match tap.read(frame) {
                 Read::Frame => {
                     counters.received(frame.len());
+                    if let Some(rate) = rate {
+                        rate.charge(now, wire_bytes(frame.len(), &frame.offload));
+                    }
                     self.batch.keep();
                 }
                 Read::Malformed => {
                     counters.received(frame.len());
                     counters.dropped(PortDrop::BadOffload);
                 }
-                Read::Empty => return false,
+                Read::Empty => return Served::Empty,
                 Read::Lost => {
                     self.switch.remove_port(ingress);
                     self.has_news = true;
-                    return false;
+                    return Served::Empty;
                 }
             }
         }
-        true
+        Served::More
     }
 
     fn begin(&mut self, ingress: PortId, waiting: usize) {
@@ -89,6 +114,7 @@ impl Datapath {
                 self.forward(now, port);
             }
         }
+        self.let_all_out(now);
     }
 
     /// Takes the parts of the super-frame that a TAP port has begun, as many as one turn takes; false where there are none.
@@ -126,9 +152,11 @@ impl Datapath {
         }
     }
 
-    fn write_to_taps(&mut self) {
+    fn write_to_taps(&mut self, now: Instant) {
         for &target in self.outbox.taps() {
-            let Some((tap, counters)) = self.ports.tap_mut(target) else { continue };
+            let Some((tap, counters, limits)) = self.ports.limited_tap_mut(target) else { continue };
+            let mut shaper = limits.and_then(|limits| limits.tx.as_mut());
+            let joins = shaper.is_none() && tap.takes_super_frames();
             let queue = self.outbox.to_tap(target);
             for out in queue {
                 self.batch.frames_mut()[out.frame].retag(out.egress.tag);
@@ -136,18 +164,20 @@ impl Datapath {
             let mut waiting = queue;
             while let [first, others @ ..] = waiting {
                 let frames = self.batch.frames_mut();
-                let joined = if tap.takes_super_frames() { join(&mut self.run, first, others, frames) } else { 0 };
+                let joined = if joins { join(&mut self.run, first, others, frames) } else { 0 };
                 let sent = if joined == 0 {
-                    tap.write(&mut frames[first.frame], std::iter::empty(), &mut self.scissors)
+                    let frame = &mut frames[first.frame];
+                    leave(now, tap, shaper.as_deref_mut(), frame, std::iter::empty(), &mut self.scissors)
                 } else {
                     let (head, pieces) = self.run.finish();
                     let payload = pieces.iter().map(|(index, range)| &frames[*index].bytes()[range.clone()]);
-                    tap.write(head, payload, &mut self.scissors)
+                    tap.write(head, payload, &mut self.scissors).map(|()| Passage::Left)
                 };
                 let (gone, rest) = waiting.split_at(1 + joined);
                 for out in gone {
                     match sent {
-                        Ok(()) => counters.sent(self.batch.frames()[out.frame].len()),
+                        Ok(Passage::Left) => counters.sent(self.batch.frames()[out.frame].len()),
+                        Ok(Passage::Waits) => {} // counted when it leaves
                         Err(PortDrop::TooBig) => {
                             let tag = self.batch.tag(out.frame);
                             self.oversize.push(out.oversize(tag, tap.mtu()));
@@ -156,6 +186,9 @@ impl Datapath {
                     }
                 }
                 waiting = rest;
+            }
+            if let Some(at) = shaper.and_then(|shaper| shaper.alarm(now)) {
+                self.alarms.set(at, Alarm::Release(target));
             }
             // The next port, and the answer to its sender, want the frame as it came.
             for out in queue {
@@ -264,18 +297,23 @@ impl Datapath {
             }
         });
         for &target in self.outbox.taps() {
-            let Some((tap, counters)) = self.ports.tap_mut(target) else { continue };
+            let Some((tap, counters, limits)) = self.ports.limited_tap_mut(target) else { continue };
+            let mut shaper = limits.and_then(|limits| limits.tx.as_mut());
             for out in self.outbox.to_tap(target) {
                 let len = inbound[out.frame].len();
                 let (head, tail) = inbound[out.frame].parts();
                 let payload = tail.iter().map(|piece| &inbox.bytes(piece.buffer)[piece.range.clone()]);
                 head.retag(out.egress.tag);
-                match tap.write(head, payload, &mut self.scissors) {
-                    Ok(()) => counters.sent(len),
+                match leave(now, tap, shaper.as_deref_mut(), head, payload, &mut self.scissors) {
+                    Ok(Passage::Left) => counters.sent(len),
+                    Ok(Passage::Waits) => {} // counted when it leaves
                     Err(PortDrop::TooBig) => self.oversize.push(out.oversize(None, tap.mtu())),
                     Err(why) => counters.dropped(why),
                 }
                 head.retag(None);
+            }
+            if let Some(at) = shaper.and_then(|shaper| shaper.alarm(now)) {
+                self.alarms.set(at, Alarm::Release(target));
             }
         }
         let copies = self.outbox.copies();
@@ -333,6 +371,22 @@ fn refuse(ports: &mut Ports, now: Instant, ingress: PortId, oversize: &Oversize,
     let mut answer = too_big::answer(frame, mtu)?;
     answer.retag(oversize.tag);
     Some((ingress, oversize.vlan, answer))
+}
+
+/// Writes a frame to a TAP port, through its limit where it has one.
+#[inline]
+fn leave<'a>(
+    now: Instant,
+    tap: &mut TapPort,
+    shaper: Option<&mut Shaper>,
+    head: &mut Frame,
+    tail: impl Iterator<Item = &'a [u8]> + Clone,
+    scissors: &mut Scissors,
+) -> Result<Passage, PortDrop> {
+    match shaper {
+        None => tap.write(head, tail, scissors).map(|()| Passage::Left),
+        Some(shaper) => shaper.offer(now, tap, head, tail, scissors),
+    }
 }
 
 /// Begins a run with `first`; returns how many of the `others` leave in one super-frame with it.

@@ -7,10 +7,13 @@
 //! flow's other direction too (`tun_flow_update`), for as long as one comes every three seconds. A flow can so change workers once, when
 //! it is first answered; frames that still wait in the queue it leaves may then be overtaken.
 
+mod alarms;
+mod backlog;
 mod batch;
 mod datapath;
 mod flaps;
 mod journey;
+mod limits;
 mod outbox;
 mod oversize;
 mod ports;
@@ -34,8 +37,10 @@ use vswitch_core::Instant;
 use vswitch_core::switch::PortId;
 
 pub(crate) use datapath::{Datapath, PortStats};
+pub(crate) use limits::SharedLimits;
 pub(crate) use threads::{WorkerError, WorkerOptions, Workers};
 
+use journey::Served;
 use ready::Ready;
 use threads::Command;
 
@@ -133,6 +138,7 @@ impl Worker {
             }
             let now = self.now();
             self.datapath.handle_timeout(now);
+            self.let_in();
             if self.ready.is_empty() {
                 thread::yield_now();
             } else {
@@ -160,9 +166,19 @@ impl Worker {
     /// One batch of every ready source, in turn: none can starve another. The more wait, the smaller the batches.
     fn serve(&mut self, now: Instant) {
         let waiting = self.ready.len();
-        let Self { ready, datapath, .. } = self;
+        let Self { ready, datapath, poll, .. } = self;
         ready.retain(|source| match source {
-            Source::Tap(port) => datapath.serve_tap(now, port, waiting),
+            Source::Tap(port) => match datapath.serve_tap(now, port, waiting) {
+                Served::Empty => false,
+                Served::More => true,
+                Served::Held => {
+                    // Or each further frame would wake this thread in vain.
+                    if let Some(queue) = datapath.tap(port) {
+                        let _ = poll.registry().deregister(&mut SourceFd(&queue.as_raw_fd())); // not there is as good
+                    }
+                    false
+                }
+            },
             Source::Tunnel(entrance) => datapath.serve_tunnel(now, entrance),
         });
         if mem::take(&mut self.datapath.has_news)
@@ -194,6 +210,22 @@ impl Worker {
             self.ready.mark(Source::Tap(port)); // frames may have come before the registration
         }
         Ok(())
+    }
+
+    /// Sets what a TAP port may carry.
+    pub(crate) fn set_limits(&mut self, port: PortId, limits: SharedLimits) {
+        let now = self.now();
+        self.datapath.set_limits(now, port, limits);
+        self.let_in();
+    }
+
+    /// Waits again on ports that were left alone for a limit.
+    fn let_in(&mut self) {
+        while let Some(port) = self.datapath.let_in.pop() {
+            if let Err(error) = self.watch_tap(port) {
+                tracing::error!(%port, %error, "a port that has a limit is not heard until it is removed");
+            }
+        }
     }
 
     /// Removes a TAP port. Closing its descriptor takes it out of the poll.

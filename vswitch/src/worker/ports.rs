@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use vswitch_core::switch::PortId;
 
+use super::limits::Limited;
 use super::oversize::AnswerRate;
 use crate::counters::Counters;
 use crate::drops::Drop;
@@ -26,6 +27,8 @@ pub(super) struct Port {
     pub(super) spread: Spread,
     /// How many of its senders may be told that a frame was too big.
     pub(super) answers: AnswerRate,
+    /// What it may carry, where that is limited.
+    pub(super) limits: Option<Box<Limited>>,
 }
 
 /// Copies that each of a port's frames went out in, when it last had such; at least 1.
@@ -84,6 +87,17 @@ impl Ports {
         }
     }
 
+    /// The same with what it may carry.
+    pub(super) fn limited_tap_mut(
+        &mut self,
+        id: PortId,
+    ) -> Option<(&mut TapPort, &mut Counters, Option<&mut Limited>)> {
+        match self.get_mut(id)? {
+            Port { device: Device::Tap(tap), counters, limits, .. } => Some((tap, counters, limits.as_deref_mut())),
+            Port { device: Device::Remote(_), .. } => None,
+        }
+    }
+
     pub(super) fn remote_mut(&mut self, id: PortId) -> Option<(&mut Remote, &mut Counters)> {
         match self.get_mut(id)? {
             Port { device: Device::Remote(remote), counters, .. } => Some((remote, counters)),
@@ -108,7 +122,8 @@ impl Ports {
         }
         let slot = &mut self.0[id.index()];
         let counters = slot.take().map(|port| port.counters).unwrap_or_default();
-        *slot = Some(Port { name, device, spread: Spread::default(), counters, answers: AnswerRate::default() });
+        let (spread, answers) = (Spread::default(), AnswerRate::default());
+        *slot = Some(Port { name, device, spread, counters, answers, limits: None });
     }
 
     pub(super) fn remove(&mut self, id: PortId) -> Option<Port> {
