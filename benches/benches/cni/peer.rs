@@ -47,11 +47,10 @@ impl Peer {
             let why = || format!("there is no {}; Debian's package is containernetworking-plugins", path.display());
             (!path.is_file()).then(why)
         };
-        let ours = || vswitch_cni().ok().filter(|path| path.is_file()).is_none().then(|| "not built".to_owned());
         match self {
             Self::Bridge => lacks("bridge").or_else(|| lacks("host-local")),
-            Self::Vswitch => ours(),
-            Self::Delegated => ours().or_else(|| lacks("host-local")),
+            Self::Vswitch => None,
+            Self::Delegated => lacks("host-local"),
         }
     }
 
@@ -59,7 +58,7 @@ impl Peer {
     pub(crate) fn program(self, stock: &Path) -> Result<PathBuf> {
         match self {
             Self::Bridge => Ok(stock.join("bridge")),
-            Self::Vswitch | Self::Delegated => vswitch_cni(),
+            Self::Vswitch | Self::Delegated => Ok(binaries()?.cni.clone()),
         }
     }
 
@@ -89,11 +88,6 @@ impl Peer {
         }
         network
     }
-}
-
-/// Our plugin.
-fn vswitch_cni() -> Result<PathBuf> {
-    Ok(binaries()?.vswitchd.with_file_name("vswitch-cni"))
 }
 
 impl fmt::Display for Peer {
