@@ -6,7 +6,8 @@ use netns_tests::{Context as _, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::meter::{Machine, Role};
+use crate::machine::Machine;
+use crate::meter::Role;
 
 /// Client, server, and a daemon on each of two hosts.
 const CORES: usize = 4;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use netns_tests::{Context as _, Daemon, DaemonSpec, Lab, Result};
 use serde_json::{Value, json};
 
-use crate::meter::{float, process_cpu, resident};
+use crate::machine::float;
+use crate::meter::{process_cpu, resident};
 
 /// Until the kernel's own announcements on fresh interfaces have ended.
 const SETTLE: Duration = Duration::from_secs(2);

@@ -7,6 +7,7 @@ mod apart;
 mod args;
 mod chart;
 mod idle;
+mod machine;
 mod meter;
 mod network;
 mod peer;
@@ -24,7 +25,7 @@ use netns_tests::{Context as _, Result, binaries::binaries};
 
 use crate::apart::Apart;
 use crate::args::Args;
-use crate::meter::Machine;
+use crate::machine::Machine;
 use crate::network::Network;
 use crate::peer::{Peer, Place};
 use crate::report::Report;
@@ -144,12 +145,12 @@ fn measure(
 /// A sample of a machine that nobody else uses; after some tries, of one that is as it is.
 fn undisturbed(work: Work, network: &Network, plan: &Plan, patience: Duration) -> Result<Sample> {
     for _ in 1..TRIES {
-        meter::wait_until_quiet(patience)?;
+        machine::wait_until_quiet(patience)?;
         let sample = work.run(network, plan)?;
         if !sample.spent.is_disturbed() {
             return Ok(sample);
         }
     }
-    meter::wait_until_quiet(patience)?;
+    machine::wait_until_quiet(patience)?;
     work.run(network, plan)
 }

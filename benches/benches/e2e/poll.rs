@@ -33,7 +33,7 @@ pub(crate) fn measure(plan: &Plan, args: &Args) -> Result<Poll> {
         eprintln!("{} {turn}/{} ...", poll.row.name(), args.pairs);
         for (peer, idle) in &mut poll.idle {
             let name = format!("{}: {peer}", poll.row.name());
-            crate::meter::wait_until_quiet(Duration::from_secs_f64(args.patience))?;
+            crate::machine::wait_until_quiet(Duration::from_secs_f64(args.patience))?;
             let network = Network::build(Place::Poll, *peer, None).context(&name)?;
             thread::sleep(SETTLE);
             let cpu = || network.daemons.iter().map(|&daemon| process_cpu(daemon)).sum::<Result<f64>>();

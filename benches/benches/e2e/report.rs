@@ -6,7 +6,7 @@ use netns_tests::SuperFrames;
 use serde_json::{Value, json};
 
 use crate::idle::{self, Idle};
-use crate::meter::Machine;
+use crate::machine::Machine;
 use crate::peer::Peer;
 use crate::poll::Poll;
 use crate::row::{CoreEach, Figures, Row, of};

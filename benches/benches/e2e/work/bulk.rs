@@ -9,7 +9,8 @@ use netns_tests::traffic::tcp::Connection;
 use netns_tests::{Result, ensure};
 
 use super::{Plan, Sample, observe};
-use crate::meter::{Crew, Role, float};
+use crate::machine::float;
+use crate::meter::{Crew, Role};
 use crate::network::Network;
 
 /// Bytes of a write and of a read: few system calls, and yet a buffer that a core's cache holds.

@@ -10,7 +10,8 @@ use netns_tests::{Context as _, Host, Result, ensure};
 use vswitch_sys::{Inbox, Train, UdpEndpoint, UdpOptions, udp, wait_readable};
 
 use super::{LEAST_PAYLOAD, Plan, Sample, observe};
-use crate::meter::{Crew, Role, float};
+use crate::machine::float;
+use crate::meter::{Crew, Role};
 use crate::network::Network;
 
 /// Bytes of the sink's queue: some thousand frames, so that a sink that waits for a core loses none.

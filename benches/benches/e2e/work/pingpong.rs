@@ -10,7 +10,8 @@ use hdrhistogram::Histogram;
 use netns_tests::{Context as _, Host, Result, ensure};
 
 use super::{LEAST_PAYLOAD, Latency, Plan, Sample, observe};
-use crate::meter::{Crew, Role, float};
+use crate::machine::float;
+use crate::meter::{Crew, Role};
 use crate::network::Network;
 
 /// A datagram that is not back by then is lost.
