@@ -1,6 +1,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
+use netns_tests::cni::{Attachment, Cni};
 use netns_tests::runtimes::{Machine, Runtime};
 use netns_tests::{
     Context as _, Daemon, DaemonSpec, FdbEntry, Host, Lab, Node, Result, SOON, Underlay, binaries::binaries, ensure_eq,
@@ -20,6 +21,9 @@ mod containerd;
 /// The kubelet's way.
 #[path = "runtimes/cri.rs"]
 mod cri;
+/// What docs/cni.md says, word for word.
+#[path = "runtimes/documented.rs"]
+mod documented;
 /// Podman, which asks for addresses and ADDs again.
 #[path = "runtimes/podman.rs"]
 mod podman;
@@ -37,6 +41,9 @@ pub(crate) const TESTS: &[(Runtime, Tests)] = &[
     (Runtime::Cri, cri::TESTS),
     (Runtime::Podman, chained::PODMAN),
     (Runtime::Containerd, chained::CONTAINERD),
+    (Runtime::Containerd, documented::CONTAINERD),
+    (Runtime::Podman, documented::PODMAN),
+    (Runtime::Cri, documented::CRI),
 ];
 
 /// The container on the other host.
@@ -126,6 +133,12 @@ impl Site {
             ensure_eq!(&self.remains()?, before, "what is left");
             Ok(())
         })
+    }
+
+    /// DEL of a container that is gone, from outside the runtime's machine.
+    fn del(&self, container: &str) -> Result {
+        let cni = Cni::new(&self.h1.host, self.h1.daemon.socket(), "vsw", ours(json!({})));
+        cni.del(&Attachment::named(container, "eth0", None))
     }
 
     /// What CNI's library keeps of each attachment until DEL.

@@ -1,6 +1,6 @@
 use netns_tests::runtimes::Podman;
 use netns_tests::traffic::ping::ping as ping_from;
-use netns_tests::{Lab, Result, SOON, ensure_eq, eventually};
+use netns_tests::{Context as _, Lab, Result, SOON, ensure_eq, eventually};
 use serde_json::json;
 
 use super::{FAR, Site, ours, ping};
@@ -62,21 +62,27 @@ fn restarts_and_reloads(lab: &Lab) -> Result {
     podman.run("c1", "--ip 10.20.0.50 --mac-address 02:00:00:00:00:50", "")?;
     podman.run("c2", "", "")?;
     let other = podman.networks("c2")?;
-    let address = |name: &str| Ok::<_, netns_tests::Failure>(podman.networks(name)?["vsw"]["IPAddress"].clone());
+    let address = |name: &str| {
+        let address = podman.networks(name)?["vsw"]["IPAddress"].as_str().map(str::to_owned);
+        address.context(format_args!("{name} has no address"))
+    };
+    let reaches = |from: &str, to: &str| {
+        let words = ping(&address(to)?);
+        eventually(SOON, "containers reach each other", || podman.exec(from, &words)).map(drop)
+    };
     // A reload is DEL and ADD with what the container had, in a namespace that lives on.
     for what in ["network reload --all", "network reload c2"] {
         podman.ok(what)?;
         ensure_eq!(podman.networks("c2")?, other, "c2 after {what}");
         ensure_eq!(address("c1")?, "10.20.0.50", "address of c1 after {what}");
-        eventually(SOON, "c1 reaches c2", || podman.exec("c1", &ping("10.20.0.3")))?;
+        reaches("c1", "c2")?;
         ping_from(&site.far, "10.20.0.50".parse()?, 56)?;
     }
     // A restart is DEL and ADD with a new namespace.
     podman.ok("restart -t 0 c1 c2")?;
     ensure_eq!(address("c1")?, "10.20.0.50", "address of c1 after a restart");
     ensure_eq!(podman.container("c1")?.mac("eth0")?, [2, 0, 0, 0, 0, 0x50], "MAC of c1 after a restart");
-    let moved = address("c2")?;
-    eventually(SOON, "c1 reaches c2", || podman.exec("c1", &ping(moved.as_str().unwrap_or_default())))?;
+    reaches("c1", "c2")?;
     eventually(SOON, "c2 reaches the other host", || podman.exec("c2", &ping(FAR)))?;
     ensure_eq!(site.attachments()?.as_array().map(Vec::len), Some(2), "attachments");
     podman.ok("stop -t 0 c1")?;
