@@ -1,6 +1,6 @@
 use netns_tests::runtimes::{Containerd, IMAGE};
 use netns_tests::traffic::{self, ping::ping as ping_from};
-use netns_tests::{Lab, Result, SOON, ensure, ensure_eq, eventually};
+use netns_tests::{Context as _, Lab, Result, SOON, ensure, ensure_eq, eventually};
 use serde_json::json;
 
 use super::{FAR, Place, Site, ours, ping};
@@ -10,6 +10,7 @@ pub(super) const TESTS: Tests = &[
     ("containerd_on_two_hosts", on_two_hosts),
     ("containerd_never_calls_del", never_calls_del),
     ("containerd_while_no_daemon_runs", while_no_daemon_runs),
+    ("containerd_whose_process_number_comes_again", process_number_comes_again),
     ("containerd_with_a_daemon_apart", with_a_daemon_apart),
     ("containerd_out_of_addresses", out_of_addresses),
 ];
@@ -78,6 +79,29 @@ fn while_no_daemon_runs(lab: &Lab) -> Result {
     eventually(SOON, "c1 reaches the other host", || containerd.exec("c1", &ping(FAR)))?;
     containerd.run("next")?;
     eventually(SOON, "the next reaches c1", || containerd.exec("next", &ping("10.20.0.2"))).map(drop)
+}
+
+/// `ctr` names a namespace by a process. While no daemon runs the container ends, and another process gets its number,
+/// with a namespace that is none of the switch's business: that of the host.
+fn process_number_comes_again(lab: &Lab) -> Result {
+    let site = Site::joined(lab, &json!([ours(json!({}))]))?;
+    let containerd = Containerd::start(lab, &site.machine)?;
+    let before = site.remains()?;
+    containerd.run("doomed")?;
+    let named = site.attachment(&format!("{}-doomed", site.machine.cgroup()))?["netns"].clone();
+    let number = named.as_str().and_then(|path| path.split('/').nth(2)).and_then(|number| number.parse::<u32>().ok());
+    let number = number.context(format_args!("{named} names no process"))?;
+    let site = site.meanwhile(lab, |machine| {
+        Containerd::of(machine).kill("doomed")?;
+        // The number given last; tried again, since others start processes too.
+        let again = format!("echo {} > /proc/sys/kernel/ns_last_pid; sleep 1000 & echo $!", number - 1);
+        eventually(SOON, "a process has the number", || {
+            let got = machine.run(&["sh", "-c", &again])?.1;
+            ensure_eq!(got, number.to_string(), "number");
+            Ok(())
+        })
+    })?;
+    site.nothing_left(&before)
 }
 
 /// A name says nothing to this daemon, so a lost port stays until somebody who sees the namespaces tells: here DEL.

@@ -10,6 +10,7 @@ pub(super) const TESTS: Tests = &[
     ("podman_on_two_hosts", on_two_hosts),
     ("podman_asks_for_addresses", asks_for_addresses),
     ("podman_restarts_and_reloads", restarts_and_reloads),
+    ("podman_on_two_networks", on_two_networks),
 ];
 
 fn on_two_hosts(lab: &Lab) -> Result {
@@ -88,6 +89,34 @@ fn restarts_and_reloads(lab: &Lab) -> Result {
     podman.ok("stop -t 0 c1")?;
     podman.ok("start c1")?;
     ping_from(&site.far, "10.20.0.50".parse()?, 56)?;
+    podman.ok("rm -f -t 0 c1 c2")?;
+    site.nothing_left(&before)?;
+    ensure_eq!(site.kept_results(), Vec::<String>::new(), "results");
+    Ok(())
+}
+
+/// Each network is an interface; they come and go while the container runs.
+fn on_two_networks(lab: &Lab) -> Result {
+    let site = Site::joined(lab, &json!([ours(json!({}))]))?;
+    let second = json!({ "vlan": 20, "vni": 200, "subnet": "10.21.0.0/24", "rangeEnd": null });
+    let conflist = json!({ "cniVersion": "1.0.0", "name": "second", "plugins": [ours(second)] });
+    site.machine.write("/etc/cni/net.d/20-second.conflist", &conflist.to_string())?;
+    let podman = Podman::start(lab, &site.machine, "vsw")?;
+    let before = site.remains()?;
+    podman.run("c1", "--network vsw --network second", "")?;
+    podman.run("c2", "--network second", "")?;
+    eventually(SOON, "c1 reaches c2", || podman.exec("c1", &ping("10.21.0.3")))?;
+    eventually(SOON, "c1 reaches the other host", || podman.exec("c1", &ping(FAR)))?;
+    podman.ok("network connect vsw c2")?;
+    eventually(SOON, "c2 reaches the other host", || podman.exec("c2", &ping(FAR)))?;
+    ensure_eq!(site.attachments()?.as_array().map(Vec::len), Some(4), "attachments");
+    podman.ok("network disconnect second c1")?;
+    let inside = podman.container("c1")?;
+    let left: Vec<_> =
+        inside.netlink().links()?.into_iter().map(|link| link.name).filter(|name| name != "lo").collect();
+    ensure_eq!(left.len(), 1, "interfaces of c1: {left:?}");
+    drop(inside);
+    eventually(SOON, "c1 reaches the other host still", || podman.exec("c1", &ping(FAR)))?;
     podman.ok("rm -f -t 0 c1 c2")?;
     site.nothing_left(&before)?;
     ensure_eq!(site.kept_results(), Vec::<String>::new(), "results");
