@@ -115,4 +115,18 @@ impl Vsctl {
         all.push(fdb);
         Ok(Value::Array(all))
     }
+
+    /// As [`Self::everything`], but for what was learned: a restart forgets that.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn settings(&self) -> Result<Value> {
+        let mut all = self.everything()?;
+        for list in all.as_array_mut().into_iter().flatten() {
+            if let Some(entries) = list.as_array_mut() {
+                entries.retain(|entry| entry["kind"] != "learned");
+            }
+        }
+        Ok(all)
+    }
 }

@@ -287,7 +287,7 @@ fn half_made_changes_are_taken_back(lab: &Lab) -> Result {
     let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
     daemon.vsctl().ok(&format!("port add c1 --netns {} --address 10.0.0.1/24", c1.path().display()))?;
     let state = lab.folder("h1")?.join("state/state.json");
-    let before = (fs::read(&state)?, daemon.vsctl().everything()?, inside(&c1)?);
+    let before = (fs::read(&state)?, daemon.vsctl().settings()?, inside(&c1)?);
     daemon.vsctl().ok("port set c1 --mtu 1400 --address 10.9.9.9/24")?;
     daemon.vsctl().ok(&format!("port add c2 --netns {}", c2.path().display()))?;
     daemon.end(Signal::SIGKILL)?;
@@ -295,7 +295,7 @@ fn half_made_changes_are_taken_back(lab: &Lab) -> Result {
     fs::rename(&state, state.with_file_name("state.json.new"))?;
     fs::write(&state, before.0)?;
     let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
-    ensure_eq!(daemon.vsctl().everything()?, before.1, "settings");
+    ensure_eq!(daemon.vsctl().settings()?, before.1, "settings");
     ensure_eq!(inside(&c1)?, before.2, "inside the container whose port was being changed");
     ensure_eq!(c1.link("eth0")?.mtu, 1500, "its MTU");
     ensure!(c2.netlink().link("eth0")?.is_none(), "the interface of a port that was never there");

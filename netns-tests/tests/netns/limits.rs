@@ -334,22 +334,44 @@ fn after_a_restart_and_a_takeover(lab: &Lab) -> Result {
     let Node { mut daemon, host, .. } = node;
     let spec = DaemonSpec { config: "workers = 1\n".to_owned(), ..DaemonSpec::default() };
     for turn in ["after a restart", "after a takeover"] {
+        let stats = |daemon: &Daemon| Stats::read(&daemon.vsctl().ok("stats")?);
+        let (mut before, mut since) = (stats(&daemon)?, Instant::now());
+        eventually(SOON, "what the last connection left has left", || {
+            let now = stats(&daemon)?;
+            if std::mem::replace(&mut before, now.clone()) != now {
+                since = Instant::now();
+            }
+            // A super-frame takes 26 ms at this rate.
+            ensure!(since.elapsed() > Duration::from_millis(200), "frames move");
+            Ok(())
+        })?;
         // Frames wait both ways while it happens.
-        let floods = [
-            Datagrams::start(&limited, (&free, ip(2)), 50_000_000)?,
-            Datagrams::start(&free, (&limited, ip(1)), 50_000_000)?,
-        ];
+        let away = Datagrams::start(&limited, (&free, ip(2)), 50_000_000)?;
+        let toward = Datagrams::start(&free, (&limited, ip(1)), 50_000_000)?;
         eventually(SOON, "frames are dropped", || {
-            ensure!(Stats::read(&daemon.vsctl().ok("stats")?)?.dropped("c1", "rate_limited") > 0, "none yet");
+            ensure!(!stats(&daemon)?.drops_since(&before).is_empty(), "none yet");
             Ok(())
         })?;
         if turn == "after a restart" {
             daemon.end(Signal::SIGTERM)?;
             daemon = Daemon::start(lab, &host, &spec)?;
+            away.stop()?;
+            toward.stop()?;
         } else {
             daemon = daemon.taken_over(lab, &host, &spec)?;
+            away.stop()?;
+            toward.stop()?;
+            // What waited has left, and nothing is lost that is not counted.
+            eventually(SOON, "all frames are accounted for", || {
+                let now = stats(&daemon)?;
+                let left = grown(&before, &now, "c1", "tx_frames");
+                let dropped = now.drops_since(&before);
+                let limited = dropped.get(&("c1".to_owned(), "rate_limited".to_owned())).copied().unwrap_or(0);
+                ensure_eq!(dropped, drops([("c1", "rate_limited", limited)]), "drops");
+                ensure_eq!(left + limited, grown(&before, &now, "c2", "rx_frames"), "frames that left or were dropped");
+                Ok(())
+            })?;
         }
-        floods.into_iter().try_for_each(|flood| flood.stop().map(drop))?;
         within(&format!("{turn}, sent"), tcp_rate(&limited, (&free, ip(2)), 1)?, 20_000_000)?;
         within(&format!("{turn}, received"), tcp_rate(&free, (&limited, ip(1)), 1)?, 20_000_000)?;
     }

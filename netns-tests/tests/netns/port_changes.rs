@@ -225,7 +225,7 @@ fn a_change_that_cannot_be_saved(lab: &Lab) -> Result {
         ensure_eq!(node.ok("port show dead")?["state"], "lost", "state");
         Ok(())
     })?;
-    let before = node.vsctl().everything()?;
+    let before = node.vsctl().settings()?;
     // A folder in the state's place cannot be replaced by a file.
     let state = lab.folder("h1")?.join("state/state.json");
     fs::remove_file(&state)?;
@@ -234,7 +234,7 @@ fn a_change_that_cannot_be_saved(lab: &Lab) -> Result {
     {
         let said = node.vsctl().refused(1, words)?;
         ensure!(said.contains("state.json") && said.contains("--state-dir"), "{words}: {said}");
-        ensure_eq!(node.vsctl().everything()?, before, "everything after {words}");
+        ensure_eq!(node.vsctl().settings()?, before, "everything after {words}");
         ensure_eq!(addresses(&c1)?, ["10.0.0.2/24"], "addresses after {words}");
         ensure_eq!(gateway(&c1)?, "10.0.0.1", "gateway after {words}");
     }

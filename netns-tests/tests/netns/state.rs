@@ -36,17 +36,6 @@ fn restart(lab: &Lab, node: Node, signal: Signal) -> Result<Node> {
     Ok(Node { daemon, host, ip })
 }
 
-/// Everything but what was learned, which a restart forgets.
-fn settings(node: &Node) -> Result<Value> {
-    let mut all = node.vsctl().everything()?;
-    for list in all.as_array_mut().into_iter().flatten() {
-        if let Some(entries) = list.as_array_mut() {
-            entries.retain(|entry| entry["kind"] != "learned");
-        }
-    }
-    Ok(all)
-}
-
 /// All that a container sees of its interfaces, but for their numbers: restored ones get others.
 fn inside(host: &Host) -> Result<Vec<String>> {
     let netlink = host.netlink();
@@ -97,13 +86,13 @@ fn restored_after(lab: &Lab, signal: Signal) -> Result {
     };
     flows()?;
     let containers = || [&c1, &given, &trunk].into_iter().map(inside).collect::<Result<Vec<_>>>();
-    let (before, before_inside, mac) = (settings(&h1)?, containers()?, c1.mac("eth0")?);
+    let (before, before_inside, mac) = (h1.vsctl().settings()?, containers()?, c1.mac("eth0")?);
 
     // A second restart shows that the first did not change what is kept.
     let mut node = h1;
     for round in 1..=2 {
         node = restart(lab, node, signal)?;
-        ensure_eq!(settings(&node)?, before, "settings after restart {round}");
+        ensure_eq!(node.vsctl().settings()?, before, "settings after restart {round}");
         ensure_eq!(containers()?, before_inside, "inside the containers after restart {round}");
         ensure_eq!(c1.mac("eth0")?, mac, "address of c1 after restart {round}");
         let route = c1.netlink().route_to("198.51.100.1".parse()?)?;
@@ -124,9 +113,9 @@ fn what_was_deleted_stays_deleted(lab: &Lab) -> Result {
         h1.ok(words)?;
     }
     h1.ok("port set c2 --trunk 5-7 --mtu 1400")?;
-    let before = settings(&h1)?;
+    let before = h1.vsctl().settings()?;
     let h1 = restart(lab, h1, Signal::SIGKILL)?;
-    ensure_eq!(settings(&h1)?, before, "settings after a restart");
+    ensure_eq!(h1.vsctl().settings()?, before, "settings after a restart");
     ensure!(c1.netlink().link("eth0")?.is_none(), "the deleted port came back");
     Ok(())
 }
@@ -298,7 +287,7 @@ fn a_full_disk(lab: &Lab) -> Result {
     let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
     daemon.vsctl().ok("vlan add 10")?;
     daemon.vsctl().ok(&format!("port add c1 --netns {} --address 10.0.0.1/24", c1.path().display()))?;
-    let (before, before_inside) = (daemon.vsctl().everything()?, inside(&c1)?);
+    let (before, before_inside) = (daemon.vsctl().settings()?, inside(&c1)?);
     disk.fill()?;
     let add = format!("port add free --netns {}", free.path().display());
     for words in [
@@ -313,17 +302,17 @@ fn a_full_disk(lab: &Lab) -> Result {
         for part in [&*disk.dir.to_string_lossy(), "disk has room", "--state-dir"] {
             ensure!(said.contains(part), "{words}: {part:?} is not in: {said}");
         }
-        ensure_eq!(daemon.vsctl().everything()?, before, "everything after {words} on a full disk");
+        ensure_eq!(daemon.vsctl().settings()?, before, "everything after {words} on a full disk");
         ensure_eq!(inside(&c1)?, before_inside, "inside the container after {words} on a full disk");
         ensure!(free.netlink().link("eth0")?.is_none(), "an interface of a refused port is there after {words}");
     }
     // Room again: the same words work, and what was refused before leaves no trace.
     disk.empty()?;
     daemon.vsctl().ok(&add)?;
-    let after = daemon.vsctl().everything()?;
+    let after = daemon.vsctl().settings()?;
     daemon.end(Signal::SIGKILL)?;
     let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
-    ensure_eq!(daemon.vsctl().everything()?, after, "everything after a restart");
+    ensure_eq!(daemon.vsctl().settings()?, after, "everything after a restart");
     Ok(())
 }
 
@@ -333,10 +322,10 @@ fn a_restart_on_a_full_disk(lab: &Lab) -> Result {
     let disk = SmallDisk::mount(lab, &host)?;
     let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
     daemon.vsctl().ok(&format!("port add c1 --netns {} --address 10.0.0.1/24", c1.path().display()))?;
-    let before = daemon.vsctl().everything()?;
+    let before = daemon.vsctl().settings()?;
     disk.fill()?;
     daemon.end(Signal::SIGKILL)?;
     let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
-    ensure_eq!(daemon.vsctl().everything()?, before, "everything after a restart on a full disk");
+    ensure_eq!(daemon.vsctl().settings()?, before, "everything after a restart on a full disk");
     Ok(())
 }
