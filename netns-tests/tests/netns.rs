@@ -23,6 +23,9 @@ mod bytes;
 /// Clients of the control socket who mean no good: bounded, and the datapath feels nothing.
 #[path = "netns/clients.rs"]
 mod clients;
+/// Containers attached by the CNI plugin, as a runtime does it.
+#[path = "netns/cni.rs"]
+mod cni;
 /// SIGKILL: interfaces, connections and all that was acknowledged live on.
 #[path = "netns/crash.rs"]
 mod crash;
@@ -109,6 +112,8 @@ const AREAS: &[(&str, Tests)] = &[
     ("port_changes", port_changes::TESTS),
     ("privileges", privileges::TESTS),
     ("clients", clients::TESTS),
+    ("cni", cni::TESTS),
+    ("cni", cni::DELEGATED),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
     ("overload", overload::TESTS),
@@ -175,12 +180,21 @@ fn main() -> ExitCode {
             None => run(test, seed, mode).map(|()| Completion::Completed),
         })
     };
+    let no_plugins = cni::hindrance();
+    if let Some(why) = &no_plugins {
+        eprintln!("skipped: tests of delegated IPAM: {why}");
+    }
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
         let needs_users = |name: &str| *area == "privileges" || name == "a_crowd_of_another_user";
         trials.extend(tests.iter().map(|&(name, test)| {
-            let lacking = if needs_users(name) { no_users.clone() } else { None };
+            let needs_plugins = *area == "cni" && cni::DELEGATED.iter().any(|(other, _)| *other == name);
+            let lacking = match (needs_users(name), needs_plugins) {
+                (true, _) => no_users.clone(),
+                (_, true) => no_plugins.clone(),
+                _ => None,
+            };
             trial(format!("{area}::{name}"), test, mode, &lacking)
         }));
     }
