@@ -18,12 +18,14 @@ impl Control {
     /// Makes `target` of what is, or leaves what is.
     pub(super) fn migrate(&mut self, target: Network) -> Result<(), ControlError> {
         let mut done = Vec::new();
-        let outcome = plan(&self.network, &target).into_iter().try_for_each(|change| {
+        let steps = plan(&self.network, &target);
+        let is_new_directory = steps.iter().any(|step| matches!(step, Change::Vlan(_) | Change::Remote(_)));
+        let outcome = steps.into_iter().try_for_each(|change| {
             let outcome = self.take(&change);
             done.push(change); // a port that was changed half-way is changed back as well
             outcome
         });
-        let outcome = outcome.and_then(|()| self.publish(&target));
+        let outcome = outcome.and_then(|()| if is_new_directory { self.publish(&target) } else { Ok(()) });
         match outcome {
             Ok(()) => self.network = target,
             Err(_) => self.take_back(done.into_iter().rev().map(Change::inverse)),
@@ -179,8 +181,10 @@ impl Control {
             }
             return Ok(());
         };
-        self.let_interface_go(name, id)?;
+        // The last descriptor to be closed takes the interface along, which takes the kernel a while: not a worker's.
+        let queues = self.let_interface_go(name, id)?;
         self.workers.each(move |worker| worker.remove_tap(id))?;
+        drop(queues);
         tracing::info!(port = %name, "port deleted");
         Ok(())
     }

@@ -9,7 +9,7 @@ use vswitch_api::{NetnsRef, PortName};
 use vswitch_core::switch::PortId;
 
 use super::{Control, ControlError};
-use crate::host;
+use crate::host::{self, Whereabouts};
 use crate::network::PortSetup;
 use crate::takeover::Name;
 
@@ -119,8 +119,12 @@ impl Control {
         let mut gone = BTreeSet::new();
         for (name, port) in self.live.iter().filter(|(_, port)| port.pinned.is_some()) {
             let Some(setup) = self.network.ports.get(name) else { continue };
-            // What cannot be told is not taken for gone.
-            if setup.is_named() && host::netns_identity(&setup.netns).is_ok_and(|found| found != port.pinned) {
+            let is_gone = match host::whereabouts(&setup.netns) {
+                Whereabouts::Namespace(found) => Some(found) != port.pinned,
+                Whereabouts::Gone => true,
+                Whereabouts::Unknown => false, // what cannot be told is not taken for gone
+            };
+            if setup.is_named() && is_gone {
                 gone.insert(port.id);
             }
         }

@@ -20,8 +20,11 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
         };
     }
     let place = spec.netns.path();
-    let same_place = |port: &&PortSpec| port.ifname == spec.ifname && port.netns.path() == place;
-    if let Some(by) = desired.ports().find(same_place) {
+    // What the daemon does not find by its name may be called as another: the kernel keeps interfaces apart then.
+    let same_place = |port: &&PortSpec| port.ifname == spec.ifname && is_named(port) && port.netns.path() == place;
+    if is_named(spec)
+        && let Some(by) = desired.ports().find(same_place)
+    {
         let (netns, ifname) = (spec.netns.clone(), spec.ifname.clone());
         return Err(Refusal::IfNameTaken { ifname, netns, by: by.name.clone() });
     }
@@ -33,6 +36,11 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
     }
     desired.ports.insert(spec.name.clone(), spec.clone());
     Ok((desired, Outcome::CHANGED))
+}
+
+/// Whether the name of the port's namespace is one for the daemon too.
+fn is_named(spec: &PortSpec) -> bool {
+    spec.attachment.as_ref().is_none_or(|attachment| attachment.seen)
 }
 
 /// Whether `asked` is the port that is `there`, whatever the daemon saw of its namespace either time.
