@@ -206,7 +206,8 @@ fn published(from: &Host, published: SocketAddr, container: &Host, port: u16) ->
     let own: SocketAddr = if published.is_ipv4() { ([0; 4], port).into() } else { ([0u16; 8], port).into() };
     let listener = container.socket(Domain::for_address(own), Type::STREAM, None)?;
     listener.set_reuse_address(true)?;
-    listener.bind(&own.into())?;
+    // A process that starts at this moment may hold the listener of the call before.
+    eventually(SOON, "the port is free", || Ok(listener.bind(&own.into())?))?;
     listener.listen(1)?;
     listener.set_read_timeout(Some(SOON))?;
     let mut client = from.socket(Domain::for_address(published), Type::STREAM, None)?;

@@ -141,10 +141,12 @@ fn out_of_addresses(lab: &Lab) -> Result {
     ensure!(said.contains("10.20.0.0/24"), "what is said: {said}");
     site.nothing_left(&before)?;
     containerd.kill("c1")?;
-    eventually(SOON, "c4 takes the place of c1", || {
-        let _ = site.machine.run(&["ctr", "container", "rm", "c4"]);
-        containerd.run("c4")
+    let c1 = format!("{}-c1", site.machine.cgroup());
+    eventually(SOON, "c1 is reaped", || {
+        ensure!(site.attachment(&c1).is_err(), "c1 is attached");
+        Ok(())
     })?;
+    containerd.run("c4")?;
     ensure_eq!(site.attachment(&format!("{}-c4", site.machine.cgroup()))?["addresses"], json!(["10.20.0.2/24"]), "c4");
     Ok(())
 }
