@@ -50,7 +50,7 @@ impl Runtime {
         if !nix::unistd::geteuid().is_root() || map.split_whitespace().ne(["0", "0", "4294967295"]) {
             return Err("needs root".to_owned());
         }
-        let missing: Vec<_> = self.programs().iter().copied().filter(|name| find(name).is_none()).collect();
+        let missing: Vec<_> = self.programs().filter(|name| find(name).is_none()).collect();
         if !missing.is_empty() {
             return Err(format!("not installed: {} ({})", missing.join(", "), self.packages()));
         }
@@ -60,46 +60,23 @@ impl Runtime {
         self.try_out().map_err(|failure| format!("no container can be run here: {failure}"))
     }
 
-    fn programs(self) -> &'static [&'static str] {
-        const CONTAINERD: &[&str] = &[
-            "busybox",
-            "tar",
-            "sha256sum",
-            "timeout",
-            "unshare",
-            "nsenter",
-            "setpriv",
-            "containerd",
-            "ctr",
-            "containerd-shim-runc-v2",
-            "runc",
-            "curl",
-            "iptables",
-        ];
-        const PODMAN: &[&str] = &[
-            "busybox",
-            "tar",
-            "sha256sum",
-            "timeout",
-            "unshare",
-            "nsenter",
-            "setpriv",
-            "podman",
-            "conmon",
-            "iptables",
-        ];
-        match self {
-            Self::Containerd | Self::Cri => CONTAINERD,
-            Self::Podman => PODMAN,
-        }
+    /// What its machine is made with, and what it consists of.
+    fn programs(self) -> impl Iterator<Item = &'static str> {
+        const MACHINE: &[&str] =
+            &["busybox", "ip", "iptables", "nft", "nsenter", "setpriv", "sha256sum", "tar", "timeout", "unshare"];
+        let own: &[&str] = match self {
+            Self::Containerd | Self::Cri => &["containerd", "containerd-shim-runc-v2", "ctr", "curl", "runc"],
+            Self::Podman => &["conmon", "podman"],
+        };
+        MACHINE.iter().chain(own).copied()
     }
 
     const fn packages(self) -> &'static str {
         match self {
             Self::Containerd | Self::Cri => {
-                "Debian: containerd, containernetworking-plugins, iptables, busybox-static, curl"
+                "Debian: containerd, containernetworking-plugins, iptables, nftables, busybox-static, curl"
             }
-            Self::Podman => "Debian: podman, containernetworking-plugins, iptables, busybox-static",
+            Self::Podman => "Debian: podman, containernetworking-plugins, iptables, nftables, busybox-static",
         }
     }
 
@@ -110,8 +87,11 @@ impl Runtime {
         let machine = Machine::start(&lab, &host)?;
         match self {
             Self::Containerd | Self::Cri => {
-                Containerd::start(&lab, &machine)?;
+                let containerd = Containerd::start(&lab, &machine)?;
                 machine.ok(&format!("ctr run --rm {IMAGE} probe true"))?;
+                if self == Self::Cri {
+                    containerd.cri().network_trouble()?;
+                }
             }
             Self::Podman => {
                 Podman::start(&lab, &machine, "probe")?.run("probe", "--rm --network none", "true")?;
