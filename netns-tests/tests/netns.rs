@@ -14,6 +14,9 @@ use vswitch_sys::{Netns, Uplink, process};
 /// What an area's file has: names, and what they test.
 type Tests = &'static [(&'static str, fn(&Lab) -> Result)];
 
+/// Ports that container runtimes ask for: addresses from pools, and what becomes of both when a container is gone.
+#[path = "netns/attachments.rs"]
+mod attachments;
 /// What users and clients get wrong is refused, and nothing changes.
 #[path = "netns/bad_input.rs"]
 mod bad_input;
@@ -106,6 +109,7 @@ mod workers;
 const AREAS: &[(&str, Tests)] = &[
     ("harness", harness::TESTS),
     ("bad_input", bad_input::TESTS),
+    ("attachments", attachments::TESTS),
     ("port_changes", port_changes::TESTS),
     ("privileges", privileges::TESTS),
     ("clients", clients::TESTS),

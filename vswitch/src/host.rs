@@ -149,6 +149,10 @@ fn spec(setup: &PortSetup, mark: &str) -> InterfaceSpec {
 
 /// The interface of a port, with `queues` queues: the one that a daemon before this one left in its namespace, as it is
 /// there, or a new one. The namespace is the one that `netns` is of, where somebody else opened it.
+///
+/// A new one is made outside and moved in, so that our descriptors do not keep the namespace alive. That takes the kernel
+/// (6.18) two grace periods of RCU, milliseconds on a busy machine; a container's port whose end its name tells is made
+/// inside.
 pub(crate) fn obtain_interface(
     setup: &PortSetup,
     mark: &str,
@@ -156,7 +160,9 @@ pub(crate) fn obtain_interface(
     netns: Option<Netns>,
 ) -> Result<Tap, HostError> {
     let netns = netns.map_or_else(|| open_netns(&setup.netns), Ok)?;
-    let (tap, origin) = spec(setup, mark).obtain(&netns, queues)?;
+    let spec = spec(setup, mark);
+    let ends_by_name = setup.attachment.as_ref().is_some_and(|attachment| attachment.seen);
+    let (tap, origin) = if ends_by_name { spec.obtain_inside(&netns, queues)? } else { spec.obtain(&netns, queues)? };
     tell_origin(setup, queues, origin);
     Ok(tap)
 }

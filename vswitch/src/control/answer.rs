@@ -102,7 +102,9 @@ impl Control {
             access.check(peer)?;
             self.not_under_way()?;
         }
-        if self.not_under_way().is_ok() {
+        // A container's next port has nothing to do with those: most of the time there is nothing to wait for.
+        let is_first = matches!(request, Request::Change(Wish::AttachmentAdd(attach)) if !self.is_attached(attach));
+        if self.not_under_way().is_ok() && !is_first {
             self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
             self.reap();
         }

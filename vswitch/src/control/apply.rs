@@ -17,12 +17,14 @@ impl Control {
     /// Makes `target` of what is, or leaves what is.
     pub(super) fn migrate(&mut self, target: Network) -> Result<(), ControlError> {
         let mut done = Vec::new();
-        let outcome = plan(&self.network, &target).into_iter().try_for_each(|change| {
+        let steps = plan(&self.network, &target);
+        let is_new_directory = steps.iter().any(|step| matches!(step, Change::Vlan(_) | Change::Remote(_)));
+        let outcome = steps.into_iter().try_for_each(|change| {
             let outcome = self.take(&change);
             done.push(change); // a port that was changed half-way is changed back as well
             outcome
         });
-        let outcome = outcome.and_then(|()| self.publish(&target));
+        let outcome = outcome.and_then(|()| if is_new_directory { self.publish(&target) } else { Ok(()) });
         match outcome {
             Ok(()) => self.network = target,
             Err(_) => self.take_back(done.into_iter().rev().map(Change::inverse)),
@@ -106,7 +108,7 @@ impl Control {
             Change::Vlan(diff) => self.take_vlan(diff),
             Change::Remote(diff) => self.take_remote(diff),
             Change::Port(diff) => match (&diff.before, &diff.after) {
-                (before, None) => self.delete_port(&diff.key, before.as_ref()),
+                (before, None) => self.delete_port(&diff.key, before.as_deref()),
                 (None, Some(after)) => self.create_port(&diff.key, after),
                 (Some(before), Some(after)) => self.change_port(&diff.key, before, after),
             },
@@ -176,8 +178,10 @@ impl Control {
             }
             return Ok(());
         };
-        self.let_interface_go(name, id)?;
+        // The last descriptor to be closed takes the interface along, which takes the kernel a while: not a worker's.
+        let queues = self.let_interface_go(name, id)?;
         self.workers.each(move |worker| worker.remove_tap(id))?;
+        drop(queues);
         tracing::info!(port = %name, "port deleted");
         Ok(())
     }

@@ -141,6 +141,13 @@ impl Control {
         Ok((desired, spec))
     }
 
+    /// Whether there is an attachment as this one, or a port of its name.
+    pub(super) fn is_attached(&self, attach: &Attach) -> bool {
+        let PortSpec { attachment, ifname, name, .. } = &attach.port;
+        let there = attachment.as_ref().and_then(|attachment| self.desired.attached(&attachment.container, ifname));
+        there.is_some() || self.desired.port(name).is_some()
+    }
+
     /// The port that is interface `ifname` of `container`, where it is lost.
     fn lost_attachment(&self, container: &ContainerId, ifname: &IfName) -> Option<PortName> {
         let port = self.desired.attached(container, ifname)?;

@@ -77,10 +77,13 @@ impl Control {
         }
     }
 
-    /// Makes the interface of port `id` go with our descriptors, and those that the service manager has.
-    pub(super) fn let_interface_go(&mut self, name: &PortName, id: PortId) -> Result<(), ControlError> {
+    /// Makes the interface of port `id` go with our descriptors, of which these are copies, and those that the service
+    /// manager has.
+    pub(super) fn let_interface_go(&mut self, name: &PortName, id: PortId) -> Result<Vec<TapQueue>, ControlError> {
+        let queues = self.workers.each(move |worker| worker.datapath.tap(id).map(TapQueue::try_clone))?;
+        let queues = queues.into_iter().flatten().collect::<Result<Vec<_>, _>>().map_err(HostError::Descriptor)?;
         // Gone already where the namespace is.
-        let _ = self.workers.one(move |worker| worker.datapath.tap(id).map(|queue| queue.set_persistent(false)))?;
+        let _ = queues.first().map(|queue| queue.set_persistent(false));
         if self.manager.is_there() {
             self.manager.forget(&Name::Tap(name.clone()));
             // The manager's copies go later; a port of that name that is added before would find the interface.
@@ -93,7 +96,7 @@ impl Control {
                 _ => self.manager.settle(),
             }
         }
-        Ok(())
+        Ok(queues)
     }
 
     /// Makes interfaces go that were kept for ports that are no longer wanted.

@@ -9,7 +9,7 @@ use vswitch_api::{NetnsRef, PortName};
 use vswitch_core::switch::PortId;
 
 use super::{Control, ControlError};
-use crate::host;
+use crate::host::{self, Whereabouts};
 use crate::network::PortSetup;
 use crate::takeover::Name;
 
@@ -117,8 +117,12 @@ impl Control {
         let mut gone = BTreeSet::new();
         for (name, port) in self.live.iter().filter(|(_, port)| port.pinned.is_some()) {
             let Some(setup) = self.network.ports.get(name) else { continue };
-            // What cannot be told is not taken for gone.
-            if setup.is_named() && host::netns_identity(&setup.netns).is_ok_and(|found| found != port.pinned) {
+            let is_gone = match host::whereabouts(&setup.netns) {
+                Whereabouts::Namespace(found) => Some(found) != port.pinned,
+                Whereabouts::Gone => true,
+                Whereabouts::Unknown => false, // what cannot be told is not taken for gone
+            };
+            if setup.is_named() && is_gone {
                 gone.insert(port.id);
             }
         }
@@ -129,7 +133,8 @@ impl Control {
 
     /// Ports that have no interface.
     pub(super) fn lost_ports(&self) -> impl Iterator<Item = (&PortName, &PortSetup)> {
-        let lost = self.network.ports.iter().filter(|(name, _)| !self.live.contains_key(*name));
+        let all = self.network.ports.iter().map(|(name, setup)| (name, setup.as_ref()));
+        let lost = all.filter(|(name, _)| !self.live.contains_key(*name));
         lost.take(self.network.ports.len() - self.live.len()) // none, most of the time
     }
 

@@ -87,16 +87,55 @@ impl InterfaceSpec {
     /// # Errors
     /// As [`Self::create`].
     pub fn obtain_left(&self, netns: &Netns, queues: u16) -> Result<Option<(Tap, Origin)>, InterfaceError> {
-        let Some((netlink, index)) = self.left(netns)? else { return Ok(None) };
+        match self.left(netns)? {
+            Some((netlink, index)) => self.take_up(&netlink, index, netns, queues).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`Self::obtain`], where a new interface is made inside as by [`Self::create_inside`]: its descriptors keep the
+    /// namespace alive.
+    ///
+    /// # Errors
+    /// As [`Self::obtain`].
+    pub fn obtain_inside(&self, netns: &Netns, queues: u16) -> Result<(Tap, Origin), InterfaceError> {
+        // One thread for all that has to be done over there: a busy machine lets each wait for its turn.
+        let (netlink, made) = netns.run(|| {
+            let netlink = Netlink::open()?;
+            let there = netlink.link(&self.name)?;
+            // Where another has the name this says so.
+            let made = match there.filter(|link| link.alias.as_ref() == Some(&self.mark)) {
+                Some(left) => Err(left.index),
+                None => Ok(Tap::open(&self.name, queues, None)?),
+            };
+            Ok::<_, InterfaceError>((netlink, made))
+        })??;
+        match made {
+            Ok(tap) => {
+                self.set_up(&tap, &netlink)?;
+                Ok((tap, Origin::New))
+            }
+            Err(index) => self.take_up(&netlink, index, netns, queues),
+        }
+    }
+
+    /// The interface with number `index`, which was left.
+    fn take_up(
+        &self,
+        netlink: &Netlink,
+        index: u32,
+        netns: &Netns,
+        queues: u16,
+    ) -> Result<(Tap, Origin), InterfaceError> {
         let tap = match Tap::attach(&self.name, queues, netns) {
             Err(TapError::OneQueue(..)) => {
                 netlink.delete_link(index)?;
-                return Ok(Some((self.create(netns, queues)?, Origin::Remade)));
+                return Ok((self.create(netns, queues)?, Origin::Remade));
             }
             outcome => outcome?,
         };
         tap.set_persistent(true)?;
-        Ok(Some((tap, Origin::Left(self.mend(&netlink, index).err()))))
+        Ok((tap, Origin::Left(self.mend(netlink, index).err())))
     }
 
     /// Gives interface `index`, which was left or kept, what it may lack where its owner ended in the middle of a change.
@@ -140,7 +179,7 @@ impl InterfaceSpec {
     /// caller is, `CAP_NET_ADMIN` and `CAP_SYS_ADMIN` over `netns`.
     pub fn create(&self, netns: &Netns, queues: u16) -> Result<Tap, InterfaceError> {
         let tap = Tap::open(&self.name, queues, Some(netns))?;
-        self.set_up(&tap, netns)?;
+        self.set_up(&tap, &Netlink::open_in(netns)?)?;
         Ok(tap)
     }
 
@@ -151,12 +190,11 @@ impl InterfaceSpec {
     /// As [`Self::create`], but for the rights where the caller is.
     pub fn create_inside(&self, netns: &Netns, queues: u16) -> Result<Tap, InterfaceError> {
         let tap = netns.run(|| Tap::open(&self.name, queues, None))??;
-        self.set_up(&tap, netns)?;
+        self.set_up(&tap, &Netlink::open_in(netns)?)?;
         Ok(tap)
     }
 
-    fn set_up(&self, tap: &Tap, netns: &Netns) -> Result<(), InterfaceError> {
-        let netlink = Netlink::open_in(netns)?;
+    fn set_up(&self, tap: &Tap, netlink: &Netlink) -> Result<(), InterfaceError> {
         let index = netlink.link(&self.name)?.ok_or_else(|| InterfaceError::Vanished(self.name.clone()))?.index;
         netlink.set_mac(index, self.mac)?;
         netlink.set_mtu(index, u32::from(self.mtu))?;

@@ -71,6 +71,7 @@ fn addresses_are_those_no_port_has() {
         (json!({"port": {"address": "10.0.0.8/24"}}), "c3:eth0 10.0.0.8/24 fd00::5/64"),
         (json!({"port": {"address": ["fd00::8/64", "10.0.0.8/24"]}}), "c3:eth0 fd00::8/64 10.0.0.8/24"),
         (json!({"port": {"name": "c1:eth0"}}), "c1:eth0-2 10.0.0.6/24 fd00::5/64"),
+        (json!({"port": {"netns": "/run/netns/c1"}}), "c3:eth0 10.0.0.6/24 fd00::5/64"),
         (json!({"port": {"access": 30}}), "c3:eth0 10.0.0.2/24 fd00::2/64"),
         (json!({"port": {"access": null, "trunk": "7", "native": 10}}), "c3:eth0 10.0.0.6/24 fd00::5/64"),
         (json!({"pools": [{"subnet": "10.0.0.0/24", "first": "10.0.0.7"}]}), "c3:eth0 10.0.0.7/24"),
@@ -97,7 +98,7 @@ fn refusals_leave_nothing_and_name_the_way_out() {
     let table: Vec<(Value, Code, &[&str])> = vec![
         (json!({"port": {"attachment": null}}), Conflict, &["port c3:eth0", "network and container"]),
         (json!({"port": {"attachment": {"container": "c1"}}}), Conflict, &["c1", "there already", "c1:eth0", "vsctl port del"]),
-        (json!({"port": {"netns": "/run/netns/c1"}}), Conflict, &["eth0", "port c1:eth0"]),
+        (json!({"port": {"netns": "/run/netns/web", "attachment": {"seen": true}}}), Conflict, &["eth0", "port web"]),
         (json!({"port": {"attachment": {"container": "-c"}}}), InvalidParams, &["-c", "1 to 255"]),
         (json!({"port": {"attachment": {"network": "a b"}}}), InvalidParams, &["a b", "1 to 255"]),
         (json!({"port": {"attachment": {"colour": 1}}}), InvalidParams, &["colour"]),

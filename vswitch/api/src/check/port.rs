@@ -1,6 +1,7 @@
 //! Changes of ports.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Applied, Outcome, Refusal};
 use crate::config::{Attachment, Desired, FdbTarget, PortMode, PortSpec};
@@ -20,8 +21,11 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
         };
     }
     let place = spec.netns.path();
-    let same_place = |port: &&PortSpec| port.ifname == spec.ifname && port.netns.path() == place;
-    if let Some(by) = desired.ports().find(same_place) {
+    // What the daemon does not find by its name may be called as another: the kernel keeps interfaces apart then.
+    let same_place = |port: &&PortSpec| port.ifname == spec.ifname && is_named(port) && port.netns.path() == place;
+    if is_named(spec)
+        && let Some(by) = desired.ports().find(same_place)
+    {
         let (netns, ifname) = (spec.netns.clone(), spec.ifname.clone());
         return Err(Refusal::IfNameTaken { ifname, netns, by: by.name.clone() });
     }
@@ -31,8 +35,13 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
         let (container, ifname, by) = (attachment.container.clone(), spec.ifname.clone(), by.name.clone());
         return Err(Refusal::AttachmentExists { container, ifname, by });
     }
-    desired.ports.insert(spec.name.clone(), spec.clone());
+    desired.ports.insert(spec.name.clone(), Arc::new(spec.clone()));
     Ok((desired, Outcome::CHANGED))
+}
+
+/// Whether the name of the port's namespace is one for the daemon too.
+fn is_named(spec: &PortSpec) -> bool {
+    spec.attachment.as_ref().is_none_or(|attachment| attachment.seen)
 }
 
 /// Whether `asked` is the port that is `there`, whatever the daemon saw of its namespace either time.
@@ -73,7 +82,7 @@ pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
     if *there == spec {
         return Ok((desired, Outcome::UNCHANGED));
     }
-    desired.ports.insert(name.clone(), spec);
+    desired.ports.insert(name.clone(), Arc::new(spec));
     Ok((desired, Outcome::CHANGED))
 }
 
