@@ -1,4 +1,4 @@
-use std::fs;
+use std::fs::{self, File};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::process::{Command, Stdio};
@@ -24,6 +24,7 @@ pub(crate) const TESTS: Tests = &[
     ("the_gateway_outlives_the_daemon", restart),
     ("a_daemon_that_enters_no_namespace", handed_over),
     ("the_lock_is_ours", lock),
+    ("who_comes_while_the_last_goes", overtaken),
     ("a_network_is_in_one_vlan", one_vlan),
 ];
 
@@ -400,6 +401,31 @@ fn lock(lab: &Lab) -> Result {
     ensure!(said.contains("cannot lock") && said.contains("cni-red.lock"), "what is wrong: {said}");
     ensure!(!elsewhere.exists(), "nobody follows the link");
     ensure_eq!(site.daemon.vsctl().ok("port list")?, json!([]), "ports after an ADD that failed");
+    site.expect(&[])
+}
+
+fn overtaken(lab: &Lab) -> Result {
+    let site = Site::new(lab)?;
+    let red = site.network("red", 10, masquerading());
+    let (a, _) = attach(lab, "a", &red)?;
+    let held = File::open(site.daemon.socket().with_file_name("cni-red.lock"))?;
+    held.lock()?;
+    // It finds nobody attached, and waits for its turn to remove the gateway.
+    let del = red.start("DEL", Some(&Attachment::of(&a)))?;
+    let pid = format!(" {} ", del.id());
+    eventually(SOON, "DEL waits for the lock", || {
+        let locks = fs::read_to_string("/proc/locks")?;
+        ensure!(locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&pid)), "{locks}");
+        Ok(())
+    })?;
+    // Meanwhile somebody comes, who makes no gateway and so waits for nobody.
+    let (b, _) = attach(lab, "b", &site.network("red", 10, json!({})))?;
+    drop(held);
+    let outcome = finish(del)?;
+    ensure_eq!(outcome.code, Some(0), "DEL: {}", outcome.json);
+    site.expect(&["red"])?;
+    ping(&b, "10.10.0.1".parse()?, 56)?;
+    detach(&red, &b)?;
     site.expect(&[])
 }
 
