@@ -58,13 +58,6 @@ fn attach(node: &Node, lab: &Lab, number: u8, words: &str) -> Result<Host> {
 
 /// Bits a second that TCP carries from `from` to address `to.1` of `to.0`, by so many connections at once.
 fn tcp_rate(from: &Host, to: (&Host, IpAddr), connections: usize) -> Result<u64> {
-    // What stands behind a loss when the time is over has not arrived: the better of two.
-    let first = tcp_rate_once(from, to, connections)?;
-    let second = tcp_rate_once(from, to, connections)?;
-    Ok(first.max(second))
-}
-
-fn tcp_rate_once(from: &Host, to: (&Host, IpAddr), connections: usize) -> Result<u64> {
     let over = AtomicBool::new(false);
     let total = AtomicU64::new(0);
     let all: Vec<_> = (0..connections).map(|_| Connection::open(from, to.0, to.1)).collect::<Result<_>>()?;
@@ -111,11 +104,21 @@ fn bits(limit: &str) -> Result<u64> {
     Ok(number.parse::<u64>()? * unit)
 }
 
+/// Checks that `measure` finds 90 to 105 % of `limit`. Fewer on a machine that is busy, and where a loss was just when the
+/// time was over: what stands behind it has not arrived. So one of five may reach it; none may exceed it.
 #[track_caller]
-fn within(what: &str, got: u64, limit: u64) -> Result {
-    println!("{what}: {} of {} kbit/s, {} %", got / 1000, limit / 1000, got * 100 / limit);
-    ensure!(got * 100 >= limit * 90 && got * 100 <= limit * 105, "{what}: {got} bit/s at a limit of {limit}");
-    Ok(())
+fn within(what: &str, measure: impl Fn() -> Result<u64>, limit: u64) -> Result {
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let got = measure()?;
+        println!("{what}: {} of {} kbit/s, {} %", got / 1000, limit / 1000, got * 100 / limit);
+        ensure!(got * 100 <= limit * 105, "{what}: {got} bit/s at a limit of {limit}");
+        if got * 100 >= limit * 90 {
+            return Ok(());
+        }
+        all.push(got);
+    }
+    Err(Failure::new(format!("{what}: {all:?} bit/s at a limit of {limit}")))
 }
 
 fn tcp(lab: &Lab, limit: &str) -> Result {
@@ -123,11 +126,11 @@ fn tcp(lab: &Lab, limit: &str) -> Result {
     let limited = attach(&node, lab, 1, &format!("--rx-limit {limit} --tx-limit {limit}"))?;
     let free = attach(&node, lab, 2, "")?;
     let before = node.stats()?;
-    within("what the port sends", tcp_rate(&limited, (&free, ip(2)), 1)?, bits(limit)?)?;
+    within("what the port sends", || tcp_rate(&limited, (&free, ip(2)), 1), bits(limit)?)?;
     let between = node.stats()?;
     // What it sends waits in its own queue: nothing is dropped for that, here or there.
     ensure_eq!(between.drops_since(&before), drops([]), "drops of what the port sends");
-    within("what the port is sent", tcp_rate(&free, (&limited, ip(1)), 1)?, bits(limit)?)?;
+    within("what the port is sent", || tcp_rate(&free, (&limited, ip(1)), 1), bits(limit)?)?;
     let dropped = node.stats()?.drops_since(&between);
     let others: Vec<_> =
         dropped.keys().filter(|(port, why)| (port.as_str(), why.as_str()) != ("c1", "rate_limited")).collect();
@@ -139,16 +142,16 @@ fn tcp_across(lab: &Lab) -> Result {
     let (_underlay, h1, h2) = Node::pair(lab, 1500)?;
     let limited = attach(&h1, lab, 1, "--access 10 --rx-limit 50M --tx-limit 200M")?;
     let free = attach(&h2, lab, 2, "--access 10")?;
-    within("into the tunnel", tcp_rate(&limited, (&free, ip(2)), 1)?, 50_000_000)?;
-    within("out of the tunnel", tcp_rate(&free, (&limited, ip(1)), 1)?, 200_000_000)
+    within("into the tunnel", || tcp_rate(&limited, (&free, ip(2)), 1), 50_000_000)?;
+    within("out of the tunnel", || tcp_rate(&free, (&limited, ip(1)), 1), 200_000_000)
 }
 
 fn one_budget_for_all_workers(lab: &Lab) -> Result {
     let node = node(lab, 3)?;
     let limited = attach(&node, lab, 1, "--rx-limit 200M --tx-limit 200M")?;
     let free = attach(&node, lab, 2, "")?;
-    within("what the port sends", tcp_rate(&limited, (&free, ip(2)), 8)?, 200_000_000)?;
-    within("what the port is sent", tcp_rate(&free, (&limited, ip(1)), 8)?, 200_000_000)
+    within("what the port sends", || tcp_rate(&limited, (&free, ip(2)), 8), 200_000_000)?;
+    within("what the port is sent", || tcp_rate(&free, (&limited, ip(1)), 8), 200_000_000)
 }
 
 /// Datagrams of [`PAYLOAD`] bytes at a rate.
@@ -306,14 +309,14 @@ fn limits_come_and_go(lab: &Lab) -> Result {
     ensure_eq!(limits()?, json!({"rx": null, "tx": {"rate": 10_000_000, "burst": 65_536}}), "limits");
     ensure_eq!(node.ok("port show c2")?["limits"], Value::Null, "limits of a port without");
     let there = || tcp_rate(&free, (&limited, ip(1)), 1);
-    within("at first", there()?, 10_000_000)?;
+    within("at first", there, 10_000_000)?;
     node.ok("port set c1 --tx-limit 40M")?;
-    within("when it was set to more", there()?, 40_000_000)?;
+    within("when it was set to more", there, 40_000_000)?;
     node.ok("port set c1 --tx-limit none --rx-limit 20M")?;
     ensure_eq!(limits()?, json!({"rx": {"rate": 20_000_000, "burst": 65_536}, "tx": null}), "limits");
     let got = there()?;
     ensure!(got > 400_000_000, "without a limit only {got} bit/s");
-    within("the other way", tcp_rate(&limited, (&free, ip(2)), 1)?, 20_000_000)?;
+    within("the other way", || tcp_rate(&limited, (&free, ip(2)), 1), 20_000_000)?;
     // Taken away while frames are held.
     let flood = Datagrams::start(&limited, (&free, ip(2)), 50_000_000)?;
     let before = node.stats()?;
@@ -379,8 +382,8 @@ fn after_a_restart_and_a_takeover(lab: &Lab) -> Result {
                 Ok(())
             })?;
         }
-        within(&format!("{turn}, sent"), tcp_rate(&limited, (&free, ip(2)), 1)?, 20_000_000)?;
-        within(&format!("{turn}, received"), tcp_rate(&free, (&limited, ip(1)), 1)?, 20_000_000)?;
+        within(&format!("{turn}, sent"), || tcp_rate(&limited, (&free, ip(2)), 1), 20_000_000)?;
+        within(&format!("{turn}, received"), || tcp_rate(&free, (&limited, ip(1)), 1), 20_000_000)?;
     }
     Ok(())
 }
