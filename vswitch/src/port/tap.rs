@@ -48,6 +48,35 @@ pub(crate) struct Scissors {
     headers: Vec<u8>,
 }
 
+impl Scissors {
+    /// Cuts the super-frame `head`, with `tail` behind it, into frames that owe nothing; `take` gets headers and payload of
+    /// each, until it fails.
+    pub(crate) fn cut<'a>(
+        &mut self,
+        head: &Frame,
+        tail: impl Iterator<Item = &'a [u8]>,
+        mut take: impl FnMut(&[u8], &[u8]) -> Result<(), PortDrop>,
+    ) -> Result<(), PortDrop> {
+        let Self { flat, headers } = self;
+        let whole = flat.get_or_insert_with(|| Frame::with_capacity(FRAME_CAPACITY));
+        let mut fits = whole.assign(head.bytes());
+        for piece in tail {
+            fits &= whole.append(piece);
+        }
+        if !fits {
+            return Err(PortDrop::BadOffload);
+        }
+        whole.offload = head.offload;
+        let mut segments = Segments::new(whole).map_err(|_| PortDrop::BadOffload)?;
+        headers.clear();
+        while let Some(payload) = segments.write_next(headers) {
+            take(headers, &whole.bytes()[payload])?;
+            headers.clear();
+        }
+        Ok(())
+    }
+}
+
 impl TapPort {
     pub(crate) fn new(queue: TapQueue, offloads: Offloads, mtu: u16) -> Self {
         Self { queue, offloads, mtu, lost: false, parts: None }
@@ -188,26 +217,13 @@ impl TapPort {
         &mut self,
         head: &Frame,
         tail: impl Iterator<Item = &'a [u8]>,
-        Scissors { flat, headers }: &mut Scissors,
+        scissors: &mut Scissors,
     ) -> Result<(), PortDrop> {
-        let whole = flat.get_or_insert_with(|| Frame::with_capacity(FRAME_CAPACITY));
-        let mut fits = whole.assign(head.bytes());
-        for piece in tail {
-            fits &= whole.append(piece);
-        }
-        if !fits {
-            return Err(PortDrop::BadOffload);
-        }
-        whole.offload = head.offload;
-        let mut segments = Segments::new(whole).map_err(|_| PortDrop::BadOffload)?;
         let nothing_owed = [0; VNET_HDR_LEN];
-        headers.clear();
-        while let Some(payload) = segments.write_next(headers) {
-            let pieces = [&nothing_owed[..], headers, &whole.bytes()[payload]].map(IoSlice::new);
-            self.queue.write_vectored(&pieces).map_err(|error| self.refused(&error))?;
-            headers.clear();
-        }
-        Ok(())
+        scissors.cut(head, tail, |headers, payload| {
+            let pieces = [&nothing_owed[..], headers, payload].map(IoSlice::new);
+            self.queue.write_vectored(&pieces).map(drop).map_err(|error| self.refused(&error))
+        })
     }
 
     fn refused(&mut self, error: &io::Error) -> PortDrop {

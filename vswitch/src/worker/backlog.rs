@@ -35,19 +35,17 @@ impl Backlog {
         self.waiting.is_empty()
     }
 
-    /// Puts a copy of `head`, and `tail` behind it, at the end; false where there is no room for it.
-    pub(super) fn push<'a>(&mut self, head: &Frame, tail: impl Iterator<Item = &'a [u8]> + Clone) -> bool {
-        let len = head.len() + tail.clone().map(<[u8]>::len).sum::<usize>();
+    /// Puts a copy of the frame that lies in `pieces` at the end; false where there is no room for it.
+    pub(super) fn push<'a>(&mut self, offload: Offload, pieces: impl Iterator<Item = &'a [u8]> + Clone) -> bool {
+        let len = pieces.clone().map(<[u8]>::len).sum::<usize>();
         let Some(at) = self.place(len.max(LEAST)) else { return false };
         self.tail = at + len.max(LEAST);
         let mut to = at;
-        self.write(to, head.bytes());
-        to += head.len();
-        for piece in tail {
+        for piece in pieces {
             self.write(to, piece);
             to += piece.len();
         }
-        self.waiting.push_back(Waiting { at, len, offload: head.offload });
+        self.waiting.push_back(Waiting { at, len, offload });
         true
     }
 
@@ -110,11 +108,8 @@ mod tests {
         for turn in 0..20_000_usize {
             let len = 60 + turn * 7_919 % 2_900;
             let pieces = frame(next, len);
-            let (head, tail) = pieces.bytes().split_at(60);
-            let mut head = Frame::from_bytes(head);
             let gso = (len > 1_514).then_some(Gso { kind: GsoKind::Udp, segment: 1_000, header: 42, ecn: false });
-            head.offload.gso = gso;
-            if backlog.push(&head, tail.chunks(1_000)) {
+            if backlog.push(Offload { gso, ..Offload::default() }, pieces.bytes().chunks(1_000)) {
                 expected.push_back((pieces, gso));
                 next += 1;
             } else {
@@ -144,7 +139,7 @@ mod tests {
         for (len, expected) in [(60, 256), (256, 256), (257, 255), (1_514, 43), (65_536, 1), (65_537, 0)] {
             let mut backlog = Backlog::new(1 << 16);
             let frame = frame(0, len);
-            let taken = (0..1_000).take_while(|_| backlog.push(&frame, std::iter::empty())).count();
+            let taken = (0..1_000).take_while(|_| backlog.push(frame.offload, std::iter::once(frame.bytes()))).count();
             assert_eq!(taken, expected, "{len} bytes");
         }
     }

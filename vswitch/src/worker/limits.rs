@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use vswitch_core::limit::wire_bytes;
 use vswitch_core::switch::PortId;
-use vswitch_core::{Frame, Instant, RateLimit};
+use vswitch_core::{Frame, Instant, Offload, RateLimit};
 
 use super::alarms::Alarm;
 use super::backlog::Backlog;
@@ -27,6 +27,9 @@ use crate::port::tap::{FRAME_CAPACITY, Scissors, TapPort};
 const WAIT: u64 = 25;
 /// What may wait at the least: some super-frames, or TCP would lose all it sends at once; and at the most.
 const WAITING: (u64, u64) = (4 << 16, 4 << 20);
+/// Below this rate, in bit/s, super-frames wait in segments: whole, one would keep all behind it for 5 ms and more, and one
+/// that finds no room would be a hole of 64 KiB in its connection.
+const CUTS: u64 = 100_000_000;
 /// How often a device whose queue is left alone for longer is looked at: it may be gone, and nobody waits on it.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -34,8 +37,8 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedLimits {
     rx: Option<Arc<RateLimit>>,
-    /// With the bytes that may wait.
-    tx: Option<(Arc<RateLimit>, usize)>,
+    /// With the bytes that may wait, and whether super-frames wait in segments.
+    tx: Option<(Arc<RateLimit>, usize, bool)>,
 }
 
 impl SharedLimits {
@@ -47,7 +50,9 @@ impl SharedLimits {
         let waiting = |limit: vswitch_api::RateLimit| (limit.rate() / 8 * WAIT / 1_000).clamp(WAITING.0, WAITING.1);
         Self {
             rx: limits.rx.map(shared),
-            tx: limits.tx.map(|limit| (shared(limit), usize::try_from(waiting(limit)).unwrap_or(usize::MAX))),
+            tx: limits.tx.map(|limit| {
+                (shared(limit), usize::try_from(waiting(limit)).unwrap_or(usize::MAX), limit.rate() < CUTS)
+            }),
         }
     }
 }
@@ -66,6 +71,8 @@ pub(super) struct Limited {
 pub(super) struct Shaper {
     rate: Arc<RateLimit>,
     backlog: Backlog,
+    /// Whether super-frames wait in segments.
+    cuts: bool,
     /// Whether an alarm is set for those that wait.
     is_told: bool,
 }
@@ -82,7 +89,7 @@ impl Limited {
         if rx.is_none() && tx.is_none() {
             return None;
         }
-        let shaper = |(rate, room)| Shaper { rate, backlog: Backlog::new(room), is_told: false };
+        let shaper = |(rate, room, cuts)| Shaper { rate, backlog: Backlog::new(room), cuts, is_told: false };
         Some(Box::new(Self { rx, is_held: false, tx: tx.map(shaper) }))
     }
 }
@@ -105,7 +112,17 @@ impl Shaper {
             return Ok(Passage::Left);
         }
         tap.accepts(head, payload)?; // its sender is told of a frame that is too big
-        if self.backlog.push(head, tail) { Ok(Passage::Waits) } else { Err(PortDrop::RateLimited) }
+        let Self { backlog, cuts, .. } = self;
+        let taken = |fits: bool| if fits { Ok(()) } else { Err(PortDrop::RateLimited) };
+        if *cuts && head.offload.gso.is_some() {
+            scissors.cut(head, tail, |headers, payload| {
+                taken(backlog.push(Offload::default(), [headers, payload].into_iter()))
+            })?;
+        } else {
+            let pieces = std::iter::once(head.bytes()).chain(tail.map(|piece| -> &[u8] { piece }));
+            taken(backlog.push(head.offload, pieces))?;
+        }
+        Ok(Passage::Waits)
     }
 
     /// When frames that wait may leave, where no alarm is set for that yet.
