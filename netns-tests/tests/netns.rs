@@ -56,6 +56,9 @@ mod loops;
 /// Hostile datagrams and frames: dropped, counted by reason, and the switch goes on.
 #[path = "netns/malformed.rs"]
 mod malformed;
+/// What the manual of the CNI plugin says, done.
+#[path = "netns/manuals.rs"]
+mod manuals;
 /// What moves among a daemon's counters.
 #[path = "netns/moves.rs"]
 mod moves;
@@ -118,6 +121,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("clients", clients::TESTS),
     ("cni", cni::TESTS),
     ("cni", cni::DELEGATED),
+    ("manuals", manuals::TESTS),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
     ("overload", overload::TESTS),
@@ -188,15 +192,21 @@ fn main() -> ExitCode {
     if let Some(why) = &no_plugins {
         eprintln!("skipped: tests of delegated IPAM: {why}");
     }
+    let no_walk = manuals::hindrance();
+    if let Some(why) = &no_walk {
+        eprintln!("skipped: the commands of the manual: {why}");
+    }
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
         let needs_users = |name: &str| *area == "privileges" || name == "a_crowd_of_another_user";
         trials.extend(tests.iter().map(|&(name, test)| {
             let needs_plugins = *area == "cni" && cni::DELEGATED.iter().any(|(other, _)| *other == name);
+            let walked = *area == "manuals" && manuals::WALKED.contains(&name);
             let lacking = match (needs_users(name), needs_plugins) {
                 (true, _) => no_users.clone(),
                 (_, true) => no_plugins.clone(),
+                _ if walked => no_walk.clone(),
                 _ => None,
             };
             trial(format!("{area}::{name}"), test, mode, &lacking)
