@@ -103,7 +103,7 @@ pub(crate) enum GatewayError {
 }
 
 impl GatewayError {
-    /// The daemon that is the cause, where one is.
+    /// What the daemon said, where it is the cause.
     pub(crate) const fn daemon(&self) -> Option<&DaemonError> {
         match self {
             Self::Daemon { error, .. } | Self::Attach { error: AttachError::Daemon(error), .. } => Some(error),
@@ -127,6 +127,7 @@ pub(crate) fn ensure(daemon: &mut Daemon, spec: &GatewaySpec) -> Result<HostInte
             netlink.delete_route(Some(route.dst), route.gateway, route.index)?;
         }
     }
+    mend(&netlink, &link, &port)?;
     forwarding::switch_on(&spec.addresses)?;
     if spec.masquerade {
         masquerade_of(&port, spec).ensure()?;
@@ -328,6 +329,22 @@ fn here(port: &PortInfo, network: &NetworkName) -> Result<(Netlink, Link, [u8; 6
         (Some(link), Some(mac)) if link.mac == Some(mac) => Ok((netlink, link, mac)),
         _ => Err(GatewayError::Elsewhere { network: network.clone(), ifname: port.ifname.clone() }),
     }
+}
+
+/// Gives the interface what somebody took from it.
+fn mend(netlink: &Netlink, link: &Link, port: &PortInfo) -> Result<(), GatewayError> {
+    let there = netlink.addresses()?;
+    let missing = |address: &IpNet| !there.contains(&(link.index, *address));
+    for address in port.addresses.iter().map(|address| address.net()).filter(missing) {
+        match netlink.add_address(link.index, address) {
+            Err(error) if error.is_exists() => {}
+            outcome => outcome?,
+        }
+    }
+    if !link.up {
+        netlink.set_up(link.index, true)?;
+    }
+    Ok(())
 }
 
 /// The masquerading of all subnets that `port` is the gateway of.

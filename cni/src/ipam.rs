@@ -71,7 +71,7 @@ impl<'a> Delegate<'a> {
     /// # Errors
     /// What it refuses, with its own code, and an answer that is no result.
     pub(crate) fn add(&self) -> Result<Success, Failure> {
-        let output = self.run(Command::Add, None, self.config.bytes())?;
+        let output = self.ask(Command::Add, None)?;
         let whose = format!("the result of IPAM plugin {:?}", self.name);
         let result = serde_json::from_slice(&output).map_err(|error| {
             Failure::new(Code::Ipam, format!("{whose} is no JSON ({error}): {:?}", excerpt(&output)))
@@ -84,7 +84,7 @@ impl<'a> Delegate<'a> {
     /// # Errors
     /// What it refuses.
     pub(crate) fn del(&self, other: Other<'_>) -> Result<(), Failure> {
-        self.run(Command::Del, other, self.config.bytes()).map(drop)
+        self.ask(Command::Del, other).map(drop)
     }
 
     /// Has it look whether the addresses are still given.
@@ -92,7 +92,7 @@ impl<'a> Delegate<'a> {
     /// # Errors
     /// What it finds.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        self.run(Command::Check, None, self.config.bytes()).map(drop)
+        self.ask(Command::Check, None).map(drop)
     }
 
     /// Passes on STATUS or GC.
@@ -108,12 +108,32 @@ impl<'a> Delegate<'a> {
     /// # Errors
     /// Where it cannot be asked.
     pub(crate) fn is_recent(&self) -> Result<bool, Failure> {
+        Ok(self.newest()? == Some(Version::V1_1_0))
+    }
+
+    /// The newest version that both of us speak.
+    fn newest(&self) -> Result<Option<Version>, Failure> {
         let question = format!("{{\"cniVersion\":\"{}\"}}", Version::LATEST);
         let output = self.run(Command::Version, None, question.as_bytes())?;
         let versions: Versions = serde_json::from_slice(&output).map_err(|error| {
             Failure::new(Code::Ipam, format!("IPAM plugin {:?} does not say its versions: {error}", self.name))
         })?;
-        Ok(versions.supported.iter().any(|version| version == Version::V1_1_0.as_str()))
+        Ok(versions.supported.iter().filter_map(|version| Version::parse(version).ok()).max())
+    }
+
+    /// Runs a verb of an attachment. One that does not speak the configuration's version is asked in the newest that it
+    /// does: else a network of version 1.1.0, which alone has GC and STATUS, could have no older IPAM plugin.
+    fn ask(&self, command: Command, other: Other<'_>) -> Result<Vec<u8>, Failure> {
+        let refused = match self.run(command, other, self.config.bytes()) {
+            Err(failure) if failure.code == Code::Version.number() => failure,
+            outcome => return outcome,
+        };
+        match self.newest()? {
+            Some(version) if self.config.version().is_ok_and(|asked| version < asked) => {
+                self.run(command, other, &self.config.in_version(version)?)
+            }
+            _ => Err(refused),
+        }
     }
 
     fn run(&self, command: Command, other: Other<'_>, input: &[u8]) -> Result<Vec<u8>, Failure> {

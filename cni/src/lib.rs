@@ -84,6 +84,14 @@ where
     verbs::perform(&Call { environment, config: &config, version: *version })
 }
 
+/// Reads what ADD would read of a configuration and of `CNI_ARGS`, and does nothing: for tests with hostile input.
+///
+/// # Errors
+/// Whatever ADD would refuse before it does anything.
+pub fn asked_for(config: &Config, args: Option<&str>) -> Result<(), Failure> {
+    network::Network::read(config, &args::Args::read(args.unwrap_or_default())?).map(drop)
+}
+
 /// Says what this is.
 fn about(err: &mut dyn Write) {
     let versions = SUPPORTED.map(|(_, name)| name).join(", ");

@@ -138,7 +138,12 @@ fn list(table: &str) -> Result<Option<String>, MasqueradeError> {
 
 /// Runs `nft`, which reads `input`.
 fn nft(arguments: &[&str], input: &str) -> Result<Output, MasqueradeError> {
-    for program in PROGRAMS {
+    first_of(&PROGRAMS, arguments, input)
+}
+
+/// Runs the first of `programs` that is there.
+fn first_of(programs: &[&str], arguments: &[&str], input: &str) -> Result<Output, MasqueradeError> {
+    for program in programs {
         let mut command = Command::new(program);
         // Its complaints in English: one of them is looked for.
         command.args(arguments).env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -240,6 +245,13 @@ mod tests {
                 other.check().unwrap();
             })
             .unwrap();
+    }
+
+    #[test]
+    fn a_program_that_is_not_in_path_is_looked_for() {
+        assert!(first_of(&["nowhere/nft", "/bin/true"], &[], "").unwrap().status.success());
+        let said = first_of(&["nowhere/nft", "/nowhere/nft"], &[], "").unwrap_err().to_string();
+        assert!(said.contains("install nftables, or set ipMasq to false"), "{said}");
     }
 
     #[test]

@@ -38,6 +38,9 @@ mod fdb;
 /// Broadcast, multicast and unknown destinations reach everybody once; ARP and neighbour discovery work.
 #[path = "netns/flood.rs"]
 mod flood;
+/// Networks of the CNI plugin with a router on the host: made, masqueraded, shared, removed with the last.
+#[path = "netns/gateway.rs"]
+mod gateway;
 /// Hosts, wires and traffic of the harness itself, with the kernel's switch on both sides: fails first when the fault is here.
 #[path = "netns/harness.rs"]
 mod harness;
@@ -128,6 +131,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("loops", loops::TESTS),
     ("limits", limits::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
+    ("gateway", gateway::TESTS),
 ];
 
 /// Areas that are the same however VXLAN is carried, and run for each way.
@@ -188,6 +192,10 @@ fn main() -> ExitCode {
             None => run(test, seed, mode).map(|()| Completion::Completed),
         })
     };
+    let no_nft = gateway::hindrance();
+    if let Some(why) = &no_nft {
+        eprintln!("skipped: the area gateway: {why}");
+    }
     let no_plugins = cni::hindrance();
     if let Some(why) = &no_plugins {
         eprintln!("skipped: tests of delegated IPAM: {why}");
@@ -201,12 +209,11 @@ fn main() -> ExitCode {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
         let needs_users = |name: &str| *area == "privileges" || name == "a_crowd_of_another_user";
         trials.extend(tests.iter().map(|&(name, test)| {
-            let needs_plugins = *area == "cni" && cni::DELEGATED.iter().any(|(other, _)| *other == name);
-            let walked = *area == "manuals" && manuals::WALKED.contains(&name);
-            let lacking = match (needs_users(name), needs_plugins) {
-                (true, _) => no_users.clone(),
-                (_, true) => no_plugins.clone(),
-                _ if walked => no_walk.clone(),
+            let lacking = match *area {
+                _ if needs_users(name) => no_users.clone(),
+                "gateway" => no_nft.clone(),
+                "cni" if cni::DELEGATED.iter().any(|(other, _)| *other == name) => no_plugins.clone(),
+                "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,
             };
             trial(format!("{area}::{name}"), test, mode, &lacking)

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -68,7 +69,8 @@ impl Site {
 pub(crate) struct Network {
     pub(crate) vlans: BTreeMap<Vid, VlanSetup>,
     pub(crate) remotes: BTreeMap<IpAddr, RemoteSetup>,
-    pub(crate) ports: BTreeMap<PortName, PortSetup>,
+    /// Shared with the network before and after it.
+    pub(crate) ports: BTreeMap<PortName, Arc<PortSetup>>,
     pub(crate) statics: BTreeMap<(Vid, Mac), FdbTarget>,
     /// Until a learned address ages; `None` is never.
     pub(crate) ageing: Option<Duration>,
@@ -116,7 +118,7 @@ impl Network {
             let members = desired.vlans().map(|spec| spec.vlan).filter(|&vlan| desired.is_peer_in(peer.ip, vlan));
             (peer.ip, RemoteSetup { vlans: members.map(vlan_id).collect() })
         });
-        let ports = desired.ports().map(|spec| (spec.name.clone(), PortSetup::derive(spec, desired, host)));
+        let ports = desired.ports().map(|spec| (spec.name.clone(), Arc::new(PortSetup::derive(spec, desired, host))));
         Self {
             vlans: vlans.collect(),
             remotes: remotes.collect(),
@@ -212,7 +214,7 @@ pub(crate) enum Change {
     Ageing { before: Option<Duration>, after: Option<Duration> },
     Vlan(Diff<Vid, VlanSetup>),
     Remote(Diff<IpAddr, RemoteSetup>),
-    Port(Box<Diff<PortName, PortSetup>>),
+    Port(Box<Diff<PortName, Arc<PortSetup>>>),
     Static(Diff<(Vid, Mac), FdbTarget>),
 }
 
@@ -359,7 +361,7 @@ mod tests {
                     port.allow_ips.as_ref().map(|ips| ips.iter().map(Net::to_string).collect::<Vec<_>>().join(" "));
                 format!("{} {}", macs.unwrap_or_default(), ips.unwrap_or_default())
             };
-            network.ports.values().map(text).collect::<Vec<_>>()
+            network.ports.values().map(|port| text(port)).collect::<Vec<_>>()
         };
         assert_eq!(said(false), [" ", " ", " fd00::/8", "02:00:00:00:00:09 "]);
         let own = [format!("{mac} 10.0.0.2/32 fd00::2/128"), format!("{mac} ")];

@@ -53,6 +53,19 @@ impl Config {
         &self.bytes
     }
 
+    /// The same in the words of `version`, for a plugin that does not speak ours.
+    ///
+    /// # Errors
+    /// Where `prevResult` is none.
+    pub fn in_version(&self, version: Version) -> Result<Vec<u8>, Failure> {
+        let mut keys = self.keys.clone();
+        keys.insert("cniVersion".to_owned(), version.as_str().into());
+        if let Some(result) = self.prev_result()? {
+            keys.insert("prevResult".to_owned(), result.to_json(version)?);
+        }
+        serde_json::to_vec(&keys).map_err(|error| Failure::new(Code::Decode, error.to_string()))
+    }
+
     /// The version that `cniVersion` asks for.
     ///
     /// # Errors
@@ -210,6 +223,17 @@ mod tests {
         assert!(config.get_in::<bool>(&["o", "p"], "q").is_ok());
         assert!(config.get_in::<bool>(&["n"], "q").unwrap_err().details.contains("key \"n\" is no object"));
         assert!(config.get_in::<u8>(&["o", "p"], "q").unwrap_err().details.contains("\"o.p.q\""));
+    }
+
+    #[test]
+    fn in_the_words_of_an_older_version() {
+        let text = r#"{"cniVersion":"1.1.0","x":{"y":null},"prevResult":{"ips":[{"address":"10.0.0.2/24"}]}}"#;
+        let older: Value = serde_json::from_slice(&config(text).in_version(Version::V0_4_0).unwrap()).unwrap();
+        assert_eq!((&older["cniVersion"], &older["x"]), (&"0.4.0".into(), &serde_json::json!({"y": null})));
+        assert_eq!(
+            (&older["prevResult"]["cniVersion"], &older["prevResult"]["ips"][0]["version"]),
+            (&"0.4.0".into(), &"4".into())
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ use vswitch_sys::Netns;
 
 use super::{Call, attachments, detach, gateway_spec, is_dead, port_name, release, routed};
 use crate::args::Args;
-use crate::attach;
-use crate::daemon::{Daemon, PATIENCE};
+use crate::attach::{self, AttachError};
+use crate::daemon::{Daemon, DaemonError, PATIENCE};
 use crate::gateway;
 use crate::ipam::Delegate;
 use crate::network::{Ipam, Network, first_host};
@@ -111,8 +111,10 @@ impl Made<'_> {
         if let Some(guarded) = self.guarded(&attach)? {
             attach.port = guarded;
         }
-        self.port = true;
-        let port = attach::attach(&mut self.daemon, netns, &attach)?;
+        let attached = attach::attach(&mut self.daemon, netns, &attach);
+        // What was refused was not made: a port of that attachment is another's, of an ADD before.
+        self.port = !matches!(attached, Err(AttachError::Daemon(DaemonError::Refused(_))));
+        let port = attached?;
         let ips = ips.unwrap_or_else(|| given(&port, &attach));
         let routes = self.routes(&ips, brought.routes);
         let gateways: Vec<_> = ips.iter().filter_map(|ip| ip.gateway).collect();

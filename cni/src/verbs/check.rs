@@ -10,8 +10,7 @@ use crate::daemon::{Daemon, PATIENCE};
 use crate::gateway;
 use crate::inside::{self, Expected};
 use crate::network::Network;
-use crate::protocol::{Attachment, Code, Failure, Success};
-use crate::routes;
+use crate::protocol::{Attachment, Code, Failure, Route, Success};
 
 /// Compares with `prevResult`, which is what the last plugin of the chain said: what they changed is right.
 pub(super) fn check(call: &Call<'_>, attachment: &Attachment) -> Result<(), Failure> {
@@ -75,51 +74,55 @@ fn expected(result: &Success, ifname: &str, sandbox: &str) -> Result<Expected, F
     let mac = mac.map_err(|error| Failure::new(Code::Config, format!("prevResult: {error}")))?;
     let own = result.ips.iter().filter(|ip| ip.interface == Some(index));
     let addresses: Vec<IpNet> = own.clone().map(|ip| ip.address).collect();
-    // Routes by other interfaces of the container are other plugins' business.
-    let ours = |route: &routes::Route| match route.gw {
-        Some(gw) => addresses.iter().any(|address| address.contains(&gw)),
-        None => result.interfaces.iter().filter(|interface| !interface.sandbox.is_empty()).count() == 1,
-    };
+    // Routes by other interfaces of the container are other plugins' business; one that names no router can be told from
+    // theirs only where there is no other.
+    let alone = result.interfaces.iter().filter(|interface| !interface.sandbox.is_empty()).count() == 1;
     let gateways: Vec<_> = own.filter_map(|ip| ip.gateway).collect();
-    let routes = result.routes.iter().map(|route| routed(route, &gateways)).filter(ours).collect();
+    let ours = |route: &&Route| match route.gw {
+        Some(gw) => addresses.iter().any(|address| address.contains(&gw)),
+        None => alone,
+    };
+    let routes = result.routes.iter().filter(ours).map(|route| routed(route, &gateways)).collect();
     Ok(Expected { ifname: ifname.to_owned(), mac: mac.map(Mac::octets), addresses, routes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn what_the_last_plugin_said_counts() {
-        let result = Success::read(
-            json!({
-                "interfaces": [
-                    {"name": "vsw-net", "mac": "02:00:00:00:00:fe"},
-                    {"name": "eth0", "mac": "02:00:00:00:00:02", "sandbox": "/run/netns/a"},
-                    {"name": "eth0", "mac": "02:00:00:00:00:03", "sandbox": "/run/netns/b"},
-                ],
-                "ips": [
-                    {"address": "10.0.0.2/24", "gateway": "10.0.0.1", "interface": 1},
-                    {"address": "10.0.9.9/24", "interface": 2},
-                    {"address": "10.0.8.8/24"},
-                ],
-                "routes": [
-                    {"dst": "0.0.0.0/0"},
-                    {"dst": "10.1.0.0/16", "gw": "10.0.0.7"},
-                    {"dst": "10.2.0.0/16", "gw": "10.0.9.1"},
-                    {"dst": "::/0"},
-                ],
-            }),
-            "it",
-        )
-        .unwrap();
-        let Expected { ifname, mac, addresses, routes } = expected(&result, "eth0", "/run/netns/a").unwrap();
+        let mut result = json!({
+            "interfaces": [
+                {"name": "vsw-net", "mac": "02:00:00:00:00:fe"},
+                {"name": "eth0", "mac": "02:00:00:00:00:02", "sandbox": "/run/netns/a"},
+            ],
+            "ips": [
+                {"address": "10.0.0.2/24", "gateway": "10.0.0.1", "interface": 1},
+                {"address": "10.0.9.9/24", "interface": 2},
+                {"address": "10.0.8.8/24"},
+            ],
+            "routes": [
+                {"dst": "0.0.0.0/0"},
+                {"dst": "10.1.0.0/16", "gw": "10.0.0.7"},
+                {"dst": "10.2.0.0/16", "gw": "10.0.9.1"},
+            ],
+        });
+        let read = |result: &Value| Success::read(result.clone(), "it").unwrap();
+        let routes = |result: &Value| {
+            let routes = expected(&read(result), "eth0", "/run/netns/a").unwrap().routes;
+            routes.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let Expected { ifname, mac, addresses, .. } = expected(&read(&result), "eth0", "/run/netns/a").unwrap();
         assert_eq!((ifname.as_str(), mac), ("eth0", Some([2, 0, 0, 0, 0, 2])));
         assert_eq!(addresses, ["10.0.0.2/24".parse().unwrap()]);
-        let routes: Vec<_> = routes.iter().map(ToString::to_string).collect();
-        assert_eq!(routes, ["0.0.0.0/0 via 10.0.0.1", "10.1.0.0/16 via 10.0.0.7"]);
-        for (ifname, sandbox) in [("eth1", "/run/netns/a"), ("eth0", "/run/netns/c")] {
+        assert_eq!(routes(&result), ["0.0.0.0/0 via 10.0.0.1", "10.1.0.0/16 via 10.0.0.7"]);
+        // With another interface nobody can tell whose the default route is.
+        result["interfaces"].as_array_mut().unwrap().push(json!({"name": "eth1", "sandbox": "/run/netns/a"}));
+        assert_eq!(routes(&result), ["10.1.0.0/16 via 10.0.0.7"]);
+        let result = read(&result);
+        for (ifname, sandbox) in [("eth2", "/run/netns/a"), ("eth0", "/run/netns/c")] {
             assert_eq!(expected(&result, ifname, sandbox).unwrap_err().code, 105);
         }
     }

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 use vswitch_api::{AttachmentInfo, Change, Detached, NetworkName, PortName, Query};
-use vswitch_sys::Netns;
+use vswitch_sys::{Netlink, Netns};
 
 use crate::daemon::{Daemon, DaemonError};
 use crate::gateway::{GatewayError, GatewaySpec};
@@ -113,11 +113,18 @@ fn routed(route: &Route, gateways: &[IpAddr]) -> routes::Route {
     routes::Route { mtu, advmss, priority, table, scope, ..routes::Route::new(dst, gw) }
 }
 
-/// Whether the namespace of an attachment is gone, as far as can be seen from here: no file, or one that is none.
+/// Whether the container of a lost attachment is gone, as far as can be seen from here: no namespace under its name, or
+/// another by now, without our interface.
 fn is_dead(attachment: &AttachmentInfo) -> bool {
     use vswitch_sys::NetnsError::{NoProcess, NotFound, NotNamespace};
-    let opened = Netns::open_path(&attachment.netns.path());
-    matches!(opened, Err(NotFound(_) | NoProcess(_) | NotNamespace(_)))
+    let netns = match Netns::open_path(&attachment.netns.path()) {
+        Ok(netns) => netns,
+        Err(error) => return matches!(error, NotFound(_) | NoProcess(_) | NotNamespace(_)),
+    };
+    // What the daemon makes bears the name of its port.
+    let mark = format!(" port {}", attachment.port);
+    let link = Netlink::open_in(&netns).and_then(|netlink| netlink.link(attachment.ifname.as_str()));
+    link.is_ok_and(|link| !link.is_some_and(|link| link.alias.is_some_and(|alias| alias.ends_with(&mark))))
 }
 
 /// What the port of an attachment shall be called: by its pod, where there is one, else by its container.

@@ -4,10 +4,9 @@ use crate::world::{World, with_attachments};
 
 const IPAM: &str = r#""ipam":{"type":"fake","x":[1]},"later":{"y":null}"#;
 
-/// Notes who was called for what: verb, container, interface, namespace.
+/// Notes who was called for what: verb, container, interface, namespace, arguments.
 const NOTES: &str = r#"cat > $WORLD/input
-echo "$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME [$CNI_NETNS] [$CNI_ARGS]" >> $WORLD/calls
-versions='"0.3.0","0.3.1","0.4.0","1.0.0"'"#;
+echo "$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME [$CNI_NETNS] [$CNI_ARGS]" >> $WORLD/calls"#;
 
 fn plugin(rest: &str) -> String {
     format!("{NOTES}\n{rest}")
@@ -122,4 +121,19 @@ fn what_the_delegate_says_beside_is_passed_on() {
     world.plugin("fake", "cat > /dev/null; echo for people >&2");
     let ran = world.run("DEL", IPAM);
     assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (0, "", "for people\n"));
+}
+
+/// "CNI runtimes, plugins, and network configurations may support multiple CNI specification versions independently": a
+/// delegate that does not speak ours is asked in its own.
+#[test]
+fn an_older_delegate_is_asked_in_its_own_version() {
+    let world = World::new(with_attachments(&[]));
+    let old = r#"grep -q '"cniVersion":"1.0.0"' $WORLD/input || { echo '{"code":1,"msg":"incompatible"}'; exit 1; }"#;
+    world.plugin("fake", &plugin(&format!("{}\n{old}", versions(false))));
+    world.run("DEL", IPAM).silent();
+    assert_eq!(world.file("calls").matches("DEL ").count(), 2);
+    assert!(world.file("input").contains(r#""x":[1]"#), "all else is as it came: {}", world.file("input"));
+    // What it refuses in its own version, too, is its answer.
+    world.plugin("fake", &plugin(&format!("{}\necho '{{\"code\":1,\"msg\":\"never\"}}'; exit 1", versions(false))));
+    assert_eq!(world.run("DEL", IPAM).code(), 1);
 }

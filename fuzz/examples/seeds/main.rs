@@ -3,6 +3,7 @@
 //! `cargo run --example seeds` in this folder. Seeds have names; what a fuzzer found and somebody kept has a hash, and
 //! is left alone.
 
+mod cni;
 mod frames;
 mod texts;
 
@@ -22,6 +23,7 @@ fn main() -> io::Result<()> {
         frames::switch(),
         texts::rpc(),
         texts::state(),
+        cni::cni(),
     ];
     for (target, seeds) in all {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);

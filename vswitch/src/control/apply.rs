@@ -109,7 +109,7 @@ impl Control {
             Change::Vlan(diff) => self.take_vlan(diff),
             Change::Remote(diff) => self.take_remote(diff),
             Change::Port(diff) => match (&diff.before, &diff.after) {
-                (before, None) => self.delete_port(&diff.key, before.as_ref()),
+                (before, None) => self.delete_port(&diff.key, before.as_deref()),
                 (None, Some(after)) => self.create_port(&diff.key, after),
                 (Some(before), Some(after)) => self.change_port(&diff.key, before, after),
             },

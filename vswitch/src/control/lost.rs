@@ -135,7 +135,8 @@ impl Control {
 
     /// Ports that have no interface.
     pub(super) fn lost_ports(&self) -> impl Iterator<Item = (&PortName, &PortSetup)> {
-        let lost = self.network.ports.iter().filter(|(name, _)| !self.live.contains_key(*name));
+        let all = self.network.ports.iter().map(|(name, setup)| (name, setup.as_ref()));
+        let lost = all.filter(|(name, _)| !self.live.contains_key(*name));
         lost.take(self.network.ports.len() - self.live.len()) // none, most of the time
     }
 

@@ -43,8 +43,8 @@ pub(super) fn a_thousand_at_once(lab: &Lab) -> Result {
     thread::scope(|scope| {
         let runtime = &runtime;
         let runtimes: Vec<_> = hosts.into_iter().map(|host| scope.spawn(move || runtime(host))).collect();
-        let ended = runtimes.into_iter().map(|runtime| runtime.join());
-        ended.map(|ended| ended.unwrap_or_else(|_| Err(Failure::new("a runtime panicked")))).collect::<Result<()>>()
+        let mut ended = runtimes.into_iter().map(|runtime| runtime.join());
+        ended.try_for_each(|ended| ended.unwrap_or_else(|_| Err(Failure::new("a runtime panicked"))))
     })?;
     ensure_eq!(node.ok("port list")?.as_array().map(Vec::len), Some(ATTACHMENTS), "ports");
     network(&node, keys).gc(&[])?;

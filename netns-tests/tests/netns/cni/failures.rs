@@ -93,7 +93,7 @@ pub(super) fn no_daemon(lab: &Lab) -> Result {
     let net = netns_tests::cni::Cni::new(&host, &socket, "net", keys);
     for verb in ["ADD", "DEL"] {
         let refused = net.refused(11, verb, Some(if verb == "ADD" { &second } else { &first }))?;
-        ensure!(refused.contains("is vswitchd running?"), "{verb} refused: {refused}");
+        ensure!(refused.contains("is vswitchd running"), "{verb} refused: {refused}");
     }
     net.refused(51, "STATUS", None)?;
     net.with(json!({"cni.dev/valid-attachments": []})).refused(11, "GC", None)?;

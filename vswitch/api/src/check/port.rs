@@ -1,6 +1,7 @@
 //! Changes of ports.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Applied, Outcome, Refusal};
 use crate::config::{Attachment, Desired, FdbTarget, PortMode, PortSpec};
@@ -34,7 +35,7 @@ pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
         let (container, ifname, by) = (attachment.container.clone(), spec.ifname.clone(), by.name.clone());
         return Err(Refusal::AttachmentExists { container, ifname, by });
     }
-    desired.ports.insert(spec.name.clone(), spec.clone());
+    desired.ports.insert(spec.name.clone(), Arc::new(spec.clone()));
     Ok((desired, Outcome::CHANGED))
 }
 
@@ -81,7 +82,7 @@ pub(super) fn set(mut desired: Desired, set: &PortSet) -> Applied {
     if *there == spec {
         return Ok((desired, Outcome::UNCHANGED));
     }
-    desired.ports.insert(name.clone(), spec);
+    desired.ports.insert(name.clone(), Arc::new(spec));
     Ok((desired, Outcome::CHANGED))
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::pool::Cursor;
 use super::{Ageing, PeerSpec, PeerVlans, PortSpec, StaticEntry, VlanSpec};
@@ -13,12 +14,13 @@ use crate::types::{ContainerId, IfName, Mac, Net, PortName, Vid};
 
 /// The state an operator wants. It is consistent: the only ways to one are [`Desired::apply`] and reading a file, which
 /// applies entry after entry.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "Tables", into = "Tables")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "Tables")]
 pub struct Desired {
     pub(crate) ageing: Ageing,
     pub(crate) vlans: BTreeMap<Vid, VlanSpec>,
-    pub(crate) ports: BTreeMap<PortName, PortSpec>,
+    /// Shared with the states before and after it: of a thousand ports a change concerns one.
+    pub(crate) ports: BTreeMap<PortName, Arc<PortSpec>>,
     pub(crate) peers: BTreeMap<IpAddr, PeerSpec>,
     pub(crate) fdb: BTreeMap<(Vid, Mac), StaticEntry>,
     /// The address last chosen in a VLAN's subnet.
@@ -51,7 +53,7 @@ impl Desired {
 
     /// Ports by name.
     pub fn ports(&self) -> impl Iterator<Item = &PortSpec> {
-        self.ports.values()
+        self.ports.values().map(AsRef::as_ref)
     }
 
     /// Remote VTEPs by address.
@@ -73,7 +75,7 @@ impl Desired {
     /// The port `name`.
     #[must_use]
     pub fn port(&self, name: &PortName) -> Option<&PortSpec> {
-        self.ports.get(name)
+        self.ports.get(name).map(AsRef::as_ref)
     }
 
     /// The port that is interface `ifname` of `container`.
@@ -135,8 +137,35 @@ impl Desired {
     }
 }
 
+impl Serialize for Desired {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let cursor = |(&(vlan, subnet), &last): (&(Vid, Net), &IpAddr)| Cursor { vlan, subnet, last };
+        let written = Written {
+            ageing: self.ageing,
+            vlan: self.vlans().collect(),
+            port: self.ports().collect(),
+            peer: self.peers().collect(),
+            fdb: self.statics().collect(),
+            cursor: self.cursors.iter().map(cursor).collect(),
+        };
+        written.serialize(serializer)
+    }
+}
+
 /// The state as it is written.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
+struct Written<'a> {
+    ageing: Ageing,
+    vlan: Vec<&'a VlanSpec>,
+    port: Vec<&'a PortSpec>,
+    peer: Vec<&'a PeerSpec>,
+    fdb: Vec<&'a StaticEntry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cursor: Vec<Cursor>,
+}
+
+/// The same as it is read.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tables {
     #[serde(default)]
@@ -149,7 +178,7 @@ pub(super) struct Tables {
     pub(super) peer: Vec<PeerSpec>,
     #[serde(default)]
     pub(super) fdb: Vec<StaticEntry>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub(super) cursor: Vec<Cursor>,
 }
 
@@ -167,18 +196,5 @@ impl TryFrom<Tables> for Desired {
         }
         desired.cursors = cursor.into_iter().map(|Cursor { vlan, subnet, last }| ((vlan, subnet), last)).collect();
         Ok(desired)
-    }
-}
-
-impl From<Desired> for Tables {
-    fn from(Desired { ageing, vlans, ports, peers, fdb, cursors }: Desired) -> Self {
-        Self {
-            ageing,
-            vlan: vlans.into_values().collect(),
-            port: ports.into_values().collect(),
-            peer: peers.into_values().collect(),
-            fdb: fdb.into_values().collect(),
-            cursor: cursors.into_iter().map(|((vlan, subnet), last)| Cursor { vlan, subnet, last }).collect(),
-        }
     }
 }

@@ -2,19 +2,26 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::BadValue;
 use crate::reply::TUNNEL;
 
-/// Declares a text that `check` has approved.
+/// Declares a text that `check` has approved; a copy shares it.
 macro_rules! checked_text {
     ($(#[$meta:meta])* $name:ident, $check:path) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
 
         impl $name {
             /// The text.
@@ -27,21 +34,21 @@ macro_rules! checked_text {
         impl TryFrom<String> for $name {
             type Error = BadValue;
             fn try_from(text: String) -> Result<Self, BadValue> {
-                $check(&text)?;
-                Ok(Self(text))
+                text.parse()
             }
         }
 
         impl FromStr for $name {
             type Err = BadValue;
             fn from_str(text: &str) -> Result<Self, BadValue> {
-                Self::try_from(text.to_owned())
+                $check(text)?;
+                Ok(Self(text.into()))
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0
+                name.0.as_ref().to_owned()
             }
         }
 
@@ -81,7 +88,7 @@ checked_text! {
 impl Default for IfName {
     /// What a container calls its first interface.
     fn default() -> Self {
-        Self("eth0".to_owned())
+        Self("eth0".into())
     }
 }
 
