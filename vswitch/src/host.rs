@@ -363,3 +363,32 @@ fn give_gateway(netlink: &Netlink, index: u32, gateway: IpAddr) -> Result<(), Ne
         outcome => outcome,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_name_leads_somewhere_nowhere_or_nobody_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        symlink("/proc/self/ns/net", path("own")).unwrap();
+        symlink("/nowhere", path("broken")).unwrap();
+        let own = fs::metadata("/proc/self/ns/net").unwrap();
+        let here = Whereabouts::Namespace((own.dev(), own.ino()));
+        let table = [
+            ("/proc/self/ns/net".to_owned(), here),
+            (format!("pid:{}", std::process::id()), here),
+            (path("own"), here),
+            (path("broken"), Whereabouts::Gone),
+            (path("gone"), Whereabouts::Gone),
+            ("pid:4194304".to_owned(), Whereabouts::Gone),
+            (path("no-such-folder/gone"), Whereabouts::Unknown),
+            (path("own") + "/gone", Whereabouts::Unknown),
+        ];
+        for (reference, expected) in table {
+            assert_eq!(whereabouts(&reference.parse().unwrap()), expected, "{reference}");
+        }
+    }
+}

@@ -1,12 +1,13 @@
 //! The desired state on disk: replaced whole or not at all.
 //!
-//! A change is written and synced beside the old file first, then made, then renamed into place. A crash before the
-//! rename leaves the old state, and nobody was told otherwise; after it, the new one.
+//! A change is written beside the old file first, then made, and renamed into place once it is synced, which the disk
+//! does meanwhile. A crash before the rename leaves the old state, and nobody was told otherwise; after it, the new one.
 
 use std::fs::{self, DirBuilder, DirEntry, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown, lchown};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use nix::unistd::geteuid;
 use serde::Serialize;
@@ -51,11 +52,13 @@ pub(crate) struct Store {
     lock: File,
 }
 
-/// A state that is safe on disk and not yet the one a restart finds.
+/// A state that is written and not yet the one a restart finds.
 #[must_use = "a pending state takes effect by `commit`"]
 #[derive(Debug)]
 pub(crate) struct Pending {
     dir: PathBuf,
+    /// Syncs it, while whoever prepared it makes it so: after a power cut nothing is left of what was made anyway.
+    sync: JoinHandle<io::Result<()>>,
 }
 
 impl Store {
@@ -175,12 +178,16 @@ impl Store {
         Ok(identity)
     }
 
-    /// Writes `state` to disk without making it the one a restart finds.
+    /// Writes `state` without making it the one a restart finds.
     pub(crate) fn prepare<T: Serialize>(&self, state: &T) -> Result<Pending, StoreError> {
         let path = self.dir.join(PENDING);
-        let write = || write_synced(&path, &serde_json::to_vec_pretty(state)?);
-        write().map_err(|error| io_error("write", &path, error))?;
-        Ok(Pending { dir: self.dir.clone() })
+        let write = || {
+            let mut file = File::create(&path)?;
+            file.write_all(&serde_json::to_vec_pretty(state)?)?;
+            thread::Builder::new().name("sync".to_owned()).spawn(move || file.sync_all())
+        };
+        let sync = write().map_err(|error| io_error("write", &path, error))?;
+        Ok(Pending { dir: self.dir.clone(), sync })
     }
 }
 
@@ -188,6 +195,8 @@ impl Pending {
     /// Makes it the state a restart finds. On return that survives a power cut.
     pub(crate) fn commit(self) -> Result<(), StoreError> {
         let (from, to) = (self.dir.join(PENDING), self.dir.join(FILE));
+        let synced = self.sync.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs it panicked")));
+        synced.map_err(|error| io_error("write", &from, error))?;
         replace(&self.dir, &from, &to).map_err(|error| io_error("replace", &to, error))
     }
 }

@@ -102,11 +102,16 @@ impl Control {
             access.check(peer)?;
             self.not_under_way()?;
         }
-        // A container's next port has nothing to do with those: most of the time there is nothing to wait for.
-        let is_first = matches!(request, Request::Change(Wish::AttachmentAdd(attach)) if !self.is_attached(attach));
-        if self.not_under_way().is_ok() && !is_first {
-            self.let_lost_ports_go().map_err(RpcError::from)?; // those that no worker has told of yet
-            self.reap();
+        if self.not_under_way().is_ok() {
+            match request {
+                // Of the dead it needs to know only where one is in its way.
+                Request::Change(Wish::AttachmentAdd(_)) => {}
+                Request::Query(Query::AttachmentList { .. } | Query::PoolShow { .. }) => {
+                    self.look_after_lost_ports().map_err(RpcError::from)?;
+                }
+                // Those that no worker has told of yet.
+                _ => self.let_lost_ports_go().map_err(RpcError::from)?,
+            }
         }
         match request {
             Request::Change(Wish::PortAdd(spec)) => json(self.add_port(spec, mem::take(fds)).map_err(RpcError::from)?),

@@ -92,7 +92,17 @@ impl Control {
         if let Some(attachment) = &mut attach.port.attachment {
             attachment.seen = super::is_seen(&attach.port.netns, brought.as_ref());
         }
-        let (desired, spec) = self.attached(&attach, now)?;
+        if self.desired.port(&attach.port.name).is_some() {
+            self.look_after_lost_ports()?;
+        }
+        let (desired, spec) = match self.attached(&attach, now) {
+            // Where that is for a container that has just gone, another look tells.
+            Err(ControlError::Refused(_)) => {
+                self.look_after_lost_ports()?;
+                self.attached(&attach, now)?
+            }
+            outcome => outcome?,
+        };
         if let Some(name) = self.lost_attachment(&container, &ifname) {
             self.change(&Wish::PortDel { name })?;
         }
@@ -141,13 +151,6 @@ impl Control {
         Ok((desired, spec))
     }
 
-    /// Whether there is an attachment as this one, or a port of its name.
-    pub(super) fn is_attached(&self, attach: &Attach) -> bool {
-        let PortSpec { attachment, ifname, name, .. } = &attach.port;
-        let there = attachment.as_ref().and_then(|attachment| self.desired.attached(&attachment.container, ifname));
-        there.is_some() || self.desired.port(name).is_some()
-    }
-
     /// The port that is interface `ifname` of `container`, where it is lost.
     fn lost_attachment(&self, container: &ContainerId, ifname: &IfName) -> Option<PortName> {
         let port = self.desired.attached(container, ifname)?;
@@ -182,4 +185,63 @@ impl Control {
 
 fn attachment(attach: &Attach) -> Result<&Attachment, Refusal> {
     attach.port.attachment.as_ref().ok_or_else(|| Refusal::NoAttachment { name: attach.port.name.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn attach(container: &str, name: &str) -> Attach {
+        let attachment = json!({"network": "net", "container": container});
+        let port = json!({"name": name, "netns": "a", "access": 10, "attachment": attachment});
+        serde_json::from_value(json!({"port": port, "pools": [{"subnet": "10.0.0.0/24"}]})).unwrap()
+    }
+
+    fn id(container: &str) -> ContainerId {
+        container.parse().unwrap()
+    }
+
+    /// The port that comes of it in an empty switch.
+    fn spec(attach: &Attach, held: &Held) -> PortSpec {
+        let (desired, _) = Desired::default().attach(attach, held).unwrap();
+        desired.ports().next().unwrap().clone()
+    }
+
+    #[test]
+    fn what_is_held_is_held_for_one_and_for_a_minute() {
+        let (start, eth0) = (Instant::now(), IfName::default());
+        let mut holds = Holds::default();
+        let (a, b) = (attach("a", "web"), attach("b", "web"));
+        holds.hold(&spec(&a, &Held::default()), &id("a"), start);
+        let shown = |spec: PortSpec| format!("{} {}", spec.name, spec.addresses[0]);
+        let at = |holds: &Holds, container: &str, seconds: u64| {
+            let now = start + Duration::from_secs(seconds);
+            let wish = if container == "a" { &a } else { &b };
+            let claimed = holds.claimed(wish, &id(container), now);
+            shown(spec(&claimed, &holds.of_others(&id(container), &eth0, now)))
+        };
+        assert_eq!(at(&holds, "a", 59), "web 10.0.0.2/24");
+        assert_eq!(at(&holds, "b", 59), "web-2 10.0.0.3/24");
+        assert_eq!(at(&holds, "b", 60), "web 10.0.0.2/24");
+        // It is claimed by its addresses too: a client says again what it was told.
+        let told = Attach { port: spec(&holds.claimed(&a, &id("a"), start), &Held::default()), ..a.clone() };
+        assert_eq!(holds.claimed(&told, &id("a"), start), told);
+        holds.release(&id("a"), &eth0, start);
+        assert_eq!(at(&holds, "b", 0), "web 10.0.0.2/24");
+    }
+
+    #[test]
+    fn holds_are_bounded() {
+        let start = Instant::now();
+        let mut holds = Holds::default();
+        for number in 0..HOLDS + 10 {
+            let attach = attach(&format!("c{number}"), &format!("p{number}"));
+            holds.hold(&spec(&attach, &Held::default()), &id(&format!("c{number}")), start);
+        }
+        let held = holds.held(start, |_| true);
+        assert_eq!(held.names.len(), HOLDS);
+        assert!(!held.names.contains(&"p9".parse().unwrap()) && held.names.contains(&"p10".parse().unwrap()));
+        assert_eq!(holds.held(start + HOLD, |_| true), Held::default());
+    }
 }

@@ -93,6 +93,14 @@ impl Control {
         self.lose(&lost)
     }
 
+    /// As [`Self::tend_lost_ports`] at once, but for what could come back.
+    pub(super) fn look_after_lost_ports(&mut self) -> Result<(), ControlError> {
+        self.let_lost_ports_go()?;
+        self.let_namespaces_go();
+        self.reap();
+        Ok(())
+    }
+
     fn lose(&mut self, lost: &BTreeSet<PortId>) -> Result<(), ControlError> {
         if lost.is_empty() {
             return Ok(());

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -79,6 +80,19 @@ fn files_that_are_no_network_namespace() {
     for path in ["/nowhere", "/dev/null/net", ""] {
         let error = Netns::open_path(Path::new(path)).unwrap_err();
         assert!(matches!(error, NetnsError::NotFound(_)), "{path}: {error}");
+    }
+}
+
+#[test]
+fn by_descriptor() {
+    require!(common::no_netns());
+    let netns = Netns::create().unwrap();
+    let fd = netns.as_fd().try_clone_to_owned().unwrap();
+    assert_eq!(Netns::from_descriptor(fd).unwrap().identity().unwrap(), netns.identity().unwrap());
+    for path in ["/dev/null", "/proc/self/ns/mnt", "/"] {
+        let fd: OwnedFd = fs::File::open(path).unwrap().into();
+        let number = fd.as_raw_fd();
+        assert_eq!(Netns::from_descriptor(fd).unwrap_err().as_raw_fd(), number, "{path} comes back");
     }
 }
 
