@@ -62,6 +62,9 @@ mod loops;
 /// Hostile datagrams and frames: dropped, counted by reason, and the switch goes on.
 #[path = "netns/malformed.rs"]
 mod malformed;
+/// What the manual of the CNI plugin says, done.
+#[path = "netns/manuals.rs"]
+mod manuals;
 /// What moves among a daemon's counters.
 #[path = "netns/moves.rs"]
 mod moves;
@@ -124,6 +127,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("clients", clients::TESTS),
     ("cni", cni::TESTS),
     ("cni", cni::DELEGATED),
+    ("manuals", manuals::TESTS),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
     ("overload", overload::TESTS),
@@ -201,6 +205,10 @@ fn main() -> ExitCode {
     if let Some(why) = &no_plugins {
         eprintln!("skipped: tests of delegated IPAM: {why}");
     }
+    let no_walk = manuals::hindrance();
+    if let Some(why) = &no_walk {
+        eprintln!("skipped: the commands of the manual: {why}");
+    }
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
@@ -210,6 +218,7 @@ fn main() -> ExitCode {
                 _ if needs_users(name) => no_users.clone(),
                 "gateway" => no_nft.clone(),
                 "cni" if cni::DELEGATED.iter().any(|(other, _)| *other == name) => no_plugins.clone(),
+                "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,
             };
             trial(format!("{area}::{name}"), test, mode, &lacking)

@@ -149,7 +149,7 @@ impl Control {
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
         let (id, tap) = self.interface(name, setup, queues)?;
         let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
-        let netns = setup.attachment.as_ref().and_then(|_| host::tap_netns(&tap));
+        let netns = setup.attachment.as_ref().and_then(|_| pinned.or_else(|| host::tap_netns(&tap)));
         let (mtu, mode, guard, title) = (setup.mtu, setup.mode.clone(), setup.guard(), name.clone());
         let limits = SharedLimits::new(&setup.limits);
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {

@@ -102,7 +102,10 @@ impl InterfaceSpec {
         // One thread for all that has to be done over there: a busy machine lets each wait for its turn.
         let (netlink, made) = netns.run(|| {
             let netlink = Netlink::open()?;
-            let there = netlink.link(&self.name)?;
+            let there = match netlink.index(&self.name)? {
+                Some(_) => netlink.link(&self.name)?,
+                None => None,
+            };
             // Where another has the name this says so.
             let made = match there.filter(|link| link.alias.as_ref() == Some(&self.mark)) {
                 Some(left) => Err(left.index),
@@ -172,7 +175,7 @@ impl InterfaceSpec {
     }
 
     /// Makes the interface in `netns`, with `queues` queues (1 to 256): MAC, MTU, addresses, up, default routes, in that
-    /// order. On failure nothing stays: only once it is whole, and bears its mark, it may outlive its descriptors.
+    /// order. On failure nothing stays: only once it is whole it may outlive its descriptors.
     ///
     /// # Errors
     /// A name that is taken, a setting the kernel refuses, and without the right to do so: `CAP_NET_ADMIN` where the
@@ -195,9 +198,8 @@ impl InterfaceSpec {
     }
 
     fn set_up(&self, tap: &Tap, netlink: &Netlink) -> Result<(), InterfaceError> {
-        let index = netlink.link(&self.name)?.ok_or_else(|| InterfaceError::Vanished(self.name.clone()))?.index;
-        netlink.set_mac(index, self.mac)?;
-        netlink.set_mtu(index, u32::from(self.mtu))?;
+        let index = netlink.index(&self.name)?.ok_or_else(|| InterfaceError::Vanished(self.name.clone()))?;
+        netlink.dress(index, self.mac, u32::from(self.mtu), &self.mark)?;
         for &address in &self.addresses {
             netlink.add_address(index, address)?;
         }
@@ -205,7 +207,6 @@ impl InterfaceSpec {
         for &gateway in &self.gateways {
             netlink.add_route(None, Some(gateway), index)?;
         }
-        netlink.set_alias(index, &self.mark)?;
         tap.set_persistent(true)?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use netlink_packet_route::link::{
 
 use super::{Netlink, NetlinkError};
 use crate::netns::Netns;
-use crate::syscall::wait_readable;
+use crate::syscall::{check, wait_readable};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,21 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
         self.get_link(format_args!("look up interface {name}"), message)
+    }
+
+    /// The number of the link called `name`. Unlike all else here it does not wait for who is changing links, in whatever
+    /// namespace: the kernel (6.18) reads names under RCU.
+    ///
+    /// # Errors
+    /// What the kernel answers, but for "there is none".
+    pub fn index(&self, name: &str) -> Result<Option<u32>, NetlinkError> {
+        match interface_index(&self.socket, name) {
+            Ok(index) => Ok(Some(index)),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(source) => {
+                Err(NetlinkError::Refused { operation: format!("look up the number of interface {name}"), source })
+            }
+        }
     }
 
     /// The link with number `index`.
@@ -170,6 +186,24 @@ impl Netlink {
     pub fn set_alias(&self, index: u32, alias: &str) -> Result<(), NetlinkError> {
         let operation = format_args!("note {alias:?} on interface {index}");
         self.set(index, LinkAttribute::IfAlias(alias.to_owned()), operation)
+    }
+
+    /// Sets MAC address and MTU, and notes `alias`, in one change: each would wait for all others who change links.
+    ///
+    /// # Errors
+    /// As those of the three by themselves; what was set before the one refused stays.
+    pub fn dress(&self, index: u32, mac: [u8; 6], mtu: u32, alias: &str) -> Result<(), NetlinkError> {
+        let mut message = at(index);
+        message.attributes = vec![
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::Mtu(mtu),
+            LinkAttribute::IfAlias(alias.to_owned()),
+        ];
+        let mac = Mac(mac);
+        self.set_link(
+            format_args!("give interface {index} the address {mac}, MTU {mtu} and the note {alias:?}"),
+            message,
+        )
     }
 
     /// Keeps the kernel from giving the link an IPv6 address of its own making once it is up.
@@ -304,6 +338,26 @@ impl Netlink {
     fn set_link(&self, operation: fmt::Arguments<'_>, message: LinkMessage) -> Result<(), NetlinkError> {
         self.change(operation, RouteNetlinkMessage::SetLink(message), 0)
     }
+}
+
+/// The number of the interface called `name` in the namespace of `socket`.
+fn interface_index(socket: &impl AsRawFd, name: &str) -> io::Result<u32> {
+    // SAFETY: an ifreq is integers and bytes; all zero is one.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // The last byte stays the end mark.
+    let room = request.ifr_name.len() - 1;
+    if name.len() > room {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (room, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *room = libc::c_char::from_ne_bytes([byte]);
+    }
+    // SAFETY: SIOCGIFINDEX on a socket of whatever family reads and writes one ifreq; `request` is one, its name ends in a
+    // zero, and it outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX, &raw mut request) })?;
+    // SAFETY: SIOCGIFINDEX leaves the number in the union; it is an integer, and any bits are one.
+    let index = unsafe { request.ifr_ifru.ifru_ifindex };
+    u32::try_from(index).map_err(io::Error::other)
 }
 
 /// A message about the link with number `index`.

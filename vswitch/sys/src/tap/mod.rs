@@ -15,6 +15,7 @@ use crate::syscall::check;
 use crate::vnet::VNET_HDR_LEN;
 
 pub use offloads::Offloads;
+use queue::name_of;
 pub use queue::{PIECES_MAX, TapQueue};
 
 /// Most bytes of an interface name; the kernel's 16 include the end mark.
@@ -25,6 +26,10 @@ const QUEUES_MAX: u16 = 256;
 
 /// What every device of ours is: Ethernet, no packet information, virtio-net headers.
 const KIND: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+
+/// Whether a device that was just made has the header we want: it has the older one of 10 bytes, in the machine's own byte
+/// order (`drivers/net/tun.c`). Every ioctl waits for all who change an interface of the machine.
+const FRESH_IS_RIGHT: bool = VNET_HDR_LEN == 10 && cfg!(target_endian = "little");
 
 /// Why a TAP device could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +106,7 @@ impl Tap {
                 _ => error.into(),
             })?;
         }
-        Self::set_up(name.to_owned(), all)
+        if FRESH_IS_RIGHT { Self::negotiate(name.to_owned(), all) } else { Self::set_up(name.to_owned(), all) }
     }
 
     /// Attaches `queues` queues to the persistent device `name` in `netns`, which nobody has attached to. The interface
@@ -173,6 +178,12 @@ impl Tap {
     fn set_up(name: String, queues: Vec<TapQueue>) -> Result<Self, TapError> {
         let Some(first) = queues.first() else { return Err(TapError::BadQueues(0)) };
         first.set_header(VNET_HDR_LEN).map_err(|source| system("set the virtio header of", &name, source))?;
+        Self::negotiate(name, queues)
+    }
+
+    /// Asks for offloads.
+    fn negotiate(name: String, queues: Vec<TapQueue>) -> Result<Self, TapError> {
+        let Some(first) = queues.first() else { return Err(TapError::BadQueues(0)) };
         let offloads = Offloads::negotiate(|bits| first.set_offload(bits).is_ok());
         Ok(Self { name, offloads, queues })
     }
@@ -220,18 +231,17 @@ pub(crate) fn attach_all(name: &str, queues: u16) -> Result<(String, Vec<TapQueu
     if !(1..=QUEUES_MAX).contains(&queues) {
         return Err(TapError::BadQueues(queues));
     }
-    let first = attach(name, queues > 1, true)?;
-    let (name, _) = first.attached().map_err(|source| system("inspect", name, source))?;
+    let (first, name) = attach(name, queues > 1, true)?;
     let mut all = vec![first];
     for _ in 1..queues {
-        all.push(attach(&name, true, false)?);
+        all.push(attach(&name, true, false)?.0);
     }
     Ok((name, all))
 }
 
 /// Attaches `queues` queues to device `name` where the calling thread is.
 fn attach_again(name: &str, queues: u16) -> Result<Vec<TapQueue>, TapError> {
-    let one = |multi_queue| attach(name, multi_queue, false);
+    let one = |multi_queue| attach(name, multi_queue, false).map(|(queue, _)| queue);
     match one(queues > 1) {
         // One queue where many are meant, or many possible where one is.
         Err(TapError::System { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => match queues {
@@ -242,8 +252,8 @@ fn attach_again(name: &str, queues: u16) -> Result<Vec<TapQueue>, TapError> {
     }
 }
 
-/// Opens one queue: of a new device, or of the one that an earlier call has made.
-fn attach(name: &str, multi_queue: bool, new: bool) -> Result<TapQueue, TapError> {
+/// Opens one queue: of a new device, or of the one that an earlier call has made; with the device's name.
+fn attach(name: &str, multi_queue: bool, new: bool) -> Result<(TapQueue, String), TapError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -268,7 +278,9 @@ fn attach(name: &str, multi_queue: bool, new: bool) -> Result<TapQueue, TapError
             _ => system("create", name, source),
         },
     )?;
-    Ok(TapQueue(file))
+    // Filled in by the kernel, with its number where there was a `%d`.
+    let name = name_of(&request).map_err(|source| system("inspect", name, source))?;
+    Ok((TapQueue(file), name))
 }
 
 #[cfg(test)]

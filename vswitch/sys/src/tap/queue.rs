@@ -148,8 +148,7 @@ impl TapQueue {
         let mut request: libc::ifreq = unsafe { mem::zeroed() };
         // SAFETY: the file is /dev/net/tun, for which TUNGETIFF writes one ifreq; `request` is one and outlives the call.
         check(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNGETIFF, &raw mut request) })?;
-        let name = request.ifr_name.map(libc::c_char::cast_unsigned);
-        let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?.to_string_lossy().into_owned();
+        let name = name_of(&request)?;
         // SAFETY: TUNGETIFF leaves the flags in the union; they are an integer, and any bits are one.
         let flags = unsafe { request.ifr_ifru.ifru_flags };
         Ok((name, libc::c_int::from(flags.cast_unsigned())))
@@ -184,6 +183,12 @@ impl TapQueue {
         check(unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
         Ok(())
     }
+}
+
+/// The name that the kernel wrote into `request`.
+pub(super) fn name_of(request: &libc::ifreq) -> io::Result<String> {
+    let name = request.ifr_name.map(libc::c_char::cast_unsigned);
+    Ok(CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?.to_string_lossy().into_owned())
 }
 
 impl AsFd for TapQueue {
