@@ -129,7 +129,8 @@ fn kubernetes_peers(lab: &Lab) -> Result {
     let becomes = |what: &str, expected: &[&str]| {
         eventually(SOON, what, || {
             let peers = peers()?;
-            Ok(ensure_eq!(peers, expected, "peers"))
+            ensure_eq!(peers, expected, "peers");
+            Ok(())
         })
     };
     let outcome = (|| {
