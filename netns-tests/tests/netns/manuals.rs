@@ -134,7 +134,8 @@ fn kubernetes_peers(lab: &Lab) -> Result {
     let becomes = |what: &str, expected: &[&str]| {
         eventually(SOON, what, || {
             let peers = peers()?;
-            Ok(ensure_eq!(peers, expected, "peers"))
+            ensure_eq!(peers, expected, "peers");
+            Ok(())
         })
     };
     let outcome = (|| {
@@ -143,7 +144,10 @@ fn kubernetes_peers(lab: &Lab) -> Result {
         becomes("one goes and one comes", &["198.51.100.3", "198.51.100.4"])?;
         table("node-9 198.51.100.9 x y z\n")?;
         let before = turns()?;
-        eventually(SOON, "the loop has come round", || Ok(ensure!(turns()? > before + 1, "still the turn before")))?;
+        eventually(SOON, "the loop has come round", || {
+            ensure!(turns()? > before + 1, "still the turn before");
+            Ok(())
+        })?;
         becomes("a table without this node is not believed", &["198.51.100.3", "198.51.100.4"])?;
         table(&own)?;
         becomes("the last ones go", &[])
