@@ -527,7 +527,7 @@ fn what_is_refused(lab: &Lab) -> Result {
     ensure!(said.contains("another namespace"), "{said}");
     ensure_eq!((daemon.vsctl().everything()?, plugin.ask("attachment.list", json!({}))?), before, "everything");
     ensure!(free.netlink().link("eth0")?.is_none(), "an interface came of it");
-    // Who may only look may not hold addresses either; a name that leads there is as good as none.
+    // Where it does, a descriptor is as good.
     plugin.say("port.add", json!({"name": "p", "netns": free.path()}), &[ns])?;
     ensure!(free.netlink().link("eth0")?.is_some(), "the port of a namespace by descriptor");
     Ok(())

@@ -182,6 +182,18 @@ fn what_is_held_is_nobody_elses() {
     assert_eq!(show(&state, &held)[0].last.to_string(), "10.0.0.9");
 }
 
+/// A plan holds addresses, which takes the right to change; the other questions take none.
+#[test]
+fn who_may_only_look_holds_nothing() {
+    let writes = |method: &str, params: Value| Request::decode(method, params).unwrap().writes();
+    for method in ["attachment.add", "attachment.plan"] {
+        assert!(writes(method, attach("c3", json!({}))), "{method}");
+    }
+    assert!(writes("attachment.del", json!({"container": "c1", "ifname": "eth0"})));
+    assert!(!writes("attachment.list", json!({})));
+    assert!(!writes("pool.show", json!({"vlan": 10, "pools": []})));
+}
+
 #[test]
 fn what_is_not_there_is_gone_already() {
     let state = switch();
