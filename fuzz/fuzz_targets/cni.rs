@@ -20,8 +20,7 @@ fuzz_target!(|input: &[u8]| {
         values[place].clone().map(OsString::from_vec)
     };
     judge(Environment::read(variable).map(drop));
-    let Ok(config) = Config::read(parts.next().unwrap_or_default().to_vec()).inspect_err(|failure| well_formed(failure))
-    else {
+    let Ok(config) = Config::read(parts.next().unwrap_or_default().to_vec()).inspect_err(well_formed) else {
         return;
     };
     judge(config.name().map(drop));

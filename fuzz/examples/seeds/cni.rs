@@ -40,7 +40,8 @@ const EMBEDDED: &str = r#"{"cniVersion":"1.1.0","name":"net","type":"vswitch-cni
 const DELEGATED: &str = r#"{"cniVersion":"1.0.0","name":"net","type":"vswitch-cni","socket":"/run/vswitch/vswitch.sock",
 "ipam":{"type":"host-local","ranges":[[{"subnet":"10.1.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]},"isGateway":true}"#;
 
-const TRUNK: &str = r#"{"cniVersion":"0.3.1","name":"net","type":"vswitch-cni","trunk":[10,"20-30"],"native":5,"mac":null}"#;
+const TRUNK: &str =
+    r#"{"cniVersion":"0.3.1","name":"net","type":"vswitch-cni","trunk":[10,"20-30"],"native":5,"mac":null}"#;
 
 const CHECK: &str = r#"{"cniVersion":"0.4.0","name":"net","type":"vswitch-cni","subnet":"10.1.0.0/24","prevResult":{
 "cniVersion":"0.4.0","interfaces":[{"name":"vsw-net","mac":"02:00:00:00:00:fe"},{"name":"eth0","mac":"02:00:00:00:00:02",
