@@ -1,10 +1,11 @@
 //! What `docs/cni.md` and `dist` tell people to do, done: configurations are those of the files, commands are run as they
 //! stand there.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use netns_tests::cni::{Attachment, Cni, addresses};
 use netns_tests::traffic::ping::ping;
@@ -121,10 +122,14 @@ fn kubernetes_peers(lab: &Lab) -> Result {
     let script = literal(&text("dist/kubernetes/vswitch.yaml")?, "peers.sh")?;
     let script = script.replace("/etc/vswitch", &settings.display().to_string());
     let programs = binaries()?.vsctl.parent().context("vsctl lies somewhere")?.to_owned();
+    // Its pauses are short, and leave a trace.
+    let (tools, turns) = (lab.folder("tools")?, lab.folder("tools")?.join("turns"));
+    fs::write(tools.join("sleep"), format!("#!/bin/sh\necho >> {}\nexec /bin/sleep 0.05\n", turns.display()))?;
+    fs::set_permissions(tools.join("sleep"), Permissions::from_mode(0o755))?;
+    let turns = || Ok::<_, io::Error>(fs::read(&turns)?.len());
     let mut command = Command::new("sh");
-    command.args(["-c", &script]).env("NODE_NAME", "node-1").env("PERIOD", "0.05");
-    command.env("VSWITCH_SOCKET", node.daemon.socket());
-    command.env("PATH", format!("{}:/usr/bin:/bin", programs.display())).stderr(Stdio::null());
+    command.args(["-c", &script]).env("NODE_NAME", "node-1").env("VSWITCH_SOCKET", node.daemon.socket());
+    command.env("PATH", format!("{}:{}:/usr/bin:/bin", tools.display(), programs.display())).stderr(Stdio::null());
     let mut running = node.host.spawn(command)?;
     let becomes = |what: &str, expected: &[&str]| {
         eventually(SOON, what, || {
@@ -138,7 +143,11 @@ fn kubernetes_peers(lab: &Lab) -> Result {
         table(&format!("{own}node-3 198.51.100.3 x y z\nnode-4 198.51.100.4 x y z\n"))?;
         becomes("one goes and one comes", &["198.51.100.3", "198.51.100.4"])?;
         table("node-9 198.51.100.9 x y z\n")?;
-        std::thread::sleep(Duration::from_millis(300));
+        let before = turns()?;
+        eventually(SOON, "the loop has come round", || {
+            ensure!(turns()? > before + 1, "still the turn before");
+            Ok(())
+        })?;
         becomes("a table without this node is not believed", &["198.51.100.3", "198.51.100.4"])?;
         table(&own)?;
         becomes("the last ones go", &[])
