@@ -253,13 +253,28 @@ pub(crate) fn status(status: &Status, out: &mut String) {
         ),
         ("sandbox", sandbox.map_or("none", confined).to_owned()),
         ("uptime", duration(*uptime_s)),
-        ("workers", workers.to_string()),
+        ("workers", format!("{workers}{}", busy(&status.workers_busy))),
         ("ports", format!("{ports}{lost}")),
         ("addresses", format!("{fdb_used} of {fdb_limit}; {history}")),
         ("storm limit", storm),
     ];
     rows.extend(vtep_fields(vtep));
     fields(&rows, out);
+}
+
+/// How busy the workers are, behind their number.
+fn busy(shares: &[f64]) -> String {
+    let percent = |share: f64| format!("{:.0} % busy", share * 100.0);
+    let most = shares.iter().copied().max_by(f64::total_cmp);
+    match (shares, most) {
+        (_, None) => String::new(),
+        ([share], _) => format!(", {}", percent(*share)),
+        (shares, Some(most)) => {
+            let number = u32::try_from(shares.len()).unwrap_or(u32::MAX);
+            let all = percent(shares.iter().sum::<f64>() / f64::from(number));
+            format!(", {all} on average, the busiest {:.0} %", most * 100.0)
+        }
+    }
 }
 
 const fn confined(sandbox: Sandbox) -> &'static str {
@@ -505,7 +520,7 @@ no frame was dropped
         let answer = json!({
             "version": "0.1.0", "pid": 42,
             "user": "vswitch", "capabilities": ["CAP_NET_ADMIN", "CAP_SYS_ADMIN"], "sandbox": "workers",
-            "uptime_s": 3700, "workers": 1, "ports": 3, "ports_lost": 1,
+            "uptime_s": 3700, "workers": 1, "workers_busy": [0.125], "ports": 3, "ports_lost": 1,
             "fdb_used": 12, "fdb_limit": 131072, "fdb_limit_per_port": 65536, "storm_limit": 10000,
             "fdb_learned": 20, "fdb_moved": 3, "fdb_aged": 8, "fdb_evicted": 0, "fdb_limited": 0, "fdb_flapping": 2,
             "vtep": {"ip": "192.0.2.1", "port": 4789, "underlay_mtu": 1500, "overlay_mtu": 1450,
@@ -516,7 +531,7 @@ vswitchd       0.1.0, process 42
 runs as        vswitch, with CAP_NET_ADMIN CAP_SYS_ADMIN
 sandbox        Landlock for the workers: they can open no file
 uptime         1 h 1 min
-workers        1
+workers        1, 12 % busy
 ports          3, 1 lost (`vsctl port list`)
 addresses      12 of 131072; 20 learned, 3 moved, 8 aged, 0 evicted; held 2 times for flapping (`vsctl fdb list`)
 storm limit    10000 broadcasts, multicasts and frames to unknown stations a second and port
@@ -530,6 +545,18 @@ peers          2
         let none =
             json!({"ip": null, "port": 4789, "underlay_mtu": null, "overlay_mtu": null, "underlay": null, "peers": 0});
         assert!(rendered(vtep, none).contains("none: all VLANs are local"));
+    }
+
+    #[test]
+    fn how_busy_workers_are() {
+        for (shares, text) in [
+            (vec![], ""),
+            (vec![0.0], ", 0 % busy"),
+            (vec![0.996], ", 100 % busy"),
+            (vec![0.1, 0.9], ", 50 % busy on average, the busiest 90 %"),
+        ] {
+            assert_eq!(busy(&shares), text);
+        }
     }
 
     #[test]

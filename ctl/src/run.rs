@@ -176,6 +176,8 @@ impl Call {
                 Query::AttachmentPlan(_) | Query::AttachmentList { .. } | Query::PoolShow { .. } => {
                     json(&self.ask::<serde_json::Value>(request)?)
                 }
+                // No word of vsctl asks for it alone: `status` tells of it, and programs ask.
+                Query::WorkerList {} => json(&self.ask::<serde_json::Value>(request)?),
                 Query::VlanList {} => self.show(request, render::vlans),
                 Query::VtepShow {} => self.show(request, render::vtep),
                 Query::PeerList {} => self.show(request, render::peers),

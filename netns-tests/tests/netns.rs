@@ -65,6 +65,9 @@ mod malformed;
 /// What the manual of the CNI plugin says, done.
 #[path = "netns/manuals.rs"]
 mod manuals;
+/// What Prometheus is told, by HTTP, and what it makes of it.
+#[path = "netns/metrics.rs"]
+mod metrics;
 /// What moves among a daemon's counters.
 #[path = "netns/moves.rs"]
 mod moves;
@@ -136,6 +139,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("announce", announce::TESTS),
     ("underlay_modes", underlay_modes::TESTS),
     ("gateway", gateway::TESTS),
+    ("metrics", metrics::TESTS),
 ];
 
 /// Areas that are the same however VXLAN is carried, and run for each way.
@@ -209,14 +213,20 @@ fn main() -> ExitCode {
     if let Some(why) = &no_walk {
         eprintln!("skipped: the commands of the manual: {why}");
     }
+    let no_prometheus = metrics::hindrance();
+    if let Some(why) = &no_prometheus {
+        eprintln!("skipped: tests with Prometheus: {why}");
+    }
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
-        let needs_users = |name: &str| *area == "privileges" || name == "a_crowd_of_another_user";
+        let needs_users =
+            |name: &str| *area == "privileges" || ["a_crowd_of_another_user", "by_a_user_in_a_sandbox"].contains(&name);
         trials.extend(tests.iter().map(|&(name, test)| {
             let lacking = match *area {
                 _ if needs_users(name) => no_users.clone(),
                 "gateway" => no_nft.clone(),
+                "metrics" if metrics::BY_PROMETHEUS.contains(&name) => no_prometheus.clone(),
                 "cni" if cni::DELEGATED.iter().any(|(other, _)| *other == name) => no_plugins.clone(),
                 "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,

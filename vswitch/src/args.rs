@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
@@ -77,6 +77,12 @@ pub(crate) struct Args {
     /// addresses only
     #[arg(long)]
     source_guard: bool,
+    /// Tell Prometheus, at http://ADDR:PORT/metrics, what vsctl tells; whoever reaches the address may ask [default: off]
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics_addr: Option<SocketAddr>,
+    /// Print the reference of the metrics and end
+    #[arg(long, hide = true)]
+    list_metrics: bool,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -99,6 +105,8 @@ pub(crate) struct Run {
     pub(crate) poll: PollMode,
     pub(crate) bounds: Bounds,
     pub(crate) source_guard: bool,
+    /// Where to answer for metrics.
+    pub(crate) metrics_addr: Option<SocketAddr>,
     pub(crate) log: String,
     pub(crate) takeover: bool,
     pub(crate) config: Option<Config>,
@@ -131,6 +139,11 @@ pub(crate) enum ArgsError {
 }
 
 impl Args {
+    /// Whether it is asked for the metrics there are, and for nothing else.
+    pub(crate) const fn lists_metrics(&self) -> bool {
+        self.list_metrics
+    }
+
     /// What the command line and the config file come to.
     pub(crate) fn resolve(self) -> Result<Run, ArgsError> {
         let config = self.config.as_deref().map(read).transpose()?;
@@ -168,6 +181,7 @@ impl Args {
             poll: self.poll.or(poll).unwrap_or_default(),
             bounds,
             source_guard: self.source_guard || file.source_guard.unwrap_or(false),
+            metrics_addr: self.metrics_addr.or(file.metrics_addr),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             takeover: self.takeover,
             config,
@@ -260,6 +274,18 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_off_unless_asked_for() {
+        assert_eq!(resolve(&[]).unwrap().metrics_addr, None);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "metrics-addr = \"127.0.0.1:9475\"\n").unwrap();
+        let config = path.to_str().unwrap();
+        let addr = |args: &[&str]| resolve(args).unwrap().metrics_addr.unwrap().to_string();
+        assert_eq!(addr(&["--config", config]), "127.0.0.1:9475");
+        assert_eq!(addr(&["--config", config, "--metrics-addr", "[fd00::1]:80"]), "[fd00::1]:80");
+    }
+
+    #[test]
     fn a_wrong_file_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
@@ -277,6 +303,7 @@ mod tests {
             ("sandbox = 1\n", "line 1"),
             ("storm-limit = 10000001\n", "0 to 10000000"),
             ("storm-limit = -1\n", "line 1"),
+            ("metrics-addr = \"127.0.0.1\"\n", "line 1"),
             ("fdb-limit = 0\n", "fdb-limit = 0 in the config file: say 1 to 16777216"),
             ("fdb-limit-per-port = 16777217\n", "16777217"),
         ] {
@@ -305,6 +332,8 @@ mod tests {
             ["--storm-limit", "-1"],
             ["--fdb-limit", "0"],
             ["--fdb-limit-per-port", "16777217"],
+            ["--metrics-addr", "9475"],
+            ["--metrics-addr", "localhost:9475"],
         ] {
             assert!(resolve(&args).is_err(), "{args:?}");
         }

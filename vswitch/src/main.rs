@@ -9,6 +9,7 @@ mod control;
 mod counters;
 mod drops;
 mod host;
+mod metrics;
 mod network;
 mod port;
 mod privileges;
@@ -41,7 +42,12 @@ use crate::systemd::ServiceManager;
 static ALLOCATOR: HugePages = HugePages;
 
 fn main() -> ExitCode {
-    let run = match Args::parse().resolve() {
+    let args = Args::parse();
+    if args.lists_metrics() {
+        print!("{}", metrics::reference());
+        return ExitCode::SUCCESS;
+    }
+    let run = match args.resolve() {
         Ok(run) => run,
         Err(error) => {
             eprintln!("vswitchd: {error}");

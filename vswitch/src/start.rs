@@ -12,6 +12,7 @@ use vswitch_api::{Carried, Desired, Sandbox};
 use crate::args::Run;
 use crate::clock;
 use crate::control::{Control, Server};
+use crate::metrics::Listener;
 use crate::network::Site;
 use crate::port::carrier::UnderlayMode;
 use crate::port::handed::VxlanDescriptors;
@@ -53,6 +54,7 @@ pub(crate) fn alone(
     let underlay = run.vtep_ip.map(Underlay::find).transpose()?;
     let (estate, vxlan) = Estate::waiting(left.as_ref().map(|left| &left.snapshot), descriptors);
     let tunnels = tunnels(run, underlay, vxlan, &mut manager)?;
+    let metrics = Listener::open(run.metrics_addr, None)?; // as long as it may
     let rights = rights(run, &store)?; // before any thread starts, so that all of them have no more
     // Paused: what waits in queues that were kept would find half of the ports.
     let workers = Workers::start(Datapath::siblings(tunnels, run.bounds, seed()), options(run), &server.waker())?;
@@ -63,6 +65,7 @@ pub(crate) fn alone(
         control.restore_learned(snapshot.learned)?;
         control.restore_tally(tally)?;
     }
+    control.answer_metrics(metrics, server.waker(), run.sandbox)?;
     control.let_frames_in()?;
     control.wake_containers();
     Ok((control, server))
@@ -78,6 +81,9 @@ pub(crate) fn in_place(
     let Some((mut heir, Handed { snapshot, descriptors })) = Heir::begin(&run.socket)? else { return Ok(None) };
     let store = Store::beside(&run.state_dir)?;
     alike(run, &store, &snapshot)?;
+    let (metrics, descriptors): (Vec<_>, Vec<_>) =
+        descriptors.into_iter().partition(|(name, _)| *name == Name::Metrics);
+    let metrics = metrics.into_iter().next().map(|(_, listener)| listener);
     let (listeners, descriptors): (Vec<_>, Vec<_>) =
         descriptors.into_iter().partition(|(name, _)| *name == Name::Control);
     let (estate, vxlan) = Estate::working(&snapshot, descriptors);
@@ -95,6 +101,7 @@ pub(crate) fn in_place(
         }
         None => Vec::new(),
     };
+    let metrics = Listener::open(run.metrics_addr, metrics)?;
     let rights = rights(run, &store)?;
     let datapaths = Datapath::siblings(by_worker(run, tunnels), run.bounds, seed());
     let workers = Workers::start(datapaths, options(run), &server.waker())?;
@@ -114,6 +121,9 @@ pub(crate) fn in_place(
     // Before the other ends: a service manager would take that for the end of the service.
     control.announce();
     heir.commit()?;
+    if let Err(error) = control.answer_metrics(metrics, server.waker(), run.sandbox) {
+        tracing::error!(%error, "nobody answers for metrics");
+    }
     let mut server = server;
     server.remove_file(snapshot.removes_socket);
     tracing::info!("took over in {} ms, paused {:.1} ms", start.elapsed().as_millis(), paused.as_secs_f64() * 1e3);

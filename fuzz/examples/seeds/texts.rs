@@ -76,6 +76,7 @@ pub(crate) fn rpc() -> Seeds {
         Request::Query(Query::FdbList(FdbFilter::default())),
         Request::Query(Query::Stats { port: Some("tunnel".to_owned()) }),
         Request::Query(Query::Status {}),
+        Request::Query(Query::WorkerList {}),
     ]);
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     for (number, request) in requests.iter().enumerate() {

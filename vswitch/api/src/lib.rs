@@ -13,6 +13,7 @@ pub mod request;
 pub mod rpc;
 pub mod socket;
 pub mod types;
+pub mod worker;
 
 pub use check::{Held, Outcome, Refusal};
 pub use client::{Client, ClientError};
@@ -32,3 +33,4 @@ pub use types::{
     Allowed, AllowedWord, BadValue, Cidr, ContainerId, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, NetworkName,
     PortName, RateLimit, Vid, VlanList, VlanName, Vni,
 };
+pub use worker::{Histogram, WorkerInfo};

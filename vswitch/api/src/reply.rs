@@ -378,7 +378,7 @@ pub struct PortPlan {
 }
 
 /// How the daemon is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Its version.
     pub version: String,
@@ -394,6 +394,9 @@ pub struct Status {
     pub uptime_s: u64,
     /// Threads that move frames.
     pub workers: usize,
+    /// The part of the last second or few that each moved frames in, 0 to 1, in order of the workers.
+    #[serde(default)]
+    pub workers_busy: Vec<f64>,
     /// Ports there are.
     pub ports: usize,
     /// Those of them that are lost.

@@ -229,6 +229,9 @@ pub enum Query {
         /// Which.
         pools: Vec<Pool>,
     },
+    /// How busy the threads are that move frames: `[`[`WorkerInfo`](crate::WorkerInfo)`]`.
+    #[serde(rename = "worker.list")]
+    WorkerList {},
     /// How the daemon is: [`Status`](crate::Status).
     #[serde(rename = "status")]
     Status {},
@@ -261,6 +264,7 @@ const QUERIES: &[&str] = &[
     "attachment.plan",
     "attachment.list",
     "pool.show",
+    "worker.list",
     "status",
 ];
 

@@ -13,7 +13,7 @@ use vswitch_api::request::FdbFilter;
 use vswitch_api::{
     Change as Wish, Code, FdbInfo, FdbTarget, FlappingInfo, Flushed, LimitsInfo, Mac, ModeInfo, Offload, PeerInfo,
     PeerVlans, PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo,
-    VtepInfo, rpc,
+    VtepInfo, WorkerInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, PortId};
 
@@ -23,7 +23,7 @@ use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
 use crate::network::vlan_id;
-use crate::worker::PortStats as WorkerStats;
+use crate::worker::{Load, PortStats as WorkerStats};
 
 pub(super) type Answer = Result<Value, RpcError>;
 
@@ -51,6 +51,7 @@ impl Service for Desk<'_> {
     fn tend(&mut self, news: bool) -> Option<Duration> {
         let control = &mut *self.0;
         control.lost.has_news |= news;
+        control.tell_metrics();
         let left = control.tend_takeover();
         if control.is_handed_over {
             return None; // lost ports are another's to look after
@@ -146,6 +147,7 @@ impl Control {
             Query::PeerList {} => json(self.peers()),
             Query::FdbList(filter) => json(self.fdb(filter)?),
             Query::Stats { port } => json(self.stats(port.as_deref())?),
+            Query::WorkerList {} => json(self.loads()?),
             Query::Status {} => json(self.status()?),
         }
     }
@@ -181,7 +183,7 @@ impl Control {
         }
     }
 
-    fn vlan_info(&self, vlan: Vid) -> VlanInfo {
+    pub(super) fn vlan_info(&self, vlan: Vid) -> VlanInfo {
         let spec = self.desired.vlan(vlan);
         VlanInfo {
             vlan,
@@ -204,7 +206,7 @@ impl Control {
         })
     }
 
-    fn peers(&self) -> Vec<PeerInfo> {
+    pub(super) fn peers(&self) -> Vec<PeerInfo> {
         let info = |peer: &vswitch_api::PeerSpec| PeerInfo {
             ip: peer.ip,
             all_vlans: peer.vlans == PeerVlans::All,
@@ -248,7 +250,7 @@ impl Control {
     }
 
     /// What each number stands for.
-    fn targets(&self) -> BTreeMap<PortId, FdbTarget> {
+    pub(super) fn targets(&self) -> BTreeMap<PortId, FdbTarget> {
         let ports = self.live.iter().map(|(name, port)| (port.id, FdbTarget::Port(name.clone())));
         let remotes = self.remotes.iter().map(|(address, id)| (*id, FdbTarget::Remote(*address)));
         ports.chain(remotes).collect()
@@ -278,7 +280,7 @@ impl Control {
         Ok(counted)
     }
 
-    fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
+    pub(super) fn stats(&self, only: Option<&str>) -> Result<Stats, RpcError> {
         let counted = self.counted()?;
         let row = |name: &str, counters: &Counters| counters.shown(name);
         let mut ports: Vec<_> = self
@@ -305,7 +307,12 @@ impl Control {
         Ok(Stats { ports, reasons })
     }
 
-    fn status(&self) -> Result<Status, RpcError> {
+    /// How busy each worker is.
+    fn loads(&self) -> Result<Vec<WorkerInfo>, RpcError> {
+        Ok(self.worker_loads()?.iter().enumerate().map(|(number, load)| load.shown(number)).collect())
+    }
+
+    pub(super) fn status(&self) -> Result<Status, RpcError> {
         let fdb = self.ask(|worker| worker.datapath.fdb_usage())?;
         let ports = self.desired.ports().count();
         Ok(Status {
@@ -316,6 +323,7 @@ impl Control {
             sandbox: self.rights.sandbox,
             uptime_s: self.started.elapsed().as_secs(),
             workers: self.workers.count().get(),
+            workers_busy: self.worker_loads()?.iter().map(Load::share).collect(),
             ports,
             ports_lost: ports - self.live.len(),
             fdb_used: fdb.used,

@@ -100,6 +100,7 @@ impl Control {
         handover.until = Instant::now() + PAUSED;
         handover.is_paused = true;
         let since = handover.begun - STAMP;
+        self.let_metrics_in(false);
         let paused_at = clock::now();
         self.workers.pause().map_err(ControlError::from)?;
         let tally = json(Tally { paused_at: paused_at.as_nanos(), ..self.tally(Some(since))? })?;
@@ -150,6 +151,7 @@ impl Control {
 
     fn go_on(&mut self, why: &'static str) {
         self.handover = None;
+        self.let_metrics_in(true);
         if let Err(error) = self.workers.resume() {
             tracing::error!(%error, "the workers do not go on");
         }
@@ -182,6 +184,9 @@ impl Control {
         }
         if let Some(listener) = &self.listener {
             all.push((Name::Control, listener.try_clone().map_err(failed)?));
+        }
+        if let Some(metrics) = &self.metrics {
+            all.push((Name::Metrics, metrics.listener().map_err(failed)?));
         }
         Ok(all)
     }
@@ -264,7 +269,7 @@ impl Control {
         }
         let ports =
             ports.iter().map(|(id, shown)| (vswitch_core::switch::PortId::new(*id), Counters::from_shown(shown)));
-        let stats = PortStats { ports: ports.collect(), tunnel: Counters::from_shown(&tunnel) };
+        let stats = PortStats { ports: ports.collect(), tunnel: Counters::from_shown(&tunnel), ..PortStats::default() };
         let entries = learned.into_iter().chain(seen).filter_map(Learned::entry).collect();
         Ok(self.workers.one(move |worker| {
             worker.datapath.switch_mut().fdb_restore(entries, fdb.into());

@@ -8,6 +8,7 @@ mod attach;
 mod handover;
 mod inherit;
 mod lost;
+mod metrics;
 mod reap;
 mod server;
 
@@ -34,6 +35,7 @@ use lost::LostPorts;
 
 use crate::counters::Counters;
 use crate::host::{self, HostError, Whereabouts};
+use crate::metrics::Metrics;
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::privileges::Rights;
 use crate::store::{Store, StoreError};
@@ -138,6 +140,7 @@ pub(crate) struct Control {
     removes_socket: bool,
     handover: Option<Handover>,
     is_handed_over: bool,
+    metrics: Option<Metrics>,
 }
 
 impl Control {
@@ -175,6 +178,7 @@ impl Control {
             removes_socket: false,
             handover: None,
             is_handed_over: false,
+            metrics: None,
         };
         desired.suits(control.vtep_ip())?;
         let network = Network::derive(&desired, &control.site);

@@ -30,7 +30,7 @@ impl VxlanDescriptors {
             Name::Uplink(worker) => drop(self.uplinks.insert(*worker, descriptor)),
             Name::Divert => self.divert = Some(descriptor),
             Name::Forward => self.forward = Some(descriptor),
-            Name::Control | Name::Kept | Name::Tap(_) => {}
+            Name::Control | Name::Metrics | Name::Kept | Name::Tap(_) => {}
         }
     }
 

@@ -12,6 +12,8 @@ use vswitch_api::PortName;
 pub(crate) enum Name {
     /// The control socket, listening.
     Control,
+    /// The socket on which metrics are asked for, listening.
+    Metrics,
     /// A file with what cannot be told from descriptors.
     Kept,
     /// A queue of a port. All queues of a port have one name: they are alike.
@@ -33,7 +35,7 @@ impl Name {
     pub(crate) const fn carries_vxlan(&self) -> bool {
         match self {
             Self::Receive(_) | Self::Lane(_) | Self::Uplink(_) | Self::Divert | Self::Forward => true,
-            Self::Control | Self::Kept | Self::Tap(_) => false,
+            Self::Control | Self::Metrics | Self::Kept | Self::Tap(_) => false,
         }
     }
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Control => f.write_str("control"),
+            Self::Metrics => f.write_str("metrics"),
             Self::Kept => f.write_str("kept"),
             // A slash is in no port's name.
             Self::Tap(port) => write!(f, "tap.{}", port.as_str().replace(':', "/")),
@@ -66,6 +69,7 @@ impl FromStr for Name {
         let worker = |number: &str| number.parse().map_err(|_| unknown());
         Ok(match text.split_once('.') {
             None if text == "control" => Self::Control,
+            None if text == "metrics" => Self::Metrics,
             None if text == "kept" => Self::Kept,
             None if text == "divert" => Self::Divert,
             None if text == "forward" => Self::Forward,
@@ -102,6 +106,7 @@ mod tests {
         let longest = "a".repeat(124) + ":b.c";
         for name in [
             Name::Control,
+            Name::Metrics,
             Name::Kept,
             Name::Tap("web".parse().unwrap()),
             Name::Tap("uplink.0".parse().unwrap()),

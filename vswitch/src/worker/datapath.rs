@@ -15,6 +15,7 @@ use vtep::{Directory, Failure, Run};
 use super::alarms::Alarms;
 use super::batch::Batch;
 use super::flaps::FlapLog;
+use super::load::Load;
 use super::outbox::Outbox;
 use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
@@ -48,6 +49,7 @@ pub(crate) struct Datapath {
     /// For frames that waited.
     pub(super) spare: Option<Frame>,
     flap_log: FlapLog,
+    pub(super) load: Load,
     bounds: Bounds,
 }
 
@@ -55,6 +57,8 @@ pub(crate) struct Datapath {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PortStats {
     pub(crate) ports: BTreeMap<PortId, Counters>,
+    /// The part of the VXLAN side's that is each remote's; it begins again with a takeover.
+    pub(crate) remotes: BTreeMap<PortId, Counters>,
     pub(crate) tunnel: Counters,
 }
 
@@ -78,6 +82,9 @@ impl PortStats {
     pub(crate) fn add(&mut self, other: &Self) {
         for (&id, counters) in &other.ports {
             self.ports.entry(id).or_default().add(counters);
+        }
+        for (&id, counters) in &other.remotes {
+            self.remotes.entry(id).or_default().add(counters);
         }
         self.tunnel.add(&other.tunnel);
     }
@@ -109,6 +116,7 @@ impl Datapath {
             let_in: Vec::new(),
             spare: None,
             flap_log: FlapLog::default(),
+            load: Load::default(),
             bounds,
         }
     }
@@ -181,6 +189,11 @@ impl Datapath {
         lost.map(|(id, _)| id).collect()
     }
 
+    /// How busy this worker is, as of `now`.
+    pub(crate) fn load(&mut self, now: Instant) -> Load {
+        self.load.read(now)
+    }
+
     pub(crate) fn fdb_usage(&self) -> FdbUsage {
         FdbUsage { used: self.switch.fdb_len() as u64, bounds: self.bounds, counters: self.switch.counters() }
     }
@@ -196,7 +209,10 @@ impl Datapath {
                 Device::Tap(_) => {
                     stats.ports.insert(id, port.counters.clone());
                 }
-                Device::Remote(_) => stats.tunnel.add(&port.counters),
+                Device::Remote(_) => {
+                    stats.tunnel.add(&port.counters);
+                    stats.remotes.insert(id, port.counters.clone());
+                }
             }
         }
         stats

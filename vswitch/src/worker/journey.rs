@@ -48,6 +48,7 @@ impl Datapath {
         if self.batch.frames().is_empty() {
             return;
         }
+        self.load.read_at_once(self.batch.frames().len());
         self.decide(now, ingress);
         self.write_to_taps(now);
         self.send_to_remotes(now);
@@ -280,6 +281,7 @@ impl Datapath {
         let Some(tunnel) = &mut self.tunnel else { return 0 };
         let mut unknown = 0;
         let (inbound, inbox) = tunnel.inbound((SEGMENTS / self.tunnel_spread).clamp(1, CHUNK));
+        self.load.read_at_once(inbound.len());
         let frames = inbound.iter().map(|frame| (frame.remote, frame.vlan, frame.head.bytes()));
         self.switch.ingress_remote_batch(now, frames, |switch, index, verdict| {
             let frame = &inbound[index];

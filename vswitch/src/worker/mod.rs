@@ -14,6 +14,7 @@ mod datapath;
 mod flaps;
 mod journey;
 mod limits;
+mod load;
 mod outbox;
 mod oversize;
 mod ports;
@@ -38,6 +39,7 @@ use vswitch_core::{Frame, Instant};
 
 pub(crate) use datapath::{Datapath, PortStats};
 pub(crate) use limits::SharedLimits;
+pub(crate) use load::Load;
 pub(crate) use threads::{WorkerError, WorkerOptions, Workers};
 
 use journey::Served;
@@ -103,14 +105,19 @@ impl Worker {
         let spin = mode.spin();
         let mut spin_until = Instant::default();
         loop {
-            let spinning = spin.is_none() || self.now() < spin_until;
+            let now = self.now();
+            self.datapath.load.end_turn(now, !self.ready.is_empty());
+            let spinning = spin.is_none() || now < spin_until;
             let timeout = if self.is_paused {
                 None
             } else if !self.ready.is_empty() || spinning {
                 Some(Duration::ZERO)
             } else {
-                self.datapath.poll_timeout().map(|at| at.since(self.now()))
+                self.datapath.poll_timeout().map(|at| at.since(now))
             };
+            if timeout != Some(Duration::ZERO) {
+                self.datapath.load.sleep();
+            }
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -142,6 +149,7 @@ impl Worker {
             if self.ready.is_empty() {
                 thread::yield_now();
             } else {
+                self.datapath.load.begin_turn(now);
                 self.serve(now);
                 self.datapath.tell(now);
                 spin_until = now + spin.unwrap_or_default();
@@ -158,7 +166,7 @@ impl Worker {
         self.is_paused = is_paused;
     }
 
-    /// The moment on the workers' clock; read once a turn.
+    /// The moment on the workers' clock; read twice a turn.
     pub(crate) fn now(&self) -> Instant {
         clock::now()
     }

@@ -1,6 +1,6 @@
 //! The daemon's own settings, and the config file.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -44,6 +44,8 @@ pub struct Settings {
     pub fdb_limit: Option<u32>,
     /// Learned addresses of one port or peer.
     pub fdb_limit_per_port: Option<u32>,
+    /// Where to answer for metrics.
+    pub metrics_addr: Option<SocketAddr>,
     /// What is logged: a level, or a filter of the `tracing` kind.
     pub log: Option<String>,
     /// How long learned addresses are kept.
@@ -81,6 +83,7 @@ struct File {
     storm_limit: Option<u32>,
     fdb_limit: Option<u32>,
     fdb_limit_per_port: Option<u32>,
+    metrics_addr: Option<SocketAddr>,
     log: Option<String>,
     ageing: Option<Ageing>,
     source_guard: Option<bool>,
@@ -119,6 +122,7 @@ impl TryFrom<File> for Config {
             fdb_limit: file.fdb_limit,
             fdb_limit_per_port: file.fdb_limit_per_port,
             source_guard: file.source_guard,
+            metrics_addr: file.metrics_addr,
             log: file.log,
             ageing: file.ageing,
         };
