@@ -9,6 +9,7 @@ mod counters;
 mod drops;
 mod host;
 mod network;
+mod observe;
 mod port;
 mod privileges;
 mod reload;

@@ -7,6 +7,7 @@ mod attach;
 mod handover;
 mod inherit;
 mod lost;
+mod observe;
 mod reap;
 mod server;
 
@@ -30,6 +31,7 @@ pub(crate) use server::{End, Server};
 use attach::Holds;
 use handover::Handover;
 use lost::LostPorts;
+use observe::Watchers;
 
 use crate::counters::Counters;
 use crate::host::{self, HostError, Whereabouts};
@@ -128,6 +130,7 @@ pub(crate) struct Control {
     /// Whether ports are those of the daemon before: a container's is found or gone, and not made.
     is_restoring: bool,
     holds: Holds,
+    watchers: Watchers,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -167,6 +170,7 @@ impl Control {
             brought: None,
             is_restoring: true,
             holds: Holds::default(),
+            watchers: Watchers::default(),
             started: Instant::now(),
             estate,
             manager,

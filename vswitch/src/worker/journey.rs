@@ -3,7 +3,8 @@
 use vswitch_core::limit::wire_bytes;
 use vswitch_core::switch::{Egress, PortId, Switch, Verdict};
 use vswitch_core::{Frame, Instant, Offload, VlanId};
-use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop};
+use vswitch_sys::Inbox;
+use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop, Tail};
 
 use super::alarms::Alarm;
 use super::batch::{SEGMENTS, Share, is_to_group};
@@ -13,6 +14,7 @@ use super::outbox::{Outbox, Outgoing};
 use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
 use crate::drops::{Drop, PortDrop};
+use crate::observe::{Fate, Observer, Sight, vlan_of};
 use crate::port::carrier::{Entrance, Pushed};
 use crate::port::tap::{Read, Scissors, TapPort};
 use crate::port::tunnel::TunnelPort;
@@ -55,6 +57,9 @@ impl Datapath {
         let mut answers = Vec::new();
         for oversize in self.oversize.drain(..) {
             let frame = &self.batch.frames()[oversize.frame];
+            if let Some(observer) = &mut self.observer {
+                observer.see_whole(oversize.seen(ingress, frame));
+            }
             answers.extend(refuse(&mut self.ports, now, ingress, &oversize, frame));
         }
         self.deliver(now, answers);
@@ -84,6 +89,11 @@ impl Datapath {
                 Read::Malformed => {
                     counters.received(frame.len());
                     counters.dropped(PortDrop::BadOffload);
+                    if let Some(observer) = &mut self.observer {
+                        let vlan = vlan_of(&self.switch, ingress, frame.bytes());
+                        let fate = Fate::Dropped(PortDrop::BadOffload.into());
+                        observer.see_whole(Sight::arrival(ingress, vlan, fate, frame.bytes()));
+                    }
                 }
                 Read::Empty => return Served::Empty,
                 Read::Lost => {
@@ -133,16 +143,23 @@ impl Datapath {
     fn decide(&mut self, now: Instant, ingress: PortId) {
         let frames = self.batch.frames().iter().map(Frame::bytes);
         let mut to_groups = 0;
-        self.switch.ingress_batch(now, ingress, frames, |switch, index, verdict| match verdict {
-            Verdict::Drop(why) => self.ports.dropped(ingress, why),
-            verdict => {
-                let frame = &self.batch.frames()[index];
-                charge(switch, now, &verdict, &frame.offload, frame.len());
-                let copies = self.outbox.copies();
-                gather(switch, &self.ports, &mut self.outbox, &verdict, index);
-                if is_to_group(frame) {
-                    to_groups += self.outbox.copies() - copies;
+        self.switch.ingress_batch(now, ingress, frames, |switch, index, verdict| {
+            let before = self.outbox.copies();
+            match verdict {
+                Verdict::Drop(why) => self.ports.dropped(ingress, why),
+                verdict => {
+                    let frame = &self.batch.frames()[index];
+                    charge(switch, now, &verdict, &frame.offload, frame.len());
+                    gather(switch, &self.ports, &mut self.outbox, &verdict, index);
+                    if is_to_group(frame) {
+                        to_groups += self.outbox.copies() - before;
+                    }
                 }
+            }
+            if let Some(observer) = &mut self.observer {
+                let copies = self.outbox.copies() - before;
+                let bytes = self.batch.frames()[index].bytes();
+                observer.see_arrival((switch, ingress), (&verdict, copies), bytes);
             }
         });
         if let Some(port) = self.ports.get_mut(ingress) {
@@ -175,14 +192,18 @@ impl Datapath {
                 };
                 let (gone, rest) = waiting.split_at(1 + joined);
                 for out in gone {
+                    let frame = &self.batch.frames()[out.frame];
                     match sent {
-                        Ok(Passage::Left) => counters.sent(self.batch.frames()[out.frame].len()),
+                        Ok(Passage::Left) => counters.sent(frame.len()),
                         Ok(Passage::Waits) => {} // counted when it leaves
                         Err(PortDrop::TooBig) => {
                             let tag = self.batch.tag(out.frame);
                             self.oversize.push(out.oversize(tag, tap.mtu()));
                         }
                         Err(why) => counters.dropped(why),
+                    }
+                    if let Some(observer) = &mut self.observer {
+                        see_departure(observer, out, sent, frame.bytes(), std::iter::empty());
                     }
                 }
                 waiting = rest;
@@ -216,6 +237,9 @@ impl Datapath {
                     counters.sent(frame.len());
                     let (gone, rest) = others.split_at(joined);
                     gone.iter().for_each(|out| counters.sent(frames[out.frame].len()));
+                    if let Some(observer) = &mut self.observer {
+                        [out].into_iter().chain(gone).for_each(|out| observer.sends(out.frame, out.egress));
+                    }
                     waiting = rest;
                     continue;
                 }
@@ -234,6 +258,13 @@ impl Datapath {
                 }
                 Err(why) => counters.dropped(why),
             }
+            if let Some(observer) = &mut self.observer {
+                match pushed {
+                    Ok(_) => observer.sends(out.frame, out.egress),
+                    Err(Drop::Encap(EncapDrop::TooBig)) => {} // seen when it is counted
+                    Err(why) => observer.see_sent(frames, out.frame, out.egress, Fate::Dropped(why)),
+                }
+            }
             if tunnel.is_full() {
                 tunnel.flush(frames, &mut self.failures);
             }
@@ -244,6 +275,9 @@ impl Datapath {
             let Some(id) = self.ports.remote_at(to) else { continue };
             let Some((remote, counters)) = self.ports.remote_mut(id) else { continue };
             counters.not_sent(frames[frame].len());
+            if let Some(observer) = &mut self.observer {
+                observer.failed(frames, frame, id, (why != SendDrop::PathMtu).then_some(why.into()));
+            }
             if why != SendDrop::PathMtu {
                 counters.dropped(why);
                 continue;
@@ -257,6 +291,9 @@ impl Datapath {
                 self.oversize.push(out.oversize(self.batch.tag(frame), tunnel.inner_mtu(now, remote)));
             }
         }
+        if let Some(observer) = &mut self.observer {
+            observer.settle(frames);
+        }
     }
 
     /// Takes frames from the tunnel and sends them on their way, until they went out in [`SEGMENTS`] copies; false once
@@ -264,7 +301,7 @@ impl Datapath {
     pub(crate) fn serve_tunnel(&mut self, now: Instant, entrance: Entrance) -> bool {
         let Some(tunnel) = &mut self.tunnel else { return false };
         // Where some was left nothing is known of the entrance.
-        let more = tunnel.has_inbound() || tunnel.receive(entrance);
+        let more = tunnel.has_inbound() || tunnel.receive(entrance, self.observer.as_deref_mut());
         let mut copies = 0;
         while self.tunnel.as_mut().is_some_and(TunnelPort::has_inbound) {
             if copies >= SEGMENTS {
@@ -285,8 +322,12 @@ impl Datapath {
             let frame = &inbound[index];
             let Some((_, counters)) = self.ports.remote_mut(frame.remote) else {
                 unknown += 1; // unknown to the switch as well
+                if let Some(observer) = &mut self.observer {
+                    observer.see_tunnel(frame.head.bytes(), tail(inbox, frame.tail()), DecapDrop::UnknownVtep);
+                }
                 return;
             };
+            let before = self.outbox.copies();
             counters.received(frame.len());
             match verdict {
                 Verdict::Drop(why) => counters.dropped(why),
@@ -295,16 +336,25 @@ impl Datapath {
                     gather(switch, &self.ports, &mut self.outbox, &verdict, index);
                 }
             }
+            if let Some(observer) = &mut self.observer {
+                let copies = self.outbox.copies() - before;
+                let sight = Sight::of_remote(frame, (&verdict, copies));
+                observer.see(sight, tail(inbox, frame.tail()));
+            }
         });
         for &target in self.outbox.taps() {
             let Some((tap, counters, limits)) = self.ports.limited_tap_mut(target) else { continue };
             let mut shaper = limits.and_then(|limits| limits.tx.as_mut());
             for out in self.outbox.to_tap(target) {
                 let len = inbound[out.frame].len();
-                let (head, tail) = inbound[out.frame].parts();
-                let payload = tail.iter().map(|piece| &inbox.bytes(piece.buffer)[piece.range.clone()]);
+                let (head, pieces) = inbound[out.frame].parts();
+                let payload = tail(inbox, pieces);
                 head.retag(out.egress.tag);
-                match leave(now, tap, shaper.as_deref_mut(), head, payload, &mut self.scissors) {
+                let sent = leave(now, tap, shaper.as_deref_mut(), head, payload.clone(), &mut self.scissors);
+                if let Some(observer) = &mut self.observer {
+                    see_departure(observer, out, sent, head.bytes(), payload);
+                }
+                match sent {
                     Ok(Passage::Left) => counters.sent(len),
                     Ok(Passage::Waits) => {} // counted when it leaves
                     Err(PortDrop::TooBig) => self.oversize.push(out.oversize(None, tap.mtu())),
@@ -322,6 +372,9 @@ impl Datapath {
         let mut answers = Vec::new();
         for oversize in self.oversize.drain(..) {
             let frame = &inbound[oversize.frame];
+            if let Some(observer) = &mut self.observer {
+                observer.see(oversize.seen(frame.remote, &frame.head), tail(inbox, frame.tail()));
+            }
             answers.extend(refuse(&mut self.ports, now, frame.remote, &oversize, &frame.head));
         }
         if unknown > 0 {
@@ -336,19 +389,33 @@ impl Datapath {
         for (port, vlan, mut frame) in answers {
             let len = frame.len();
             if let Some((tap, counters)) = self.ports.tap_mut(port) {
-                match tap.write(&mut frame, std::iter::empty(), &mut self.scissors) {
+                let sent = tap.write(&mut frame, std::iter::empty(), &mut self.scissors);
+                match sent {
                     Ok(()) => counters.sent(len),
                     Err(why) => counters.dropped(why),
                 }
+                if let Some(observer) = &mut self.observer {
+                    let fate = sent.map_or_else(|why| Fate::Dropped(why.into()), |()| Fate::Left);
+                    observer.see_whole(Sight::departure(port, Some(vlan), fate, frame.bytes()));
+                }
             } else if let (Some((remote, counters)), Some(tunnel)) = (self.ports.remote_mut(port), &mut self.tunnel) {
+                let mut fate = Fate::Left;
                 match tunnel.push(now, 0, &frame, vlan, remote) {
                     Ok(_) => counters.sent(len), // nothing waits that it could overtake
-                    Err(why) => counters.dropped(why),
+                    Err(why) => {
+                        counters.dropped(why);
+                        fate = Fate::Dropped(why);
+                    }
                 }
                 tunnel.flush(core::slice::from_ref(&frame), &mut self.failures);
                 for failure in self.failures.drain(..) {
                     counters.not_sent(len);
                     counters.dropped(failure.why);
+                    fate = Fate::Dropped(failure.why.into());
+                }
+                if let Some(observer) = &mut self.observer {
+                    let egress = Egress { port, vlan, tag: None };
+                    observer.see_sent(core::slice::from_ref(&frame), 0, egress, fate);
                 }
             }
         }
@@ -387,6 +454,27 @@ fn leave<'a>(
         None => tap.write(head, tail, scissors).map(|()| Passage::Left),
         Some(shaper) => shaper.offer(now, tap, head, tail, scissors),
     }
+}
+
+/// Shows what became of a frame that was to leave on a TAP port.
+fn see_departure<'a>(
+    observer: &mut Observer,
+    out: &Outgoing,
+    sent: Result<Passage, PortDrop>,
+    bytes: &'a [u8],
+    tail: impl Iterator<Item = &'a [u8]> + Clone,
+) {
+    let fate = match sent {
+        Ok(Passage::Left) => Fate::Left,
+        Ok(Passage::Waits) | Err(PortDrop::TooBig) => return, // seen when it is counted
+        Err(why) => Fate::Dropped(why.into()),
+    };
+    observer.see(Sight::departure(out.egress.port, Some(out.egress.vlan), fate, bytes), tail);
+}
+
+/// The payload that lies in `inbox` as `pieces` say.
+fn tail<'a>(inbox: &'a Inbox, pieces: &'a [Tail]) -> impl Iterator<Item = &'a [u8]> + Clone {
+    pieces.iter().map(|piece| &inbox.bytes(piece.buffer)[piece.range.clone()])
 }
 
 /// Begins a run with `first`; returns how many of the `others` leave in one super-frame with it.
