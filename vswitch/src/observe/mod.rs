@@ -15,8 +15,6 @@ mod names;
 mod outer;
 mod recorder;
 mod stream;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 

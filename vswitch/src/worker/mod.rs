@@ -19,6 +19,8 @@ mod oversize;
 mod ports;
 mod ready;
 #[cfg(test)]
+mod seen;
+#[cfg(test)]
 mod tests;
 mod threads;
 
