@@ -27,6 +27,9 @@ use pcapng::Writer;
 
 use crate::render;
 
+/// How long Ctrl-C waits for what is on its way, and for all of it.
+const QUIET: Duration = Duration::from_millis(20);
+const ENDING: Duration = Duration::from_secs(1);
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
@@ -224,6 +227,7 @@ fn watch(
     let mut buffer = Vec::new();
     let mut chunk = vec![0; CHUNK];
     let mut used = 0;
+    let mut ending: Option<Instant> = None;
     loop {
         while let Some((item, len)) = Item::take(&buffer[used..])? {
             used += len;
@@ -255,9 +259,22 @@ fn watch(
         if !stop.wait(stream.as_fd(), Some(Instant::now())).map_err(CaptureError::Wait)?.is_readable {
             sink.flush().map_err(&fail)?; // so that others see it while it lasts
         }
-        let woken = stop.wait(stream.as_fd(), deadline).map_err(CaptureError::Wait)?;
-        if woken.is_over || !woken.is_readable {
+        let until = match ending {
+            Some(until) => Some(until.min(Instant::now() + QUIET)),
+            None => deadline,
+        };
+        let woken = stop.wait(stream.as_fd(), until).map_err(CaptureError::Wait)?;
+        if woken.is_unread || !(woken.is_readable || woken.is_stopped) || ending.is_some_and(|at| at <= Instant::now())
+        {
             return Ok(());
+        }
+        if woken.is_stopped {
+            // What was seen before is on its way here.
+            stop.forget().map_err(CaptureError::Wait)?;
+            ending = Some(ending.map_or_else(|| Instant::now() + ENDING, |_| Instant::now()));
+        }
+        if !woken.is_readable {
+            continue;
         }
         match stream.read(&mut chunk) {
             Ok(0) => return Err(CaptureError::Ended("vswitchd has gone".to_owned())),
@@ -314,7 +331,10 @@ struct Stop(SignalFd);
 /// Why the wait is over.
 struct Woken {
     is_readable: bool,
-    is_over: bool,
+    /// Somebody wants it to end.
+    is_stopped: bool,
+    /// Nobody reads the output any more.
+    is_unread: bool,
 }
 
 impl Stop {
@@ -323,6 +343,11 @@ impl Stop {
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
         signals.thread_block()?;
         Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    }
+
+    /// Takes the signal: the next one is another.
+    fn forget(&self) -> io::Result<()> {
+        Ok(self.0.read_signal().map(drop)?)
     }
 
     /// Waits until `stream` is readable, somebody wants it to end, nobody reads the output any more, or `deadline`.
@@ -344,10 +369,10 @@ impl Stop {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            let [is_readable, is_signal, is_unread] = fds.map(|fd| fd.any().unwrap_or(false));
+            let [is_readable, is_stopped, is_unread] = fds.map(|fd| fd.any().unwrap_or(false));
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_readable || is_signal || is_unread || is_late {
-                return Ok(Woken { is_readable, is_over: is_signal || is_unread });
+            if is_readable || is_stopped || is_unread || is_late {
+                return Ok(Woken { is_readable, is_stopped, is_unread });
             }
         }
     }
