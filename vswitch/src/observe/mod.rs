@@ -211,10 +211,7 @@ impl Observer {
         let rest = &rest[tag..];
         let len = macs.len() + rest.len() + tail.clone().map(<[u8]>::len).sum::<usize>();
         let pieces = [macs, rest].into_iter().filter(|piece| !piece.is_empty()).chain(tail);
-        #[cfg(test)]
-        if let Fate::Dropped(drop) = sight.fate {
-            *self.told.entry(drop.name()).or_default() += 1;
-        }
+        self.count(&sight);
         if let Some(recorder) = &mut self.recorder {
             recorder.note(self.now, &self.names, &sight, len, pieces.clone());
         }
@@ -228,8 +225,25 @@ impl Observer {
     }
 
     /// A whole frame passes, or not.
+    #[inline]
     pub(crate) fn see_whole(&mut self, sight: Sight<'_>) {
-        self.see(sight, std::iter::empty());
+        match &mut self.recorder {
+            // The one that runs all the time.
+            Some(recorder) if self.captures.is_empty() && !sight.untagged => {
+                recorder.note_whole(self.now, &self.names, &sight);
+                self.count(&sight);
+            }
+            _ => self.see(sight, std::iter::empty()),
+        }
+    }
+
+    /// For tests: that all drops are told.
+    #[inline]
+    fn count(&mut self, _sight: &Sight<'_>) {
+        #[cfg(test)]
+        if let Fate::Dropped(drop) = _sight.fate {
+            *self.told.entry(drop.name()).or_default() += 1;
+        }
     }
 
     /// A frame came in on a port, and is to leave as `verdict` says, in `copies`.

@@ -15,6 +15,8 @@ use crate::observe::filter::View;
 
 /// Bytes kept of a frame: all headers of most.
 const HEAD: usize = 96;
+/// The same, as a slot says it.
+const KNOWN: u8 = 96;
 /// Frames told at once: a worker has no time for more between two batches.
 const ONCE: usize = 2048;
 /// How far it may look back.
@@ -92,7 +94,7 @@ pub(crate) struct Slot {
     head: [u8; HEAD],
 }
 
-const _: () = assert!(size_of::<Slot>() == 128 && Drop::COUNT < 255);
+const _: () = assert!(size_of::<Slot>() == 128 && Drop::COUNT < 255 && KNOWN as usize == HEAD);
 
 impl Slot {
     const EMPTY: Self = Self {
@@ -162,16 +164,30 @@ impl Recorder {
         Self { ring: vec![Slot::EMPTY; slots.max(1)].into_boxed_slice(), written: 0, place: 0 }
     }
 
+    /// Notes a frame whose bytes lie in one piece.
     #[inline]
-    pub(super) fn note<'a>(
-        &mut self,
-        now: Instant,
-        names: &Names,
-        sight: &Sight<'_>,
-        len: usize,
-        pieces: impl Iterator<Item = &'a [u8]>,
-    ) {
-        let slot = &mut self.ring[self.place];
+    pub(super) fn note_whole(&mut self, now: Instant, names: &Names, sight: &Sight<'_>) {
+        let bytes = sight.bytes;
+        let slot = self.next(now, names, sight, bytes.len());
+        match bytes.first_chunk() {
+            Some(head) => {
+                slot.head = *head;
+                slot.known = KNOWN;
+            }
+            None => {
+                slot.head[..bytes.len()].copy_from_slice(bytes);
+                slot.known = u8::try_from(bytes.len()).unwrap_or(0);
+            }
+        }
+    }
+
+    /// The next slot, with all but the bytes.
+    #[inline]
+    fn next(&mut self, now: Instant, names: &Names, sight: &Sight<'_>, len: usize) -> &mut Slot {
+        let place = self.place;
+        self.written += 1;
+        self.place = if place + 1 == self.ring.len() { 0 } else { place + 1 };
+        let slot = &mut self.ring[place];
         slot.at = now.as_nanos();
         slot.place = names.number(sight.place);
         (slot.to, slot.copies, slot.drop) = match sight.fate {
@@ -183,6 +199,19 @@ impl Recorder {
         slot.len = u32::try_from(len).unwrap_or(u32::MAX);
         slot.vlan = sight.vlan.map_or(0, |vlan| vlan.get());
         slot.is_out = sight.direction == Direction::Out;
+        slot
+    }
+
+    /// Notes a frame whose bytes lie in pieces.
+    pub(super) fn note<'a>(
+        &mut self,
+        now: Instant,
+        names: &Names,
+        sight: &Sight<'_>,
+        len: usize,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let slot = self.next(now, names, sight, len);
         let mut known = 0;
         for piece in pieces {
             let len = piece.len().min(HEAD - known);
@@ -193,8 +222,6 @@ impl Recorder {
             }
         }
         slot.known = u8::try_from(known).unwrap_or(0);
-        self.written += 1;
-        self.place = if self.place + 1 == self.ring.len() { 0 } else { self.place + 1 };
     }
 
     /// Some of what was recorded since `since`, from number `from` on.

@@ -87,7 +87,7 @@ impl Rate {
 
     fn allows(&self, now: Instant) -> bool {
         let (long, most) = self.each;
-        let this = now.as_nanos() / long << 24;
+        let this = (now.as_nanos() / long) << 24;
         let taken = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
             let used = if window & !Self::COUNT == this { window & Self::COUNT } else { 0 };
             (used < most).then_some(this | (used + 1))

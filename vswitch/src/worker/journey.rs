@@ -47,12 +47,20 @@ impl Datapath {
 
     /// Sends the batch, which came in on a TAP port, on its way.
     fn forward(&mut self, now: Instant, ingress: PortId) {
+        match self.observer {
+            None => self.forward_all::<false>(now, ingress),
+            Some(_) => self.forward_all::<true>(now, ingress),
+        }
+    }
+
+    /// The same, for those who look on where `SEEN`: asked once a batch, so that frames nobody looks at pay nothing for it.
+    fn forward_all<const SEEN: bool>(&mut self, now: Instant, ingress: PortId) {
         if self.batch.frames().is_empty() {
             return;
         }
-        self.decide(now, ingress);
-        self.write_to_taps(now);
-        self.send_to_remotes(now);
+        self.decide::<SEEN>(now, ingress);
+        self.write_to_taps::<SEEN>(now);
+        self.send_to_remotes::<SEEN>(now);
         self.outbox.clear();
         let mut answers = Vec::new();
         for oversize in self.oversize.drain(..) {
@@ -140,11 +148,11 @@ impl Datapath {
         !self.batch.frames().is_empty()
     }
 
-    fn decide(&mut self, now: Instant, ingress: PortId) {
+    fn decide<const SEEN: bool>(&mut self, now: Instant, ingress: PortId) {
         let frames = self.batch.frames().iter().map(Frame::bytes);
         let mut to_groups = 0;
         self.switch.ingress_batch(now, ingress, frames, |switch, index, verdict| {
-            let before = self.outbox.copies();
+            let copies = self.outbox.copies();
             match verdict {
                 Verdict::Drop(why) => self.ports.dropped(ingress, why),
                 verdict => {
@@ -152,12 +160,12 @@ impl Datapath {
                     charge(switch, now, &verdict, &frame.offload, frame.len());
                     gather(switch, &self.ports, &mut self.outbox, &verdict, index);
                     if is_to_group(frame) {
-                        to_groups += self.outbox.copies() - before;
+                        to_groups += self.outbox.copies() - copies;
                     }
                 }
             }
-            if let Some(observer) = &mut self.observer {
-                let copies = self.outbox.copies() - before;
+            if SEEN && let Some(observer) = &mut self.observer {
+                let copies = self.outbox.copies() - copies;
                 let bytes = self.batch.frames()[index].bytes();
                 observer.see_arrival((switch, ingress), (&verdict, copies), bytes);
             }
@@ -169,7 +177,7 @@ impl Datapath {
         }
     }
 
-    fn write_to_taps(&mut self, now: Instant) {
+    fn write_to_taps<const SEEN: bool>(&mut self, now: Instant) {
         for &target in self.outbox.taps() {
             let Some((tap, counters, limits)) = self.ports.limited_tap_mut(target) else { continue };
             let mut shaper = limits.and_then(|limits| limits.tx.as_mut());
@@ -202,7 +210,7 @@ impl Datapath {
                         }
                         Err(why) => counters.dropped(why),
                     }
-                    if let Some(observer) = &mut self.observer {
+                    if SEEN && let Some(observer) = &mut self.observer {
                         see_departure(observer, out, sent, frame.bytes(), std::iter::empty());
                     }
                 }
@@ -219,7 +227,7 @@ impl Datapath {
         }
     }
 
-    fn send_to_remotes(&mut self, now: Instant) {
+    fn send_to_remotes<const SEEN: bool>(&mut self, now: Instant) {
         let Some(tunnel) = self.tunnel.as_mut().filter(|_| !self.outbox.to_remotes().is_empty()) else { return };
         let frames = self.batch.frames();
         let mut waiting = self.outbox.to_remotes();
@@ -237,7 +245,7 @@ impl Datapath {
                     counters.sent(frame.len());
                     let (gone, rest) = others.split_at(joined);
                     gone.iter().for_each(|out| counters.sent(frames[out.frame].len()));
-                    if let Some(observer) = &mut self.observer {
+                    if SEEN && let Some(observer) = &mut self.observer {
                         [out].into_iter().chain(gone).for_each(|out| observer.sends(out.frame, out.egress));
                     }
                     waiting = rest;
@@ -258,7 +266,7 @@ impl Datapath {
                 }
                 Err(why) => counters.dropped(why),
             }
-            if let Some(observer) = &mut self.observer {
+            if SEEN && let Some(observer) = &mut self.observer {
                 match pushed {
                     Ok(_) => observer.sends(out.frame, out.egress),
                     Err(Drop::Encap(EncapDrop::TooBig)) => {} // seen when it is counted
@@ -275,7 +283,7 @@ impl Datapath {
             let Some(id) = self.ports.remote_at(to) else { continue };
             let Some((remote, counters)) = self.ports.remote_mut(id) else { continue };
             counters.not_sent(frames[frame].len());
-            if let Some(observer) = &mut self.observer {
+            if SEEN && let Some(observer) = &mut self.observer {
                 observer.failed(frames, frame, id, (why != SendDrop::PathMtu).then_some(why.into()));
             }
             if why != SendDrop::PathMtu {
@@ -291,7 +299,7 @@ impl Datapath {
                 self.oversize.push(out.oversize(self.batch.tag(frame), tunnel.inner_mtu(now, remote)));
             }
         }
-        if let Some(observer) = &mut self.observer {
+        if SEEN && let Some(observer) = &mut self.observer {
             observer.settle(frames);
         }
     }
@@ -314,6 +322,13 @@ impl Datapath {
 
     /// Sends the next few frames from the tunnel on their way; returns in how many copies.
     fn serve_inbound(&mut self, now: Instant) -> usize {
+        match self.observer {
+            None => self.serve_all_inbound::<false>(now),
+            Some(_) => self.serve_all_inbound::<true>(now),
+        }
+    }
+
+    fn serve_all_inbound<const SEEN: bool>(&mut self, now: Instant) -> usize {
         let Some(tunnel) = &mut self.tunnel else { return 0 };
         let mut unknown = 0;
         let (inbound, inbox) = tunnel.inbound((SEGMENTS / self.tunnel_spread).clamp(1, CHUNK));
@@ -322,7 +337,7 @@ impl Datapath {
             let frame = &inbound[index];
             let Some((_, counters)) = self.ports.remote_mut(frame.remote) else {
                 unknown += 1; // unknown to the switch as well
-                if let Some(observer) = &mut self.observer {
+                if SEEN && let Some(observer) = &mut self.observer {
                     observer.see_tunnel(frame.head.bytes(), tail(inbox, frame.tail()), DecapDrop::UnknownVtep);
                 }
                 return;
@@ -336,7 +351,7 @@ impl Datapath {
                     gather(switch, &self.ports, &mut self.outbox, &verdict, index);
                 }
             }
-            if let Some(observer) = &mut self.observer {
+            if SEEN && let Some(observer) = &mut self.observer {
                 let copies = self.outbox.copies() - before;
                 let sight = Sight::of_remote(frame, (&verdict, copies));
                 observer.see(sight, tail(inbox, frame.tail()));
@@ -351,7 +366,7 @@ impl Datapath {
                 let payload = tail(inbox, pieces);
                 head.retag(out.egress.tag);
                 let sent = leave(now, tap, shaper.as_deref_mut(), head, payload.clone(), &mut self.scissors);
-                if let Some(observer) = &mut self.observer {
+                if SEEN && let Some(observer) = &mut self.observer {
                     see_departure(observer, out, sent, head.bytes(), payload);
                 }
                 match sent {
@@ -372,7 +387,7 @@ impl Datapath {
         let mut answers = Vec::new();
         for oversize in self.oversize.drain(..) {
             let frame = &inbound[oversize.frame];
-            if let Some(observer) = &mut self.observer {
+            if SEEN && let Some(observer) = &mut self.observer {
                 observer.see(oversize.seen(frame.remote, &frame.head), tail(inbox, frame.tail()));
             }
             answers.extend(refuse(&mut self.ports, now, frame.remote, &oversize, &frame.head));
