@@ -160,9 +160,10 @@ fn what_is_counted(lab: &Lab, workers: u16) -> Result {
             ensure!(read.status.success(), "tcpdump: {said}");
             let text = String::from_utf8_lossy(&read.stdout).into_owned();
             // A frame begins with its time; what follows is about it.
-            let lines = text.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit()));
+            let is_first = |line: &&str| [2, 5].iter().all(|&at| line.as_bytes().get(at) == Some(&b':'));
+            let lines = text.lines().filter(|line| is_first(line) && line.as_bytes().get(8) == Some(&b'.'));
             ensure_eq!(lines.count(), all.frames.len(), "lines of tcpdump, which said {said}");
-            for part in ["10.0.0.1 > 10.0.0.2: ICMP echo request", "VXLAN, flags [.] (0x00)"] {
+            for part in ["10.0.0.1 > 10.0.0.2: ICMP echo request", "192.0.2.1.4789: VXLAN, flags [I] (0x08), vni 101"] {
                 ensure!(text.contains(part), "tcpdump shows no {part}");
             }
         }
