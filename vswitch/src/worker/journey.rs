@@ -210,8 +210,11 @@ impl Datapath {
                         }
                         Err(why) => counters.dropped(why),
                     }
-                    if SEEN && let Some(observer) = &mut self.observer {
-                        see_departure(observer, out, sent, frame.bytes(), std::iter::empty());
+                    if SEEN
+                        && let Some(observer) = &mut self.observer
+                        && let Some(sight) = departure(out, sent, frame.bytes())
+                    {
+                        observer.see_whole(sight);
                     }
                 }
                 waiting = rest;
@@ -471,7 +474,17 @@ fn leave<'a>(
     }
 }
 
-/// Shows what became of a frame that was to leave on a TAP port.
+/// What became of a frame that was to leave on a TAP port, as it is seen; `None` where it is seen when it is counted.
+fn departure<'a>(out: &Outgoing, sent: Result<Passage, PortDrop>, bytes: &'a [u8]) -> Option<Sight<'a>> {
+    let fate = match sent {
+        Ok(Passage::Left) => Fate::Left,
+        Ok(Passage::Waits) | Err(PortDrop::TooBig) => return None,
+        Err(why) => Fate::Dropped(why.into()),
+    };
+    Some(Sight::departure(out.egress.port, Some(out.egress.vlan), fate, bytes))
+}
+
+/// Shows it, where more of its bytes lie in `tail`.
 fn see_departure<'a>(
     observer: &mut Observer,
     out: &Outgoing,
@@ -479,12 +492,9 @@ fn see_departure<'a>(
     bytes: &'a [u8],
     tail: impl Iterator<Item = &'a [u8]> + Clone,
 ) {
-    let fate = match sent {
-        Ok(Passage::Left) => Fate::Left,
-        Ok(Passage::Waits) | Err(PortDrop::TooBig) => return, // seen when it is counted
-        Err(why) => Fate::Dropped(why.into()),
-    };
-    observer.see(Sight::departure(out.egress.port, Some(out.egress.vlan), fate, bytes), tail);
+    if let Some(sight) = departure(out, sent, bytes) {
+        observer.see(sight, tail);
+    }
 }
 
 /// The payload that lies in `inbox` as `pieces` say.
