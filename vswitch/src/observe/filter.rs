@@ -119,6 +119,11 @@ impl Filter {
         })
     }
 
+    /// Whether it asks for what stands in a frame.
+    pub(super) const fn looks_inside(&self) -> bool {
+        self.mac.is_some() || self.ip.is_some()
+    }
+
     /// Whether it means a frame.
     pub(crate) fn wants(&self, view: &View<'_>) -> bool {
         let dropped = match view.fate {

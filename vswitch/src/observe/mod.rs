@@ -218,7 +218,11 @@ impl Observer {
         if self.captures.is_empty() {
             return;
         }
-        let view = View::new(&self.names, &sight, pieces.clone());
+        let view = if self.captures.iter().any(Capture::looks_inside) {
+            View::new(&self.names, &sight, pieces.clone())
+        } else {
+            View::new(&self.names, &sight, std::iter::empty())
+        };
         for capture in &mut self.captures {
             capture.offer(self.now, &self.epoch, &self.names, &view, len, pieces.clone());
         }

@@ -139,6 +139,11 @@ impl Capture {
         Self { to, chunk: Vec::new(), lost: BTreeMap::new(), skipped: 0, told: now }
     }
 
+    /// Whether it takes a frame's bytes to tell that it is wanted.
+    pub(super) fn looks_inside(&self) -> bool {
+        self.to.filter.looks_inside()
+    }
+
     /// Writes a frame down, where it is wanted.
     pub(super) fn offer<'a>(
         &mut self,
