@@ -69,7 +69,7 @@ pub fn batch() -> Merge {
 pub fn merge(merge: &mut Merge, directory: &Directory, bytes: &mut [u8], stride: usize) -> usize {
     merge.clear();
     let mut train = DatagramTrain { bytes, stride, from: REMOTE, tos: 0, debts: Offload::default() };
-    merge.receive(0, &mut train, directory, |reason| unreachable!("{reason:?}"));
+    merge.receive(0, &mut train, directory, |_, reason| unreachable!("{reason:?}"));
     let merged = merge.finish();
     assert_eq!(merged.len(), 1);
     merged[0].len()

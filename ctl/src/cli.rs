@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
+
+use crate::capture::{CaptureArgs, LiveArgs};
 use vswitch_api::{
     AllowedWord, Cidr, IfName, LimitWord, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni,
 };
@@ -76,6 +78,16 @@ pub(crate) enum Command {
     },
     /// How the daemon is
     Status,
+    /// Capture frames, with what became of them: for Wireshark and tcpdump, or as lines on a terminal
+    Capture(Box<CaptureArgs>),
+    /// Follow frames as they pass, a line each
+    Trace {
+        /// As they pass
+        #[arg(long, required = true)]
+        live: bool,
+        #[command(flatten)]
+        args: LiveArgs,
+    },
     /// Try it: two hosts and two containers in network namespaces, VXLAN between them, and traffic
     Demo(Demo),
     /// Print a completion script for a shell

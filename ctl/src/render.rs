@@ -284,7 +284,7 @@ const fn confined(sandbox: Sandbox) -> &'static str {
     }
 }
 
-fn mode(mode: &ModeInfo) -> String {
+pub(crate) fn mode(mode: &ModeInfo) -> String {
     match mode.mode {
         ModeKind::Access => option(mode.vlan),
         ModeKind::Trunk => {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vswitch_api::{Change, Client, ClientError, Outcome, PortPlan, PortSpec, Query, Request, Stats, socket};
 
+use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
 use crate::demo::{self, DemoError};
 use crate::hand_over::{self, HandOverError};
@@ -50,6 +51,8 @@ enum Failure {
     #[error(transparent)]
     HandOver(HandOverError),
     #[error(transparent)]
+    Capture(CaptureError),
+    #[error(transparent)]
     Demo(#[from] DemoError),
 }
 
@@ -61,6 +64,7 @@ impl Failure {
             | Self::Output(_)
             | Self::Json(_)
             | Self::HandOver(_)
+            | Self::Capture(_)
             | Self::Demo(_) => Exit::Refused,
             Self::Daemon { .. } => Exit::Unreachable,
         }
@@ -103,10 +107,14 @@ where
             return exit;
         }
     };
-    match execute(cli, out) {
+    match execute(cli, out, err) {
         Ok(()) => Exit::Done,
         // Whoever reads has seen enough (`vsctl fdb list | head`).
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(Failure::Output(error) | Failure::Capture(CaptureError::Output(error)))
+            if error.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            Exit::Done
+        }
         Err(failure) => {
             let _ = writeln!(err, "vsctl: {failure}");
             failure.exit()
@@ -114,7 +122,7 @@ where
     }
 }
 
-fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
+fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
     match words::task(cli.command)? {
         Task::Complete(shell) => {
             let mut script = Vec::new();
@@ -125,9 +133,27 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<(), Failure> {
             let Global { socket: _, json, quiet, timeout } = cli.global;
             Ok(demo::run(&words, timeout, demo::Style::new(json, quiet), out)?)
         }
+        Task::Capture(args) => {
+            watch(&cli.global, |client, options| capture::capture(client, &args, options, (out, err)))
+        }
+        Task::Follow(args) => watch(&cli.global, |client, options| capture::trace(client, &args, options, (out, err))),
         Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request)),
         Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec)),
     }
+}
+
+/// Connects, and has `show` show frames.
+fn watch(
+    Global { socket, json, quiet, timeout }: &Global,
+    show: impl FnOnce(Client, &capture::Options) -> Result<(), CaptureError>,
+) -> Result<(), Failure> {
+    let path = socket::path(socket.clone());
+    let shown = Client::connect(&path, *timeout).map_err(CaptureError::Daemon);
+    let options = capture::Options { json: *json, quiet: *quiet };
+    shown.and_then(|client| show(client, &options)).map_err(|error| match error {
+        CaptureError::Daemon(error) => Failure::Daemon { error, path },
+        error => Failure::Capture(error),
+    })
 }
 
 /// Connects, and prints what `ask` makes of it.
@@ -166,8 +192,8 @@ impl Call {
             Request::Flush(_) => self.show(request, |flushed: &vswitch_api::Flushed, out| {
                 out.push_str(&format!("{} learned addresses forgotten\n", flushed.flushed));
             }),
-            // No word of vsctl asks for it: a daemon does.
-            Request::Takeover(_) => json(&self.ask::<serde_json::Value>(request)?),
+            // No word of vsctl asks for it so: a daemon does, and what shows frames.
+            Request::Takeover(_) | Request::Observe(_) => json(&self.ask::<serde_json::Value>(request)?),
             Request::Query(query) => match query {
                 Query::PortList {} => self.show(request, render::ports),
                 Query::PortShow { .. } => self.show(request, render::port),

@@ -6,6 +6,7 @@ use vswitch_api::{
     PortSpec, Query, Refusal, Request, StaticEntry, VlanSpec,
 };
 
+use crate::capture::{CaptureArgs, LiveArgs};
 use crate::cli;
 
 /// What a command is for us.
@@ -15,6 +16,10 @@ pub(crate) enum Task {
     Ask(Request),
     /// To make a port's interface, and hand it to the daemon.
     HandOver(PortSpec),
+    /// To capture frames.
+    Capture(Box<CaptureArgs>),
+    /// To show frames as they pass.
+    Follow(LiveArgs),
     /// To write a completion script.
     Complete(clap_complete::Shell),
     /// To show it all.
@@ -43,6 +48,8 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Fdb(command) => fdb(command)?,
         Command::Stats { port } => Query::Stats { port }.into(),
         Command::Status => Query::Status {}.into(),
+        Command::Capture(args) => return Ok(Task::Capture(args)),
+        Command::Trace { live: _, args } => return Ok(Task::Follow(args)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
     }))
@@ -166,6 +173,8 @@ mod tests {
             Task::Ask(request) => Ok(request.encode().unwrap()),
             Task::HandOver(spec) => Ok(("hand over".to_owned(), json!(spec))),
             Task::Complete(shell) => Ok(("completions".to_owned(), json!(shell.to_string()))),
+            Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
+            Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
     }
@@ -197,6 +206,12 @@ mod tests {
                 "port add r --netns /proc/1/ns/net --trunk 10-20,30 --native 5",
                 "port.add",
                 json!({"name": "r", "netns": "/proc/1/ns/net", "ifname": "eth0", "trunk": "10-20,30", "native": 5}),
+            ),
+            ("capture web -w f", "capture.start", json!({"filter": {"where": {"port": "web"}}})),
+            (
+                "trace --live --match vlan=10",
+                "capture.start",
+                json!({"filter": {"where": "all", "vlan": 10}, "snaplen": 192, "rate": 1000}),
             ),
             ("port list", "port.list", json!({})),
             ("port show web", "port.show", json!({"name": "web"})),

@@ -78,7 +78,7 @@ fuzz_target!(|data: &[u8]| {
     let mut dropped = 0;
     for (number, (mut bytes, stride, tos)) in receives.into_iter().enumerate() {
         let mut train = DatagramTrain { bytes: &mut bytes, stride, from: remote(), tos, debts: Offload::default() };
-        merge.receive(number, &mut train, &directory, |reason| {
+        merge.receive(number, &mut train, &directory, |_, reason| {
             assert!(matches!(reason, DecapDrop::InnerTag | DecapDrop::VxlanTruncated), "{reason:?}");
             dropped += 1;
         });

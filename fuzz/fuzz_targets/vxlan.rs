@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
     let mut merge = Merge::new(largest_inner_frame([192, 0, 2, 1].into(), mtu.into()));
     let mut reasons = Vec::new();
     for (number, (receive, bytes)) in receives.iter().zip(&mut merged_buffers).enumerate() {
-        merge.receive(number, &mut train(receive, bytes), &directory, |reason| reasons.push(reason));
+        merge.receive(number, &mut train(receive, bytes), &directory, |_, reason| reasons.push(reason));
     }
     assert_eq!(buffers, merged_buffers, "payload is touched by nobody but for its congestion mark");
     // What the merge drops beyond the parser is a super-frame that it could not make sense of.

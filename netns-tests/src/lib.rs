@@ -53,6 +53,7 @@ pub mod traffic;
 mod underlay;
 mod vsctl;
 mod wait;
+pub mod watching;
 
 pub use account::Account;
 pub use capture::{Capture, Station};
@@ -69,3 +70,4 @@ pub use stats::{Drops, Stats, drops};
 pub use underlay::{UPLINK, Underlay, Vtep};
 pub use vsctl::{Answer, Vsctl};
 pub use wait::{SOON, eventually};
+pub use watching::{Watched, Watching};

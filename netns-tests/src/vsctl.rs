@@ -39,6 +39,17 @@ impl Vsctl {
         Self { name: format!("{}, user {}", self.name, account.uid), account: Some(account.clone()), ..self.clone() }
     }
 
+    /// `vsctl` for this daemon, to be told what to do.
+    ///
+    /// # Errors
+    /// Where it cannot be built.
+    pub fn command(&self) -> Result<Command> {
+        let program = &binaries()?.vsctl;
+        let mut command = self.account.as_ref().map_or_else(|| Command::new(program), |who| who.command(program));
+        command.args(["--timeout", "10", "--socket"]).arg(&self.socket);
+        Ok(command)
+    }
+
     /// Runs `vsctl --json WORDS`, the words parted by spaces.
     ///
     /// # Errors
@@ -53,14 +64,7 @@ impl Vsctl {
     /// # Errors
     /// As [`Self::run`].
     pub fn run_words(&self, words: &[&str]) -> Result<Answer> {
-        let program = &binaries()?.vsctl;
-        let mut command = self.account.as_ref().map_or_else(|| Command::new(program), |who| who.command(program));
-        let output = command
-            .args(["--json", "--timeout", "10", "--socket"])
-            .arg(&self.socket)
-            .args(words)
-            .stdin(Stdio::null())
-            .output()?;
+        let output = self.command()?.arg("--json").args(words).stdin(Stdio::null()).output()?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
         let code = output.status.code().context("vsctl was killed")?;
         let answer = Answer { code, stdout: text(output.stdout), stderr: text(output.stderr) };

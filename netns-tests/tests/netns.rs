@@ -26,6 +26,9 @@ mod bad_input;
 /// TCP and UDP of odd sizes around every boundary, byte by byte.
 #[path = "netns/bytes.rs"]
 mod bytes;
+/// Captures: what was counted, read by others; nobody waits for who looks on.
+#[path = "netns/capture.rs"]
+mod capture;
 /// Clients of the control socket who mean no good: bounded, and the datapath feels nothing.
 #[path = "netns/clients.rs"]
 mod clients;
@@ -131,6 +134,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("cni", cni::TESTS),
     ("cni", cni::DELEGATED),
     ("manuals", manuals::TESTS),
+    ("capture", capture::TESTS),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
     ("overload", overload::TESTS),
@@ -159,6 +163,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("spoofing", spoofing::TESTS),
     ("workers", workers::TESTS),
     ("crash", crash::ACROSS),
+    ("capture", capture::ACROSS),
     ("takeover", takeover::TESTS),
     ("systemd", systemd::TESTS),
     ("overload", overload::ACROSS),

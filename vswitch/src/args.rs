@@ -13,6 +13,7 @@ use vswitch_api::{Config, socket};
 use crate::accounts::{self, Account, AccountError};
 use crate::bounds::{BoundArgs, Bounds, OutOfBounds};
 use crate::control::access::{Access, Group};
+use crate::observe::{NoRecorder, RecorderSpec};
 use crate::port::carrier::UnderlayMode;
 use crate::worker::PollMode;
 
@@ -83,6 +84,10 @@ pub(crate) struct Args {
     /// Print the reference of the metrics and end
     #[arg(long, hide = true)]
     list_metrics: bool,
+    /// Remember the headers of the frames of the last SECONDS (1 to 3600) in SIZE of memory, 16M if not said, for `vsctl
+    /// capture --last` [default: off]
+    #[arg(long, value_name = "SECONDS[,SIZE]")]
+    flight_recorder: Option<String>,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -107,6 +112,7 @@ pub(crate) struct Run {
     pub(crate) source_guard: bool,
     /// Where to answer for metrics.
     pub(crate) metrics_addr: Option<SocketAddr>,
+    pub(crate) recorder: Option<RecorderSpec>,
     pub(crate) log: String,
     pub(crate) takeover: bool,
     pub(crate) config: Option<Config>,
@@ -132,6 +138,8 @@ pub(crate) enum ArgsError {
     NotRoot(String),
     #[error(transparent)]
     Account(#[from] AccountError),
+    #[error(transparent)]
+    Recorder(#[from] NoRecorder),
     #[error(transparent)]
     Bounds(#[from] OutOfBounds),
     #[error("underlay = {0:?} in the config file: say auto, udp or uplink")]
@@ -180,6 +188,7 @@ impl Args {
             workers: self.workers.or(workers).unwrap_or(1),
             poll: self.poll.or(poll).unwrap_or_default(),
             bounds,
+            recorder: self.flight_recorder.or(file.flight_recorder).map(|text| text.parse()).transpose()?,
             source_guard: self.source_guard || file.source_guard.unwrap_or(false),
             metrics_addr: self.metrics_addr.or(file.metrics_addr),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
@@ -286,6 +295,19 @@ mod tests {
     }
 
     #[test]
+    fn the_flight_recorder_is_off_until_asked_for() {
+        let recorder = |args: &[&str]| resolve(args).unwrap().recorder;
+        assert_eq!(recorder(&[]), None);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "flight-recorder = \"60\"\n").unwrap();
+        let config = path.to_str().unwrap();
+        assert_eq!(recorder(&["--config", config]).map(|spec| spec.seconds), Some(60));
+        let line = recorder(&["--config", config, "--flight-recorder", "30,1M"]);
+        assert_eq!(line, Some(RecorderSpec { seconds: 30, size: 1 << 20 }));
+    }
+
+    #[test]
     fn a_wrong_file_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
@@ -304,6 +326,7 @@ mod tests {
             ("storm-limit = 10000001\n", "0 to 10000000"),
             ("storm-limit = -1\n", "line 1"),
             ("metrics-addr = \"127.0.0.1\"\n", "line 1"),
+            ("flight-recorder = \"1d\"\n", "say how many seconds it looks back"),
             ("fdb-limit = 0\n", "fdb-limit = 0 in the config file: say 1 to 16777216"),
             ("fdb-limit-per-port = 16777217\n", "16777217"),
         ] {
@@ -334,6 +357,8 @@ mod tests {
             ["--fdb-limit-per-port", "16777217"],
             ["--metrics-addr", "9475"],
             ["--metrics-addr", "localhost:9475"],
+            ["--flight-recorder", "0"],
+            ["--flight-recorder", "30,1k"],
         ] {
             assert!(resolve(&args).is_err(), "{args:?}");
         }

@@ -11,6 +11,7 @@ mod drops;
 mod host;
 mod metrics;
 mod network;
+mod observe;
 mod port;
 mod privileges;
 mod reload;

@@ -61,6 +61,7 @@ pub(crate) fn alone(
     let site = Site { underlay, identity: store.identity(seed)?, source_guard: run.source_guard };
     let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, (estate, manager))?;
     control.write_down()?;
+    control.record(run.recorder)?;
     if let Some(Kept { snapshot, tally }) = left {
         control.restore_learned(snapshot.learned)?;
         control.restore_tally(tally)?;
@@ -110,6 +111,7 @@ pub(crate) fn in_place(
     manager.assume(&snapshot.descriptors);
     let inherited = (estate, std::mem::take(manager));
     let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, inherited)?;
+    control.record(run.recorder)?;
     control.restore_learned(snapshot.learned)?;
 
     // From here on frames wait.

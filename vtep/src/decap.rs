@@ -74,8 +74,8 @@ fn is_uncut(bytes: &[u8], stride: usize) -> bool {
     inner.is_some_and(|ip| ip.protocol == UDP && HEADER_LEN + ip.end == bytes.len())
 }
 
-/// Takes the frames out of a train, in order; `each` gets the train's bytes with every frame, or the reason why a
-/// datagram was dropped. A congestion mark is carried over to the frame, in place.
+/// Takes the frames out of a train, in order; `each` gets the train's bytes with every frame, or a datagram with the
+/// reason why it was dropped. A congestion mark is carried over to the frame, in place.
 pub fn decap(
     train: &mut DatagramTrain<'_>,
     directory: &Directory,
@@ -108,7 +108,10 @@ pub fn decap(
             ecn::decapsulate(bytes, train.tos).map_err(|ecn::Congested| DecapDrop::EcnCe)?;
             Ok(Inner { range: frame, vlan, remote, segment, debts })
         });
-        each(train.bytes, inner);
+        match inner {
+            Ok(inner) => each(train.bytes, Ok(inner)),
+            Err(reason) => each(&train.bytes[at..end], Err(reason)),
+        }
         at = end;
         if at >= train.bytes.len() {
             return;

@@ -17,6 +17,7 @@ use crate::cut::MAX_SEGMENTS;
 use crate::decap::{DatagramTrain, DecapDrop, Inner, decap};
 use crate::entropy;
 use crate::growth::{Growth, Transport, kind, same_flow, short};
+use crate::header::HEADER_LEN;
 use crate::inner::{Ip, TCP, UDP};
 use crate::remotes::Directory;
 
@@ -75,22 +76,22 @@ impl Merge {
         Self { longest_frame, inbound: Vec::new(), used: 0, closed: 0, flows: Box::new([NONE; FLOWS]), latest: 0 }
     }
 
-    /// Takes the frames of a train, which lies in receive buffer number `buffer`; `dropped` hears of every datagram
-    /// that is none of ours.
+    /// Takes the frames of a train, which lies in receive buffer number `buffer`; `dropped` gets every datagram that is
+    /// none of ours.
     pub fn receive(
         &mut self,
         buffer: usize,
         train: &mut DatagramTrain<'_>,
         directory: &Directory,
-        mut dropped: impl FnMut(DecapDrop),
+        mut dropped: impl FnMut(&[u8], DecapDrop),
     ) {
         decap(train, directory, |bytes, inner| match inner {
             Ok(inner) => {
                 if let Err(reason) = self.push(buffer, &bytes[inner.range.clone()], &inner) {
-                    dropped(reason);
+                    dropped(&bytes[inner.range.start - HEADER_LEN..inner.range.end], reason);
                 }
             }
-            Err(reason) => dropped(reason),
+            Err(reason) => dropped(bytes, reason),
         });
     }
 
@@ -112,8 +113,8 @@ impl Merge {
         &mut self.inbound[..self.used]
     }
 
-    /// Takes the frames of `remote` out of a finished batch, those numbered `from` and more; returns how many there were.
-    pub fn forget(&mut self, remote: PortId, from: usize) -> usize {
+    /// Takes the frames of `remote` out of a finished batch, those numbered `from` and more; returns them.
+    pub fn forget(&mut self, remote: PortId, from: usize) -> &[Inbound] {
         let before = self.used;
         self.used = from.min(before);
         for index in self.used..before {
@@ -122,7 +123,7 @@ impl Merge {
                 self.used += 1;
             }
         }
-        before - self.used
+        &self.inbound[self.used..before]
     }
 
     /// Forgets the batch and keeps the memory.
@@ -252,6 +253,12 @@ impl Inbound {
     /// The head, to put headers before it, and the pieces of payload that follow it.
     pub fn parts(&mut self) -> (&mut Frame, &[Tail]) {
         (&mut self.head, &self.tail)
+    }
+
+    /// The pieces of payload that follow the head.
+    #[must_use]
+    pub fn tail(&self) -> &[Tail] {
+        &self.tail
     }
 
     /// Bytes of head and tail.

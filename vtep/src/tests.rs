@@ -75,7 +75,7 @@ fn receive_owing(merge: &mut Merge, wires: &mut [Wire], owed: &[Offload]) -> (Ve
     for (buffer, (bytes, stride, tos)) in wires.iter_mut().enumerate() {
         let debts = owed.get(buffer).copied().unwrap_or_default();
         let mut train = DatagramTrain { bytes, stride: *stride, from: here(), tos: *tos, debts };
-        merge.receive(buffer, &mut train, &directory, |reason| drops.push(reason));
+        merge.receive(buffer, &mut train, &directory, |_, reason| drops.push(reason));
     }
     let frames = merge.finish().iter_mut().map(|inbound| {
         assert_eq!((inbound.remote, inbound.vlan.get()), (PortId::new(3), 10));
@@ -552,7 +552,7 @@ fn malformed_datagrams() {
         debts: Offload::default(),
     };
     let mut drops = Vec::new();
-    merge().receive(0, &mut train, &directory(), |reason| drops.push(reason));
+    merge().receive(0, &mut train, &directory(), |_, reason| drops.push(reason));
     assert_eq!(drops, [DecapDrop::UnknownVtep]);
 }
 
@@ -664,12 +664,12 @@ fn what_a_remote_sent_is_forgotten() {
         let mut bytes = [&crate::encode(vni())[..], &frame].concat();
         let stride = bytes.len();
         let mut train = DatagramTrain { bytes: &mut bytes, stride, from, tos: 0, debts: Offload::default() };
-        merge.receive(n, &mut train, &directory, |reason| panic!("{reason:?}"));
+        merge.receive(n, &mut train, &directory, |_, reason| panic!("{reason:?}"));
     }
     let numbers = |inbound: &mut [Inbound]| inbound.iter().map(|one| one.head.bytes()[5]).collect::<Vec<_>>();
     assert_eq!(numbers(merge.finish()), [0, 1, 2, 3, 4, 5]);
-    assert_eq!(merge.forget(PortId::new(8), 2), 2);
+    assert_eq!(merge.forget(PortId::new(8), 2).len(), 2);
     assert_eq!(numbers(merge.finished()), [0, 1, 3, 5]);
-    assert_eq!(merge.forget(PortId::new(7), 9), 0);
+    assert_eq!(merge.forget(PortId::new(7), 9).len(), 0);
     assert_eq!(numbers(merge.finished()), [0, 1, 3, 5]);
 }

@@ -1,5 +1,7 @@
 //! Requests as `vsctl` writes them, and files.
 
+use vswitch_api::observe::{Capture, Filter, Last, Observe, Place};
+use vswitch_api::record::Direction;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::rpc::write_request;
 use vswitch_api::{Attach, Change, Config, Desired, Id, Pool, PortSet, Query, Request};
@@ -34,6 +36,18 @@ fn attach(desired: &Desired) -> Attach {
         attachment.container = value("c2");
     }
     Attach { port, pools: pools(), vni: Some(value("5010")) }
+}
+
+/// All that a filter can say.
+fn filter() -> Filter {
+    Filter {
+        place: Place::Port(value("web")),
+        mac: Some(value("02:00:00:00:00:01")),
+        ip: Some(value("fd00::1")),
+        vlan: Some(value("10")),
+        reason: Some("queue_full".to_owned()),
+        direction: Some(Direction::Out),
+    }
 }
 
 pub(crate) fn rpc() -> Seeds {
@@ -77,6 +91,8 @@ pub(crate) fn rpc() -> Seeds {
         Request::Query(Query::Stats { port: Some("tunnel".to_owned()) }),
         Request::Query(Query::Status {}),
         Request::Query(Query::WorkerList {}),
+        Request::Observe(Observe::Start(Capture { filter: filter(), snaplen: Some(128), rate: Some(1000) })),
+        Request::Observe(Observe::Last(Last { seconds: 30, filter: filter() })),
     ]);
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     for (number, request) in requests.iter().enumerate() {

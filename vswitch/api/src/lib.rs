@@ -8,6 +8,8 @@ pub mod check;
 pub mod client;
 pub mod config;
 pub mod error;
+pub mod observe;
+pub mod record;
 pub mod reply;
 pub mod request;
 pub mod rpc;
@@ -22,6 +24,7 @@ pub use config::{
     Settings, StaticEntry, VlanSpec,
 };
 pub use error::{Code, RpcError};
+pub use observe::Observe;
 pub use reply::{
     Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,
     ModeKind, Offload, PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Attach, PeerSpec, Pool, PortSpec, StaticEntry, VlanSpec};
 use crate::error::{Code, RpcError};
+use crate::observe::{self, Observe};
 use crate::types::{
     Allowed, Cidr, ContainerId, IfName, LimitWord, Mac, Mtu, Net, NetworkName, PortName, Vid, VlanList,
 };
@@ -23,6 +24,8 @@ pub enum Request {
     Flush(FdbFilter),
     /// Hands the switch over to another daemon; what is answered is theirs to understand.
     Takeover(Takeover),
+    /// Watches frames.
+    Observe(Observe),
 }
 
 /// The words of a daemon that takes over from the one it speaks to, in this order. A connection that closes before the
@@ -279,9 +282,10 @@ impl Request {
             FLUSH => serde_json::from_value(params).map(Self::Flush),
             _ if CHANGES.contains(&method) => serde_json::from_value(call(params)).map(Self::Change),
             _ if TAKEOVER.contains(&method) => serde_json::from_value(call(params)).map(Self::Takeover),
+            _ if observe::METHODS.contains(&method) => serde_json::from_value(call(params)).map(Self::Observe),
             _ if QUERIES.contains(&method) => serde_json::from_value(call(params)).map(Self::Query),
             _ => {
-                let known = [CHANGES, QUERIES, &[FLUSH], TAKEOVER].concat().join(", ");
+                let known = [CHANGES, QUERIES, &[FLUSH], TAKEOVER, observe::METHODS].concat().join(", ");
                 let message = format!("there is no method {method:?}: the methods are {known}");
                 return Err(RpcError::new(Code::MethodNotFound, message));
             }
@@ -299,16 +303,18 @@ impl Request {
             Self::Query(query) => serde_json::to_value(query)?,
             Self::Flush(filter) => json!({"method": FLUSH, "params": filter}),
             Self::Takeover(word) => serde_json::to_value(word)?,
+            Self::Observe(observe) => serde_json::to_value(observe)?,
         };
         let method = call["method"].as_str().unwrap_or_default().to_owned();
         Ok((method, call["params"].take()))
     }
 
-    /// Whether it changes anything, and so needs the right to.
+    /// Whether it needs the right to change: it changes something, or tells what others say to each other.
     #[must_use]
     pub const fn writes(&self) -> bool {
         match self {
-            Self::Change(_) | Self::Flush(_) | Self::Takeover(_) | Self::Query(Query::AttachmentPlan(_)) => true,
+            Self::Change(_) | Self::Flush(_) | Self::Takeover(_) | Self::Observe(_) => true,
+            Self::Query(Query::AttachmentPlan(_)) => true,
             Self::Query(_) => false,
         }
     }
@@ -317,6 +323,12 @@ impl Request {
 impl From<Change> for Request {
     fn from(change: Change) -> Self {
         Self::Change(change)
+    }
+}
+
+impl From<Observe> for Request {
+    fn from(observe: Observe) -> Self {
+        Self::Observe(observe)
     }
 }
 

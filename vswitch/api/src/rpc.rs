@@ -118,6 +118,7 @@ fn line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::{Capture, Filter, Last, Observe, Place};
     use crate::request::{Change, FdbFilter, Query, Takeover};
 
     fn read(line: &str) -> Result<(Id, Request), (Id, Code, String)> {
@@ -141,6 +142,11 @@ mod tests {
                 Request::Takeover(Takeover::Begin { format: 1 }),
             ),
             (r#"{"jsonrpc":"2.0","id":1,"method":"takeover.pause"}"#, Request::Takeover(Takeover::Pause {})),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"capture.start"}"#, Observe::Start(Capture::default()).into()),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"capture.last","params":{"seconds":30,"filter":{"where":"drops"}}}"#,
+                Observe::Last(Last { seconds: 30, filter: Filter { place: Place::Drops, ..Filter::default() } }).into(),
+            ),
         ];
         for (line, request) in table {
             assert_eq!(read(line), Ok((Id::Number(1), request.clone())), "{line}");

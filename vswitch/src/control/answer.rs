@@ -91,6 +91,7 @@ impl Control {
         if self.is_handed_over {
             return Ok(End::HandedOver);
         }
+        self.watchers.end("vswitchd ends");
         self.manager.stopping();
         if let Err(error) = self.leave() {
             tracing::warn!(%error, "what was learned and counted cannot be left to the next daemon");
@@ -128,6 +129,7 @@ impl Control {
             Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
+            Request::Observe(observe) => self.observe(observe, mem::take(fds)),
             Request::Takeover(_) => Err(RpcError::new(Code::Internal, "a takeover is answered elsewhere")),
         }
     }
@@ -345,7 +347,7 @@ pub(super) fn json(value: impl Serialize) -> Answer {
     serde_json::to_value(value).map_err(|error| RpcError::new(Code::Internal, error.to_string()))
 }
 
-fn no_port(name: &str) -> RpcError {
+pub(super) fn no_port(name: &str) -> RpcError {
     RpcError::new(Code::NotFound, format!("there is no port {name:?}; `vsctl port list` shows those there are"))
 }
 

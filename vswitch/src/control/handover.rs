@@ -116,8 +116,14 @@ impl Control {
             return Err(RpcError::new(Code::Conflict, message));
         }
         self.handover = None;
-        self.is_handed_over = true;
+        self.hand_on();
         Ok(Value::Null)
+    }
+
+    /// From here on the other serves.
+    fn hand_on(&mut self) {
+        self.is_handed_over = true;
+        self.watchers.end("another vswitchd has taken over: capture again to see what it does");
     }
 
     /// The other left, or fell silent: whoever holds the state directory serves.
@@ -125,7 +131,7 @@ impl Control {
         match &self.handover {
             Some(handover) if handover.is_paused && self.is_other_in_charge(DYING) => {
                 self.handover = None;
-                self.is_handed_over = true;
+                self.hand_on();
             }
             Some(_) => self.go_on(why),
             None => {}

@@ -9,6 +9,7 @@ mod handover;
 mod inherit;
 mod lost;
 mod metrics;
+mod observe;
 mod reap;
 mod server;
 
@@ -32,6 +33,7 @@ pub(crate) use server::{End, Server};
 use attach::Holds;
 use handover::Handover;
 use lost::LostPorts;
+use observe::Watchers;
 
 use crate::counters::Counters;
 use crate::host::{self, HostError, Whereabouts};
@@ -131,6 +133,7 @@ pub(crate) struct Control {
     /// Whether ports are those of the daemon before: a container's is found or gone, and not made.
     is_restoring: bool,
     holds: Holds,
+    watchers: Watchers,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -171,6 +174,7 @@ impl Control {
             brought: None,
             is_restoring: true,
             holds: Holds::default(),
+            watchers: Watchers::default(),
             started: Instant::now(),
             estate,
             manager,

@@ -38,8 +38,6 @@ pub(crate) enum Entrance {
 pub(crate) struct Receipt {
     /// More may be waiting.
     pub(crate) more: bool,
-    /// Packets whose virtio header made no sense.
-    pub(crate) malformed: u64,
 }
 
 /// A frame for a remote.
@@ -72,8 +70,15 @@ pub(crate) trait Carrier: fmt::Debug + Send {
     /// Where datagrams come in, each to be waited on.
     fn entrances(&self) -> Vec<(Entrance, RawFd)>;
 
-    /// Receives one batch into `inbox`; `debts` gets what the frame of each slot still owes, as far as that is known.
-    fn receive(&mut self, entrance: Entrance, inbox: &mut Inbox, debts: &mut Vec<Offload>) -> io::Result<Receipt>;
+    /// Receives one batch into `inbox`; `debts` gets what the frame of each slot still owes, as far as that is known,
+    /// `malformed` each packet whose virtio header made no sense, without that header.
+    fn receive(
+        &mut self,
+        entrance: Entrance,
+        inbox: &mut Inbox,
+        debts: &mut Vec<Offload>,
+        malformed: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<Receipt>;
 
     /// Datagrams that came too fast and were lost.
     fn dropped(&self) -> u64;

@@ -77,10 +77,16 @@ impl Carrier for Sockets {
         vec![(Entrance::Socket, self.tunnel.endpoint().as_raw_fd())]
     }
 
-    fn receive(&mut self, _: Entrance, inbox: &mut Inbox, debts: &mut Vec<Offload>) -> io::Result<Receipt> {
+    fn receive(
+        &mut self,
+        _: Entrance,
+        inbox: &mut Inbox,
+        debts: &mut Vec<Offload>,
+        _: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<Receipt> {
         debts.clear();
         let filled = self.tunnel.recv(inbox)?;
-        Ok(Receipt { more: filled == inbox.slots(), malformed: 0 })
+        Ok(Receipt { more: filled == inbox.slots() })
     }
 
     fn dropped(&self) -> u64 {

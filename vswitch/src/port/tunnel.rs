@@ -19,6 +19,7 @@ use super::uplink::UplinkCarrier;
 
 use crate::counters::Counters;
 use crate::drops::{Drop, PortDrop};
+use crate::observe::{Ends, Observer};
 use crate::takeover::Name;
 use crate::underlay::Underlay;
 
@@ -166,28 +167,38 @@ impl TunnelPort {
 
     /// Receives one batch, takes the frames out and merges them; false once nothing is left to receive. What was received
     /// before must have been handed out: its payload lies in the same buffers.
-    pub(crate) fn receive(&mut self, entrance: Entrance) -> bool {
+    pub(crate) fn receive(&mut self, entrance: Entrance, mut observer: Option<&mut Observer>) -> bool {
         debug_assert!(!self.has_inbound());
         self.merge.clear();
         self.handed_out = 0;
-        let receipt = match self.carrier.receive(entrance, &mut self.inbox, &mut self.debts) {
+        let counters = &mut self.counters;
+        let mut malformed = |packet: &[u8]| {
+            counters.rx_frames += 1;
+            counters.dropped(PortDrop::BadOffload);
+            if let Some(observer) = &mut observer {
+                observer.see_tunnel(packet, std::iter::empty(), PortDrop::BadOffload);
+            }
+        };
+        let receipt = match self.carrier.receive(entrance, &mut self.inbox, &mut self.debts, &mut malformed) {
             Ok(receipt) => receipt,
             Err(error) => {
                 tracing::warn!(%error, "receiving VXLAN failed");
                 return false;
             }
         };
-        self.counters.rx_frames += receipt.malformed;
-        self.counters.dropped_many(PortDrop::BadOffload, receipt.malformed);
         for slot in 0..self.inbox.len() {
             let Some(received) = self.inbox.get(slot) else { continue };
             let from = received.from.ip().to_canonical();
             let debts = self.debts.get(slot).copied().unwrap_or_default();
             let bytes = self.inbox.bytes_mut(slot);
             let mut train = DatagramTrain { bytes, stride: received.stride, from, tos: received.tos, debts };
-            self.merge.receive(slot, &mut train, &self.directory, |why| {
+            self.merge.receive(slot, &mut train, &self.directory, |datagram, why| {
                 self.counters.rx_frames += 1;
                 self.counters.dropped(why);
+                if let Some(observer) = &mut observer {
+                    let ends = Ends { from, to: self.underlay.address, tos: received.tos };
+                    observer.see_datagram(ends, datagram, why.into());
+                }
             });
         }
         self.merge.finish();
@@ -208,10 +219,15 @@ impl TunnelPort {
     }
 
     /// Drops what was received from `remote` and not handed out: its number may become another's.
-    pub(crate) fn forget(&mut self, remote: PortId) {
-        let forgotten = self.merge.forget(remote, self.handed_out) as u64;
-        self.counters.rx_frames += forgotten;
-        self.counters.dropped_many(DecapDrop::UnknownVtep, forgotten);
+    pub(crate) fn forget(&mut self, remote: PortId, mut observer: Option<&mut Observer>) {
+        for frame in self.merge.forget(remote, self.handed_out) {
+            self.counters.rx_frames += 1;
+            self.counters.dropped(DecapDrop::UnknownVtep);
+            if let Some(observer) = &mut observer {
+                let tail = frame.tail().iter().map(|piece| &self.inbox.bytes(piece.buffer)[piece.range.clone()]);
+                observer.see_tunnel(frame.head.bytes(), tail, DecapDrop::UnknownVtep);
+            }
+        }
     }
 
     /// Encapsulates `frame`, number `index` of the batch, for `remote`; it leaves with the next [`Self::flush`].

@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use vswitch_api::Carried;
 use vswitch_core::wire::vlan::TAG_LEN;
 use vswitch_core::{Frame, Offload};
+use vswitch_sys::vnet::TUNNEL_HDR_LEN;
 use vswitch_sys::{Inbox, Uplink};
 use vtep::{EncapDrop, Failure, MAX_MERGED_SEGMENTS, Segments, SendDrop, flow_hash, lane, largest_inner_frame, uplink};
 
@@ -123,21 +124,31 @@ impl Carrier for UplinkCarrier {
         entrances
     }
 
-    fn receive(&mut self, entrance: Entrance, inbox: &mut Inbox, debts: &mut Vec<Offload>) -> io::Result<Receipt> {
+    fn receive(
+        &mut self,
+        entrance: Entrance,
+        inbox: &mut Inbox,
+        debts: &mut Vec<Offload>,
+        malformed: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<Receipt> {
         if entrance == Entrance::Socket {
-            return self.sockets.receive(entrance, inbox, debts);
+            return self.sockets.receive(entrance, inbox, debts, malformed);
         }
         inbox.clear();
         debts.clear();
         let Some(uplink) = &self.uplink else { return Ok(Receipt::default()) };
-        let (mut receipt, mut bytes) = (Receipt::default(), 0);
+        let mut bytes = 0;
         for _ in 0..inbox.slots() {
             let outcome = inbox.fill(|room| {
                 let len = uplink.read(room).map_err(|error| match error.kind() {
                     io::ErrorKind::WouldBlock => Stop::Empty,
                     _ => Stop::Failed(error),
                 })?;
-                let (received, owed) = uplink::unwrap(&room[..len.min(room.len())]).ok_or(Stop::Malformed)?;
+                let packet = &room[..len.min(room.len())];
+                let Some((received, owed)) = uplink::unwrap(packet) else {
+                    malformed(packet.get(TUNNEL_HDR_LEN..).unwrap_or_default());
+                    return Err(Stop::Malformed);
+                };
                 debts.push(owed);
                 bytes += len;
                 Ok(received)
@@ -145,15 +156,15 @@ impl Carrier for UplinkCarrier {
             match outcome {
                 Ok(_) if bytes >= BYTES => break,
                 Ok(_) => {}
-                Err(Stop::Malformed) => receipt.malformed += 1,
-                Err(Stop::Empty) => return Ok(receipt),
+                Err(Stop::Malformed) => {}
+                Err(Stop::Empty) => return Ok(Receipt::default()),
                 Err(Stop::Failed(error)) => {
                     self.give_up(&error);
-                    return Ok(receipt);
+                    return Ok(Receipt::default());
                 }
             }
         }
-        Ok(Receipt { more: true, ..receipt })
+        Ok(Receipt { more: true })
     }
 
     fn dropped(&self) -> u64 {

@@ -21,6 +21,7 @@ use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
 use crate::bounds::Bounds;
 use crate::counters::Counters;
+use crate::observe::Observer;
 use crate::port::carrier::Entrance;
 use crate::port::tap::{Scissors, TapPort};
 use crate::port::tunnel::{Remote, TunnelPort};
@@ -48,6 +49,8 @@ pub(crate) struct Datapath {
     pub(super) let_in: Vec<PortId>,
     /// For frames that waited.
     pub(super) spare: Option<Frame>,
+    /// Who looks on, where anybody does.
+    pub(super) observer: Option<Box<Observer>>,
     flap_log: FlapLog,
     pub(super) load: Load,
     bounds: Bounds,
@@ -115,6 +118,7 @@ impl Datapath {
             alarms: Alarms::default(),
             let_in: Vec::new(),
             spare: None,
+            observer: None,
             flap_log: FlapLog::default(),
             load: Load::default(),
             bounds,
@@ -128,6 +132,9 @@ impl Datapath {
 
     pub(crate) fn add_tap(&mut self, id: PortId, name: &PortName, tap: TapPort, mode: PortMode, guard: Guard) {
         self.ports.set(id, format!("port {name}"), Device::Tap(tap));
+        if let Some(observer) = &mut self.observer {
+            observer.name(id, name.as_str(), false);
+        }
         self.switch.add_port(id, mode);
         self.switch.set_guard(id, guard);
     }
@@ -142,6 +149,9 @@ impl Datapath {
 
     pub(crate) fn set_remote(&mut self, id: PortId, to: SocketAddr, mode: PortMode) {
         self.ports.set(id, format!("remote {}", to.ip()), Device::Remote(Remote::new(to)));
+        if let Some(observer) = &mut self.observer {
+            observer.name(id, &format!("remote {}", to.ip()), true);
+        }
         self.switch.add_port(id, mode);
     }
 
@@ -150,7 +160,10 @@ impl Datapath {
         self.alarms.forget(id);
         self.let_in.retain(|&port| port != id);
         if let Some(tunnel) = &mut self.tunnel {
-            tunnel.forget(id);
+            tunnel.forget(id, self.observer.as_deref_mut());
+        }
+        if let Some(observer) = &mut self.observer {
+            observer.forget(id);
         }
         let gone = self.ports.remove(id);
         // What a remote counted stays with the tunnel: its row must never run backwards.
@@ -249,21 +262,46 @@ impl Datapath {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        match (self.switch.poll_timeout(), self.alarms.next()) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        let observer = self.observer.as_ref().and_then(|observer| observer.deadline());
+        [self.switch.poll_timeout(), self.alarms.next(), observer].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(observer) = &mut self.observer {
+            observer.tend(now);
+        }
         self.switch.handle_timeout(now);
         if self.alarms.next().is_some_and(|at| at <= now) {
             self.heed_alarms(now);
         }
     }
 
-    /// Tells the log what frames have shown that people should know.
+    /// Tells the log what frames have shown that people should know, and those who look on what they saw.
     pub(crate) fn tell(&mut self, now: Instant) {
         self.flap_log.tell(now, &self.switch, &self.ports);
+        self.tell_observers();
+    }
+
+    /// Tells those who look on what they saw.
+    pub(crate) fn tell_observers(&mut self) {
+        if let Some(observer) = &mut self.observer
+            && !observer.flush()
+        {
+            self.observer = None;
+        }
+    }
+
+    /// Who looks on, one who is new to it where nobody did.
+    pub(crate) fn observer(&mut self, now: Instant) -> &mut Observer {
+        let named = self.ports.iter().map(|(id, port)| {
+            let (is_remote, name) = (matches!(port.device, Device::Remote(_)), port.name.as_str());
+            (id, name.strip_prefix("port ").unwrap_or(name), is_remote)
+        });
+        self.observer.get_or_insert_with(|| Observer::new(now, named))
+    }
+
+    /// Who looks on, where anybody does.
+    pub(crate) fn observed(&self) -> Option<&Observer> {
+        self.observer.as_deref()
     }
 }

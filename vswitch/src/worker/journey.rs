@@ -3,7 +3,8 @@
 use vswitch_core::limit::wire_bytes;
 use vswitch_core::switch::{Egress, PortId, Switch, Verdict};
 use vswitch_core::{Frame, Instant, Offload, VlanId};
-use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop};
+use vswitch_sys::Inbox;
+use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop, Tail};
 
 use super::alarms::Alarm;
 use super::batch::{FEWEST, SEGMENTS, Share, is_to_group};
@@ -13,6 +14,7 @@ use super::outbox::{Outbox, Outgoing};
 use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
 use crate::drops::{Drop, PortDrop};
+use crate::observe::{Fate, Observer, Sight, vlan_of};
 use crate::port::carrier::{Entrance, Pushed};
 use crate::port::tap::{Read, Scissors, TapPort};
 use crate::port::tunnel::TunnelPort;
@@ -45,17 +47,28 @@ impl Datapath {
 
     /// Sends the batch, which came in on a TAP port, on its way.
     fn forward(&mut self, now: Instant, ingress: PortId) {
+        match self.observer {
+            None => self.forward_all::<false>(now, ingress),
+            Some(_) => self.forward_all::<true>(now, ingress),
+        }
+    }
+
+    /// The same, for those who look on where `SEEN`: asked once a batch, so that frames nobody looks at pay nothing for it.
+    fn forward_all<const SEEN: bool>(&mut self, now: Instant, ingress: PortId) {
         if self.batch.frames().is_empty() {
             return;
         }
         self.load.read_at_once(self.batch.frames().len());
-        self.decide(now, ingress);
-        self.write_to_taps(now);
-        self.send_to_remotes(now);
+        self.decide::<SEEN>(now, ingress);
+        self.write_to_taps::<SEEN>(now);
+        self.send_to_remotes::<SEEN>(now);
         self.outbox.clear();
         let mut answers = Vec::new();
         for oversize in self.oversize.drain(..) {
             let frame = &self.batch.frames()[oversize.frame];
+            if let Some(observer) = &mut self.observer {
+                observer.see_whole(oversize.seen(ingress, frame));
+            }
             answers.extend(refuse(&mut self.ports, now, ingress, &oversize, frame));
         }
         self.deliver(now, answers);
@@ -85,6 +98,11 @@ impl Datapath {
                 Read::Malformed => {
                     counters.received(frame.len());
                     counters.dropped(PortDrop::BadOffload);
+                    if let Some(observer) = &mut self.observer {
+                        let vlan = vlan_of(&self.switch, ingress, frame.bytes());
+                        let fate = Fate::Dropped(PortDrop::BadOffload.into());
+                        observer.see_whole(Sight::arrival(ingress, vlan, fate, frame.bytes()));
+                    }
                 }
                 Read::Empty => return Served::Empty,
                 Read::Lost => {
@@ -131,19 +149,26 @@ impl Datapath {
         !self.batch.frames().is_empty()
     }
 
-    fn decide(&mut self, now: Instant, ingress: PortId) {
+    fn decide<const SEEN: bool>(&mut self, now: Instant, ingress: PortId) {
         let frames = self.batch.frames().iter().map(Frame::bytes);
         let mut to_groups = 0;
-        self.switch.ingress_batch(now, ingress, frames, |switch, index, verdict| match verdict {
-            Verdict::Drop(why) => self.ports.dropped(ingress, why),
-            verdict => {
-                let frame = &self.batch.frames()[index];
-                charge(switch, now, &verdict, &frame.offload, frame.len());
-                let copies = self.outbox.copies();
-                gather(switch, &self.ports, &mut self.outbox, &verdict, index);
-                if is_to_group(frame) {
-                    to_groups += self.outbox.copies() - copies;
+        self.switch.ingress_batch(now, ingress, frames, |switch, index, verdict| {
+            let copies = self.outbox.copies();
+            match verdict {
+                Verdict::Drop(why) => self.ports.dropped(ingress, why),
+                verdict => {
+                    let frame = &self.batch.frames()[index];
+                    charge(switch, now, &verdict, &frame.offload, frame.len());
+                    gather(switch, &self.ports, &mut self.outbox, &verdict, index);
+                    if is_to_group(frame) {
+                        to_groups += self.outbox.copies() - copies;
+                    }
                 }
+            }
+            if SEEN && let Some(observer) = &mut self.observer {
+                let copies = self.outbox.copies() - copies;
+                let bytes = self.batch.frames()[index].bytes();
+                observer.see_arrival((switch, ingress), (&verdict, copies), bytes);
             }
         });
         if let Some(port) = self.ports.get_mut(ingress) {
@@ -153,7 +178,7 @@ impl Datapath {
         }
     }
 
-    fn write_to_taps(&mut self, now: Instant) {
+    fn write_to_taps<const SEEN: bool>(&mut self, now: Instant) {
         for &target in self.outbox.taps() {
             let Some((tap, counters, limits)) = self.ports.limited_tap_mut(target) else { continue };
             let mut shaper = limits.and_then(|limits| limits.tx.as_mut());
@@ -176,14 +201,21 @@ impl Datapath {
                 };
                 let (gone, rest) = waiting.split_at(1 + joined);
                 for out in gone {
+                    let frame = &self.batch.frames()[out.frame];
                     match sent {
-                        Ok(Passage::Left) => counters.sent(self.batch.frames()[out.frame].len()),
+                        Ok(Passage::Left) => counters.sent(frame.len()),
                         Ok(Passage::Waits) => {} // counted when it leaves
                         Err(PortDrop::TooBig) => {
                             let tag = self.batch.tag(out.frame);
                             self.oversize.push(out.oversize(tag, tap.mtu()));
                         }
                         Err(why) => counters.dropped(why),
+                    }
+                    if SEEN
+                        && let Some(observer) = &mut self.observer
+                        && let Some(sight) = departure(out, sent, frame.bytes())
+                    {
+                        observer.see_whole(sight);
                     }
                 }
                 waiting = rest;
@@ -199,7 +231,7 @@ impl Datapath {
         }
     }
 
-    fn send_to_remotes(&mut self, now: Instant) {
+    fn send_to_remotes<const SEEN: bool>(&mut self, now: Instant) {
         let Some(tunnel) = self.tunnel.as_mut().filter(|_| !self.outbox.to_remotes().is_empty()) else { return };
         let frames = self.batch.frames();
         let mut waiting = self.outbox.to_remotes();
@@ -217,6 +249,9 @@ impl Datapath {
                     counters.sent(frame.len());
                     let (gone, rest) = others.split_at(joined);
                     gone.iter().for_each(|out| counters.sent(frames[out.frame].len()));
+                    if SEEN && let Some(observer) = &mut self.observer {
+                        [out].into_iter().chain(gone).for_each(|out| observer.sends(out.frame, out.egress));
+                    }
                     waiting = rest;
                     continue;
                 }
@@ -235,6 +270,13 @@ impl Datapath {
                 }
                 Err(why) => counters.dropped(why),
             }
+            if SEEN && let Some(observer) = &mut self.observer {
+                match pushed {
+                    Ok(_) => observer.sends(out.frame, out.egress),
+                    Err(Drop::Encap(EncapDrop::TooBig)) => {} // seen when it is counted
+                    Err(why) => observer.see_sent(frames, out.frame, out.egress, Fate::Dropped(why)),
+                }
+            }
             if tunnel.is_full() {
                 tunnel.flush(frames, &mut self.failures);
             }
@@ -245,6 +287,9 @@ impl Datapath {
             let Some(id) = self.ports.remote_at(to) else { continue };
             let Some((remote, counters)) = self.ports.remote_mut(id) else { continue };
             counters.not_sent(frames[frame].len());
+            if SEEN && let Some(observer) = &mut self.observer {
+                observer.failed(frames, frame, id, (why != SendDrop::PathMtu).then_some(why.into()));
+            }
             if why != SendDrop::PathMtu {
                 counters.dropped(why);
                 continue;
@@ -258,6 +303,9 @@ impl Datapath {
                 self.oversize.push(out.oversize(self.batch.tag(frame), tunnel.inner_mtu(now, remote)));
             }
         }
+        if SEEN && let Some(observer) = &mut self.observer {
+            observer.settle(frames);
+        }
     }
 
     /// Takes frames from the tunnel and sends them on their way, until they went out in [`SEGMENTS`] copies; false once
@@ -265,7 +313,7 @@ impl Datapath {
     pub(crate) fn serve_tunnel(&mut self, now: Instant, entrance: Entrance) -> bool {
         let Some(tunnel) = &mut self.tunnel else { return false };
         // Where some was left nothing is known of the entrance.
-        let more = tunnel.has_inbound() || tunnel.receive(entrance);
+        let more = tunnel.has_inbound() || tunnel.receive(entrance, self.observer.as_deref_mut());
         let mut copies = 0;
         while self.tunnel.as_mut().is_some_and(TunnelPort::has_inbound) {
             if copies >= SEGMENTS {
@@ -278,6 +326,13 @@ impl Datapath {
 
     /// Sends the next few frames from the tunnel on their way; returns in how many copies.
     fn serve_inbound(&mut self, now: Instant) -> usize {
+        match self.observer {
+            None => self.serve_all_inbound::<false>(now),
+            Some(_) => self.serve_all_inbound::<true>(now),
+        }
+    }
+
+    fn serve_all_inbound<const SEEN: bool>(&mut self, now: Instant) -> usize {
         let Some(tunnel) = &mut self.tunnel else { return 0 };
         let mut unknown = 0;
         let (inbound, inbox) = tunnel.inbound((SEGMENTS / self.tunnel_spread).clamp(1, CHUNK));
@@ -287,8 +342,12 @@ impl Datapath {
             let frame = &inbound[index];
             let Some((_, counters)) = self.ports.remote_mut(frame.remote) else {
                 unknown += 1; // unknown to the switch as well
+                if SEEN && let Some(observer) = &mut self.observer {
+                    observer.see_tunnel(frame.head.bytes(), tail(inbox, frame.tail()), DecapDrop::UnknownVtep);
+                }
                 return;
             };
+            let before = self.outbox.copies();
             counters.received(frame.len());
             match verdict {
                 Verdict::Drop(why) => counters.dropped(why),
@@ -297,16 +356,25 @@ impl Datapath {
                     gather(switch, &self.ports, &mut self.outbox, &verdict, index);
                 }
             }
+            if SEEN && let Some(observer) = &mut self.observer {
+                let copies = self.outbox.copies() - before;
+                let sight = Sight::of_remote(frame, (&verdict, copies));
+                observer.see(sight, tail(inbox, frame.tail()));
+            }
         });
         for &target in self.outbox.taps() {
             let Some((tap, counters, limits)) = self.ports.limited_tap_mut(target) else { continue };
             let mut shaper = limits.and_then(|limits| limits.tx.as_mut());
             for out in self.outbox.to_tap(target) {
                 let len = inbound[out.frame].len();
-                let (head, tail) = inbound[out.frame].parts();
-                let payload = tail.iter().map(|piece| &inbox.bytes(piece.buffer)[piece.range.clone()]);
+                let (head, pieces) = inbound[out.frame].parts();
+                let payload = tail(inbox, pieces);
                 head.retag(out.egress.tag);
-                match leave(now, tap, shaper.as_deref_mut(), head, payload, &mut self.scissors) {
+                let sent = leave(now, tap, shaper.as_deref_mut(), head, payload.clone(), &mut self.scissors);
+                if SEEN && let Some(observer) = &mut self.observer {
+                    see_departure(observer, out, sent, head.bytes(), payload);
+                }
+                match sent {
                     Ok(Passage::Left) => counters.sent(len),
                     Ok(Passage::Waits) => {} // counted when it leaves
                     Err(PortDrop::TooBig) => self.oversize.push(out.oversize(None, tap.mtu())),
@@ -324,6 +392,9 @@ impl Datapath {
         let mut answers = Vec::new();
         for oversize in self.oversize.drain(..) {
             let frame = &inbound[oversize.frame];
+            if SEEN && let Some(observer) = &mut self.observer {
+                observer.see(oversize.seen(frame.remote, &frame.head), tail(inbox, frame.tail()));
+            }
             answers.extend(refuse(&mut self.ports, now, frame.remote, &oversize, &frame.head));
         }
         if unknown > 0 {
@@ -359,19 +430,33 @@ impl Datapath {
         for (port, vlan, mut frame) in answers {
             let len = frame.len();
             if let Some((tap, counters)) = self.ports.tap_mut(port) {
-                match tap.write(&mut frame, std::iter::empty(), &mut self.scissors) {
+                let sent = tap.write(&mut frame, std::iter::empty(), &mut self.scissors);
+                match sent {
                     Ok(()) => counters.sent(len),
                     Err(why) => counters.dropped(why),
                 }
+                if let Some(observer) = &mut self.observer {
+                    let fate = sent.map_or_else(|why| Fate::Dropped(why.into()), |()| Fate::Left);
+                    observer.see_whole(Sight::departure(port, Some(vlan), fate, frame.bytes()));
+                }
             } else if let (Some((remote, counters)), Some(tunnel)) = (self.ports.remote_mut(port), &mut self.tunnel) {
+                let mut fate = Fate::Left;
                 match tunnel.push(now, 0, &frame, vlan, remote) {
                     Ok(_) => counters.sent(len), // nothing waits that it could overtake
-                    Err(why) => counters.dropped(why),
+                    Err(why) => {
+                        counters.dropped(why);
+                        fate = Fate::Dropped(why);
+                    }
                 }
                 tunnel.flush(core::slice::from_ref(&frame), &mut self.failures);
                 for failure in self.failures.drain(..) {
                     counters.not_sent(len);
                     counters.dropped(failure.why);
+                    fate = Fate::Dropped(failure.why.into());
+                }
+                if let Some(observer) = &mut self.observer {
+                    let egress = Egress { port, vlan, tag: None };
+                    observer.see_sent(core::slice::from_ref(&frame), 0, egress, fate);
                 }
             }
         }
@@ -410,6 +495,34 @@ fn leave<'a>(
         None => tap.write(head, tail, scissors).map(|()| Passage::Left),
         Some(shaper) => shaper.offer(now, tap, head, tail, scissors),
     }
+}
+
+/// What became of a frame that was to leave on a TAP port, as it is seen; `None` where it is seen when it is counted.
+fn departure<'a>(out: &Outgoing, sent: Result<Passage, PortDrop>, bytes: &'a [u8]) -> Option<Sight<'a>> {
+    let fate = match sent {
+        Ok(Passage::Left) => Fate::Left,
+        Ok(Passage::Waits) | Err(PortDrop::TooBig) => return None,
+        Err(why) => Fate::Dropped(why.into()),
+    };
+    Some(Sight::departure(out.egress.port, Some(out.egress.vlan), fate, bytes))
+}
+
+/// Shows it, where more of its bytes lie in `tail`.
+fn see_departure<'a>(
+    observer: &mut Observer,
+    out: &Outgoing,
+    sent: Result<Passage, PortDrop>,
+    bytes: &'a [u8],
+    tail: impl Iterator<Item = &'a [u8]> + Clone,
+) {
+    if let Some(sight) = departure(out, sent, bytes) {
+        observer.see(sight, tail);
+    }
+}
+
+/// The payload that lies in `inbox` as `pieces` say.
+fn tail<'a>(inbox: &'a Inbox, pieces: &'a [Tail]) -> impl Iterator<Item = &'a [u8]> + Clone {
+    pieces.iter().map(|piece| &inbox.bytes(piece.buffer)[piece.range.clone()])
 }
 
 /// Begins a run with `first`; returns how many of the `others` leave in one super-frame with it.

@@ -21,6 +21,7 @@ use super::batch::BYTES;
 use super::datapath::Datapath;
 use super::ports::{Device, Port};
 use crate::drops::PortDrop;
+use crate::observe::{Fate, Sight, vlan_of};
 use crate::port::tap::{FRAME_CAPACITY, Scissors, TapPort};
 
 /// How long frames wait at a port's rate before further ones are dropped, in thousandths of a second.
@@ -184,7 +185,7 @@ impl Datapath {
 
     /// Sends frames that wait for port `id` on their way, as many as its rate allows and a turn takes.
     fn release(&mut self, now: Instant, id: PortId) {
-        let Self { ports, scissors, spare, alarms, .. } = self;
+        let Self { switch, ports, scissors, spare, alarms, observer, .. } = self;
         let Some(Port { limits: Some(limits), device: Device::Tap(tap), counters, .. }) = ports.get_mut(id) else {
             return;
         };
@@ -194,7 +195,12 @@ impl Datapath {
         shaper.is_told = false;
         while written < BYTES && shaper.rate.check(now).is_ok() && shaper.backlog.pop(spare) {
             let (len, bytes) = (spare.len(), wire_bytes(spare.len(), &spare.offload));
-            match tap.write(spare, std::iter::empty(), scissors) {
+            let outcome = tap.write(spare, std::iter::empty(), scissors);
+            if let Some(observer) = observer {
+                let fate = outcome.map_or_else(|why| Fate::Dropped(why.into()), |()| Fate::Left);
+                observer.see_whole(Sight::departure(id, vlan_of(switch, id, spare.bytes()), fate, spare.bytes()));
+            }
+            match outcome {
                 Ok(()) => {
                     counters.sent(len);
                     shaper.rate.charge(now, bytes);
@@ -211,7 +217,7 @@ impl Datapath {
 
     /// Sends all that wait for port `id` on their way, whatever its rate.
     fn let_out(&mut self, now: Instant, id: PortId) {
-        let Self { ports, scissors, spare, .. } = self;
+        let Self { switch, ports, scissors, spare, observer, .. } = self;
         let Some(Port { limits: Some(limits), device: Device::Tap(tap), counters, .. }) = ports.get_mut(id) else {
             return;
         };
@@ -219,7 +225,12 @@ impl Datapath {
         let spare = spare.get_or_insert_with(|| Frame::with_capacity(FRAME_CAPACITY));
         while shaper.backlog.pop(spare) {
             let (len, bytes) = (spare.len(), wire_bytes(spare.len(), &spare.offload));
-            match tap.write(spare, std::iter::empty(), scissors) {
+            let outcome = tap.write(spare, std::iter::empty(), scissors);
+            if let Some(observer) = observer {
+                let fate = outcome.map_or_else(|why| Fate::Dropped(why.into()), |()| Fate::Left);
+                observer.see_whole(Sight::departure(id, vlan_of(switch, id, spare.bytes()), fate, spare.bytes()));
+            }
+            match outcome {
                 Ok(()) => {
                     counters.sent(len);
                     shaper.rate.charge(now, bytes);
@@ -241,8 +252,16 @@ impl Datapath {
 
     /// Drops, and counts, what waits for a port whose device is gone.
     pub(crate) fn drop_waiting(&mut self, id: PortId) {
-        let Some(Port { limits: Some(limits), counters, .. }) = self.ports.get_mut(id) else { return };
-        let dropped = limits.tx.as_mut().map_or(0, |shaper| shaper.backlog.clear());
-        counters.dropped_many(PortDrop::PortLost, dropped as u64);
+        let Self { switch, ports, spare, observer, .. } = self;
+        let Some(Port { limits: Some(limits), counters, .. }) = ports.get_mut(id) else { return };
+        let Some(shaper) = &mut limits.tx else { return };
+        let spare = spare.get_or_insert_with(|| Frame::with_capacity(FRAME_CAPACITY));
+        while shaper.backlog.pop(spare) {
+            counters.dropped(PortDrop::PortLost);
+            if let Some(observer) = observer {
+                let fate = Fate::Dropped(PortDrop::PortLost.into());
+                observer.see_whole(Sight::departure(id, vlan_of(switch, id, spare.bytes()), fate, spare.bytes()));
+            }
+        }
     }
 }

@@ -20,6 +20,8 @@ mod oversize;
 mod ports;
 mod ready;
 #[cfg(test)]
+mod seen;
+#[cfg(test)]
 mod tests;
 mod threads;
 
@@ -162,6 +164,7 @@ impl Worker {
     pub(crate) fn set_paused(&mut self, is_paused: bool) {
         if is_paused && !self.is_paused {
             self.datapath.finish(self.now());
+            self.datapath.tell_observers();
         }
         self.is_paused = is_paused;
     }

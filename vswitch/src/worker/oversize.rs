@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use vswitch_core::{Instant, Tag, VlanId};
+use vswitch_core::switch::PortId;
+use vswitch_core::{Frame, Instant, Tag, VlanId};
+
+use crate::drops::PortDrop;
+use crate::observe::{Fate, Sight};
 
 /// A frame that did not fit.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +18,13 @@ pub(super) struct Oversize {
     pub(super) tag: Option<Tag>,
     /// The largest packet that would have fitted; `None` where its sender is not to be told.
     pub(super) mtu: Option<u16>,
+}
+
+impl Oversize {
+    /// As it is seen at `ingress`, where it came in as `frame` and is counted.
+    pub(super) fn seen<'a>(&self, ingress: PortId, frame: &'a Frame) -> Sight<'a> {
+        Sight::arrival(ingress, Some(self.vlan), Fate::Dropped(PortDrop::TooBig.into()), frame.bytes())
+    }
 }
 
 /// How often the senders behind one port are told: one answer is enough for a flow, and a flood of oversize frames earns

@@ -55,7 +55,13 @@ impl Carrier for Endless {
         Vec::new()
     }
 
-    fn receive(&mut self, _: Entrance, inbox: &mut Inbox, _: &mut Vec<Offload>) -> io::Result<Receipt> {
+    fn receive(
+        &mut self,
+        _: Entrance,
+        inbox: &mut Inbox,
+        _: &mut Vec<Offload>,
+        _: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<Receipt> {
         self.receipts.fetch_add(1, Ordering::Relaxed);
         inbox.clear();
         let train = self.datagram.repeat(EACH);
@@ -66,7 +72,7 @@ impl Carrier for Endless {
                 Ok::<_, io::Error>(Received { from: peer(), tos: 0, stride, at: 0, len: train.len(), truncated: false })
             })?;
         }
-        Ok(Receipt { more: true, malformed: 0 })
+        Ok(Receipt { more: true })
     }
 
     fn dropped(&self) -> u64 {

@@ -52,6 +52,8 @@ pub struct Settings {
     pub ageing: Option<Ageing>,
     /// Whether ports that do not say otherwise send from their own addresses only.
     pub source_guard: Option<bool>,
+    /// How many seconds the flight recorder looks back, and what memory it takes: `30` or `30,64M`.
+    pub flight_recorder: Option<String>,
 }
 
 /// The config file.
@@ -87,6 +89,7 @@ struct File {
     log: Option<String>,
     ageing: Option<Ageing>,
     source_guard: Option<bool>,
+    flight_recorder: Option<String>,
     #[serde(default)]
     vlan: Vec<VlanSpec>,
     #[serde(default)]
@@ -123,6 +126,7 @@ impl TryFrom<File> for Config {
             fdb_limit_per_port: file.fdb_limit_per_port,
             source_guard: file.source_guard,
             metrics_addr: file.metrics_addr,
+            flight_recorder: file.flight_recorder,
             log: file.log,
             ageing: file.ageing,
         };
