@@ -1,5 +1,6 @@
 //! The switch: ports, VLANs, the forwarding database, and the way of a frame through them.
 
+pub mod explain;
 pub mod fdb;
 mod flood;
 mod forward;
@@ -16,12 +17,13 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-pub use self::fdb::{Counters, FdbEntry, FdbError, FdbKind, Flapping, Limits};
+pub use self::explain::{Explained, Step};
+pub use self::fdb::{Counters, FdbEntry, FdbError, FdbKind, Flapping, History, Limits, Moved};
 pub use self::flood::Flood;
 pub use self::forward::{ForwardDrop, SourceDrop};
 pub use self::guard::{Guard, GuardDrop};
 pub use self::port::{PortDrop, PortId};
-pub use self::storm::StormDrop;
+pub use self::storm::{FloodKind, StormDrop};
 pub use self::verdict::{Egress, Reason, Verdict};
 pub use self::vlan::{PortMode, VlanDrop, VlanSet};
 
@@ -269,6 +271,12 @@ impl Switch {
     #[must_use]
     pub fn fdb_get(&self, vlan: VlanId, mac: MacAddr) -> Option<FdbEntry> {
         self.fdb.get(vlan, mac)
+    }
+
+    /// Since when a learned address is known, and how it moved; `None` where it is static or unknown.
+    #[must_use]
+    pub fn fdb_history(&self, vlan: VlanId, mac: MacAddr) -> Option<History> {
+        self.fdb.history(vlan, mac)
     }
 
     /// All addresses, in no order.
