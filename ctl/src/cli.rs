@@ -69,6 +69,18 @@ pub(crate) enum Command {
     /// Addresses: which is behind which port or remote
     #[command(subcommand)]
     Fdb(Fdb),
+    /// Who was heard where: addresses seen in ARP and neighbour discovery, and those of ports
+    #[command(subcommand)]
+    Neighbour(Neighbour),
+    /// Why A does or does not reach B; ends with 0 where it does, 1 where not
+    Why {
+        /// A port's name, an IP address or a MAC address; one of the two must be a port here
+        a: String,
+        /// The same
+        b: String,
+    },
+    /// Tell the journey of a frame, without sending it
+    Trace(crate::trace::Trace),
     /// Counters, with drops by reason
     Stats {
         /// Of this port alone, or of `tunnel`
@@ -83,6 +95,12 @@ pub(crate) enum Command {
         /// Which shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Neighbour {
+    /// List them
+    List,
 }
 
 #[derive(Debug, Subcommand)]

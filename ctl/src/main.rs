@@ -4,10 +4,12 @@
 
 mod cli;
 mod demo;
+mod explain;
 mod hand_over;
 mod render;
 mod run;
 mod table;
+mod trace;
 mod words;
 
 use std::io;

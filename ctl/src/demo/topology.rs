@@ -121,7 +121,7 @@ impl Host {
         let task = words::task(cli.map_err(|error| refused(error.to_string()))?.command);
         match task.map_err(|error| refused(error.to_string()))? {
             Task::Ask(request) => self.client.call(&request).map_err(|error| refused(error.to_string())),
-            Task::HandOver(_) | Task::Complete(_) | Task::Demo(_) => {
+            Task::HandOver(_) | Task::Complete(_) | Task::Demo(_) | Task::Why(_) | Task::Trace(_) => {
                 Err(refused("it asks nothing of a daemon".to_owned()))
             }
         }

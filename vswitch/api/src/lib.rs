@@ -8,6 +8,7 @@ pub mod check;
 pub mod client;
 pub mod config;
 pub mod error;
+pub mod explain;
 pub mod reply;
 pub mod request;
 pub mod rpc;
@@ -21,6 +22,9 @@ pub use config::{
     Settings, StaticEntry, VlanSpec,
 };
 pub use error::{Code, RpcError};
+pub use explain::{
+    ExplainStep, Journey, NeighbourInfo, OuterInfo, StepOutcome, TraceAsk, TraceVerdict, Way, Why, WhyAsk,
+};
 pub use reply::{
     Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,
     ModeKind, Offload, PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status,

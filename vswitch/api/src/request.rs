@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Attach, PeerSpec, Pool, PortSpec, StaticEntry, VlanSpec};
 use crate::error::{Code, RpcError};
+use crate::explain::{TraceAsk, WhyAsk};
 use crate::types::{
     Allowed, Cidr, ContainerId, IfName, LimitWord, Mac, Mtu, Net, NetworkName, PortName, Vid, VlanList,
 };
@@ -229,6 +230,16 @@ pub enum Query {
         /// Which.
         pools: Vec<Pool>,
     },
+    /// What would become of a frame: [`Journey`](crate::Journey).
+    #[serde(rename = "trace")]
+    Trace(TraceAsk),
+    /// Why A does or does not reach B: [`Why`](crate::Why). The switch asks for B in A's name, so it needs the right to
+    /// change.
+    #[serde(rename = "why")]
+    Why(WhyAsk),
+    /// Addresses seen in ARP and neighbour discovery, and those of ports: `[`[`NeighbourInfo`](crate::NeighbourInfo)`]`.
+    #[serde(rename = "neighbour.list")]
+    NeighbourList {},
     /// How the daemon is: [`Status`](crate::Status).
     #[serde(rename = "status")]
     Status {},
@@ -261,6 +272,9 @@ const QUERIES: &[&str] = &[
     "attachment.plan",
     "attachment.list",
     "pool.show",
+    "trace",
+    "why",
+    "neighbour.list",
     "status",
 ];
 
@@ -304,7 +318,10 @@ impl Request {
     #[must_use]
     pub const fn writes(&self) -> bool {
         match self {
-            Self::Change(_) | Self::Flush(_) | Self::Takeover(_) | Self::Query(Query::AttachmentPlan(_)) => true,
+            Self::Change(_)
+            | Self::Flush(_)
+            | Self::Takeover(_)
+            | Self::Query(Query::AttachmentPlan(_) | Query::Why(_)) => true,
             Self::Query(_) => false,
         }
     }

@@ -117,6 +117,7 @@ impl Control {
             Request::Query(Query::AttachmentPlan(attach)) => {
                 json(self.plan_attachment(attach).map_err(RpcError::from)?)
             }
+            Request::Query(Query::Why(ask)) => json(self.why(ask)?),
             Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
@@ -138,12 +139,15 @@ impl Control {
             Query::VtepShow {} => json(self.vtep_info()?),
             Query::PeerList {} => json(self.peers()),
             Query::FdbList(filter) => json(self.fdb(filter)?),
+            Query::Trace(ask) => json(self.trace(ask)?),
+            Query::Why(_) => Err(RpcError::new(Code::Internal, "why is answered elsewhere")),
+            Query::NeighbourList {} => json(self.neighbours()?),
             Query::Stats { port } => json(self.stats(port.as_deref())?),
             Query::Status {} => json(self.status()?),
         }
     }
 
-    fn port(&self, name: &PortName) -> Result<&PortSpec, RpcError> {
+    pub(super) fn port(&self, name: &PortName) -> Result<&PortSpec, RpcError> {
         self.desired.port(name).ok_or_else(|| no_port(name.as_str()))
     }
 
@@ -233,7 +237,18 @@ impl Control {
                 let held_s = flapping.until.since(now).as_millis().div_ceil(1000);
                 FlappingInfo::new(targets.get(&flapping.other).cloned(), u64::try_from(held_s).unwrap_or(u64::MAX))
             });
-            Some(FdbInfo { flapping, ..FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age) })
+            let history = self.addresses.fdb_history(entry.vlan, entry.mac);
+            let moved = history.and_then(|history| history.moved);
+            let moves = moved.map_or(0, |moved| moved.times);
+            let moved_from = moved.and_then(|moved| targets.get(&moved.from)).map(ToString::to_string);
+            let learned_s = history.map(|history| now.since(history.learned).as_secs());
+            Some(FdbInfo {
+                flapping,
+                moves,
+                moved_from,
+                learned_s,
+                ..FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age)
+            })
         };
         let mut fdb: Vec<_> = entries.filter_map(info).collect();
         fdb.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
@@ -241,7 +256,7 @@ impl Control {
     }
 
     /// What each number stands for.
-    fn targets(&self) -> BTreeMap<PortId, FdbTarget> {
+    pub(super) fn targets(&self) -> BTreeMap<PortId, FdbTarget> {
         let ports = self.live.iter().map(|(name, port)| (port.id, FdbTarget::Port(name.clone())));
         let remotes = self.remotes.iter().map(|(address, id)| (*id, FdbTarget::Remote(*address)));
         ports.chain(remotes).collect()

@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod answer;
 mod apply;
 mod attach;
+mod explain;
 mod handover;
 mod inherit;
 mod lost;
@@ -128,6 +129,8 @@ pub(crate) struct Control {
     /// Whether ports are those of the daemon before: a container's is found or gone, and not made.
     is_restoring: bool,
     holds: Holds,
+    /// What was asked in a port's name.
+    questions: explain::Questions,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -167,6 +170,7 @@ impl Control {
             brought: None,
             is_restoring: true,
             holds: Holds::default(),
+            questions: explain::Questions::default(),
             started: Instant::now(),
             estate,
             manager,

@@ -13,8 +13,10 @@ use vswitch_sys::TapQueue;
 use vtep::{Directory, Failure, Run};
 
 use super::alarms::Alarms;
+use super::asking::Watch;
 use super::batch::Batch;
 use super::flaps::FlapLog;
+use super::neighbours::Neighbours;
 use super::outbox::Outbox;
 use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
@@ -47,6 +49,10 @@ pub(crate) struct Datapath {
     pub(super) let_in: Vec<PortId>,
     /// For frames that waited.
     pub(super) spare: Option<Frame>,
+    /// Who was heard where.
+    pub(super) neighbours: Neighbours,
+    /// Answers that are waited for.
+    pub(super) watches: Vec<Watch>,
     flap_log: FlapLog,
     bounds: Bounds,
 }
@@ -108,6 +114,8 @@ impl Datapath {
             alarms: Alarms::default(),
             let_in: Vec::new(),
             spare: None,
+            neighbours: Neighbours::default(),
+            watches: Vec::new(),
             flap_log: FlapLog::default(),
             bounds,
         }
@@ -140,6 +148,7 @@ impl Datapath {
     pub(crate) fn remove(&mut self, id: PortId) {
         self.switch.remove_port(id);
         self.alarms.forget(id);
+        self.neighbours.forget(id);
         self.let_in.retain(|&port| port != id);
         if let Some(tunnel) = &mut self.tunnel {
             tunnel.forget(id);

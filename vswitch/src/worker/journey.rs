@@ -6,6 +6,7 @@ use vswitch_core::{Frame, Instant, Offload, VlanId};
 use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop};
 
 use super::alarms::Alarm;
+use super::asking;
 use super::batch::{SEGMENTS, Share, is_to_group};
 use super::datapath::Datapath;
 use super::limits::{Limited, Passage, Shaper};
@@ -138,6 +139,9 @@ impl Datapath {
             verdict => {
                 let frame = &self.batch.frames()[index];
                 charge(switch, now, &verdict, &frame.offload, frame.len());
+                if let Verdict::Flood(flood) = &verdict {
+                    self.neighbours.listen(now, ingress, false, flood.vlan(), frame.bytes());
+                }
                 let copies = self.outbox.copies();
                 gather(switch, &self.ports, &mut self.outbox, &verdict, index);
                 if is_to_group(frame) {
@@ -145,6 +149,9 @@ impl Datapath {
                 }
             }
         });
+        if !self.watches.is_empty() {
+            self.look_for_answers(now, ingress);
+        }
         if let Some(port) = self.ports.get_mut(ingress) {
             let groups = self.batch.groups();
             port.spread.note_groups(groups, to_groups);
@@ -292,10 +299,16 @@ impl Datapath {
                 Verdict::Drop(why) => counters.dropped(why),
                 verdict => {
                     charge(switch, now, &verdict, &frame.head.offload, frame.len());
+                    if let Verdict::Flood(flood) = &verdict {
+                        self.neighbours.listen(now, frame.remote, true, flood.vlan(), frame.head.bytes());
+                    }
                     gather(switch, &self.ports, &mut self.outbox, &verdict, index);
                 }
             }
         });
+        if !self.watches.is_empty() {
+            inbound.iter().for_each(|frame| asking::look(&mut self.watches, now, frame.remote, frame.head.bytes()));
+        }
         for &target in self.outbox.taps() {
             let Some((tap, counters, limits)) = self.ports.limited_tap_mut(target) else { continue };
             let mut shaper = limits.and_then(|limits| limits.tx.as_mut());
@@ -332,7 +345,7 @@ impl Datapath {
     }
 
     /// Sends frames of the switch's own.
-    fn deliver(&mut self, now: Instant, answers: Vec<Answer>) {
+    pub(super) fn deliver(&mut self, now: Instant, answers: Vec<Answer>) {
         for (port, vlan, mut frame) in answers {
             let len = frame.len();
             if let Some((tap, counters)) = self.ports.tap_mut(port) {

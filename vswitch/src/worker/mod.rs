@@ -8,12 +8,14 @@
 //! it is first answered; frames that still wait in the queue it leaves may then be overtaken.
 
 mod alarms;
+mod asking;
 mod backlog;
 mod batch;
 mod datapath;
 mod flaps;
 mod journey;
 mod limits;
+mod neighbours;
 mod outbox;
 mod oversize;
 mod ports;
@@ -36,6 +38,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use vswitch_core::Instant;
 use vswitch_core::switch::PortId;
 
+pub(crate) use asking::{Answered, Exit, Remembered, Watch};
 pub(crate) use datapath::{Datapath, PortStats};
 pub(crate) use limits::SharedLimits;
 pub(crate) use threads::{WorkerError, WorkerOptions, Workers};
