@@ -14,6 +14,7 @@ use serde_json::Value;
 
 pub(super) const TESTS: super::Tests = &[
     ("healthy", healthy),
+    ("healthy_with_two_workers", healthy_with_two_workers),
     ("wrong_vlan", wrong_vlan),
     ("no_vni", no_vni),
     ("no_peer", no_peer),
@@ -106,7 +107,17 @@ fn nothing() -> Result {
 }
 
 fn healthy(lab: &Lab) -> Result {
-    let (_underlay, h1, h2) = Node::pair(lab, 1500)?;
+    all_kinds(lab, 1)
+}
+
+/// The answer may come to another worker than the one that asked.
+fn healthy_with_two_workers(lab: &Lab) -> Result {
+    all_kinds(lab, 2)
+}
+
+fn all_kinds(lab: &Lab, workers: usize) -> Result {
+    let args = vec!["--workers".to_owned(), workers.to_string()];
+    let (_underlay, h1, h2) = Node::pair_with(lab, 1500, &DaemonSpec { args, ..DaemonSpec::default() })?;
     let a = h1.attach(lab, "a", A)?;
     let b = h1.attach(lab, "b", B)?;
     let c = h2.attach(lab, "c", "--access 10 --address 10.0.0.3/24 --address fd00::3/64")?;
@@ -124,11 +135,11 @@ fn healthy(lab: &Lab) -> Result {
     }
     let drops = h1.stats()?.drops;
     ensure!(drops.is_empty(), "why has frames dropped: {drops:?}");
-    traffic::ping(&a, "10.0.0.3".parse()?, 100)
+    traffic::ping::ping(&a, "10.0.0.3".parse()?, 100)
 }
 
 fn wrong_vlan(lab: &Lab) -> Result {
-    let (node, ..) = one_host(lab, A, "--access 20 --address 10.0.0.2/24")?;
+    let (node, _a, _b) = one_host(lab, A, "--access 20 --address 10.0.0.2/24")?;
     for (one, other) in [("a", "b"), ("a", "10.0.0.2")] {
         let command = broken(&node, one, other, "wrong_vlan", nothing)?;
         ensure_eq!(command, "vsctl port set b --access 10", "command");
@@ -187,7 +198,9 @@ fn path_mtu(lab: &Lab) -> Result {
 }
 
 fn udp_blocked(lab: &Lab) -> Result {
-    let (_underlay, h1, h2) = Node::pair(lab, 1500)?;
+    // An uplink takes datagrams before the host's firewall sees them.
+    let spec = DaemonSpec { underlay: Some("udp"), ..DaemonSpec::default() };
+    let (_underlay, h1, h2) = Node::pair_with(lab, 1500, &spec)?;
     let _a = h1.attach(lab, "a", A)?;
     let b = h2.attach(lab, "b", B)?;
     let wire = Capture::open(&b, "eth0")?;
@@ -225,7 +238,7 @@ fn static_elsewhere(lab: &Lab) -> Result {
 }
 
 fn spoofing(lab: &Lab) -> Result {
-    let (node, ..) = one_host(lab, "--access 10 --address 10.0.0.1/24 --allow-ip 10.0.0.99", B)?;
+    let (node, _a, _b) = one_host(lab, "--access 10 --address 10.0.0.1/24 --allow-ip 10.0.0.99", B)?;
     let command = broken(&node, "a", "b", "spoofed_ip", nothing)?;
     ensure_eq!(command, "vsctl port set a --allow-ip 10.0.0.99/32 10.0.0.1/32", "command");
     mend(&node, &command)?;
@@ -293,7 +306,7 @@ fn duplicate_mac(lab: &Lab) -> Result {
 }
 
 fn who_is_unknown(lab: &Lab) -> Result {
-    let (node, ..) = one_host(lab, A, B)?;
+    let (node, _a, _b) = one_host(lab, A, B)?;
     for words in ["why a nobody", "why nobody a", "why 10.0.0.88 10.0.0.99", "why a a", "trace nobody ff"] {
         node.vsctl().refused(1, words)?;
     }
@@ -313,18 +326,17 @@ fn journeys(lab: &Lab) -> Result {
     let mac = text(b.mac("eth0")?);
     let flooded = trace(&format!("a --dst {mac} --ip-src 10.0.0.1 --ip-dst 10.0.0.2 --len 1514"))?;
     ensure_eq!(flooded["verdict"], "flood", "a station nobody knows: {flooded}");
-    let ways = flooded["ways"].as_array().context("ways")?.clone();
+    let ways = flooded["ways"].as_array().context("ways")?;
     ensure_eq!(ways.len(), 2, "ways: {flooded}");
-    ensure_eq!((&ways[0]["port"], &ways[0]["tag"]), (&Value::from("b"), &Value::from(10)), "to b");
+    let way = |to: &str, name: &str| ways.iter().find(|way| way[to] == name).context(format_args!("a way to {name}"));
+    ensure_eq!(way("port", "b")?["tag"], 10, "tag to b");
+    let remote = way("remote", &h2.ip.to_string())?;
     let outer = serde_json::json!({
         "vni": 100, "source": h1.ip.to_string(), "destination": h2.ip.to_string(), "port": 4789, "bytes": 1550,
     });
-    ensure_eq!(ways[1]["outer"], outer, "around it");
-    ensure_eq!(
-        (&ways[1]["packet"], &ways[1]["mtu"], &ways[1]["fits"]),
-        (&1500.into(), &1450.into(), &false.into()),
-        "fit"
-    );
+    ensure_eq!(remote["outer"], outer, "around it");
+    let sizes = serde_json::json!([remote["packet"], remote["mtu"], remote["fits"]]);
+    ensure_eq!(sizes, serde_json::json!([1500, 1450, false]), "packet, MTU, whether it fits");
     let dropped = trace(&format!("a --dst {mac} --vlan 20"))?;
     ensure_eq!(dropped["reason"], "vlan_not_allowed", "a tag on an access port");
     let remote = trace(&format!("remote:{} --vlan 10 --src 02:00:00:00:00:77 --dst {}", h2.ip, text(a.mac("eth0")?)))?;

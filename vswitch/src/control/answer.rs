@@ -15,7 +15,7 @@ use vswitch_api::{
     PeerVlans, PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo,
     VtepInfo, rpc,
 };
-use vswitch_core::switch::{FdbKind, PortId};
+use vswitch_core::switch::{FdbKind, History, PortId};
 
 use super::access::{Access, Peer};
 use super::server::{End, Line, Server, ServerError, Service};
@@ -221,13 +221,13 @@ impl Control {
             return Ok(Vec::new());
         }
         let vlan = filter.vlan.map(vlan_id);
-        let wanted = |entry: &vswitch_core::switch::FdbEntry| {
+        let wanted = |(entry, _): &(vswitch_core::switch::FdbEntry, Option<History>)| {
             vlan.is_none_or(|vlan| entry.vlan == vlan) && port.is_none_or(|port| entry.port == port)
         };
-        let entries = self.addresses.fdb_entries().filter(wanted);
+        let entries = self.addresses.fdb_histories().filter(wanted);
         let now = self.ask(|worker| worker.now())?;
         let targets = self.targets();
-        let info = |entry: vswitch_core::switch::FdbEntry| {
+        let info = |(entry, history): (vswitch_core::switch::FdbEntry, Option<History>)| {
             let age = match entry.kind {
                 FdbKind::Static => None,
                 FdbKind::Learned { last_seen } => Some(now.since(last_seen).as_secs()),
@@ -237,7 +237,6 @@ impl Control {
                 let held_s = flapping.until.since(now).as_millis().div_ceil(1000);
                 FlappingInfo::new(targets.get(&flapping.other).cloned(), u64::try_from(held_s).unwrap_or(u64::MAX))
             });
-            let history = self.addresses.fdb_history(entry.vlan, entry.mac);
             let moved = history.and_then(|history| history.moved);
             let moves = moved.map_or(0, |moved| moved.times);
             let moved_from = moved.and_then(|moved| targets.get(&moved.from)).map(ToString::to_string);

@@ -284,6 +284,11 @@ impl Switch {
         self.fdb.entries().into_iter()
     }
 
+    /// The same, each with what [`Self::fdb_history`] tells.
+    pub fn fdb_histories(&self) -> impl Iterator<Item = (FdbEntry, Option<History>)> {
+        self.fdb.histories().into_iter()
+    }
+
     /// The port an address is behind, as a frame to it finds it: at once, whatever siblings do. Where one of them changes
     /// the entry at this very moment the address counts as unknown, and a table that one of them made larger is only
     /// taken up with the next frame.

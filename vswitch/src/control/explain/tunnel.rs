@@ -96,7 +96,8 @@ impl Control {
         let peers = self.peers_for(vlan, far);
         let vni = self.vni(vlan).map_or(0, vswitch_api::Vni::get);
         let strangers = self.strangers();
-        let is_ours = |stranger: &&Stranger| stranger.knows_vni && stranger.vni.get() == vni;
+        let is_lost = far.place == Place::Unknown;
+        let is_ours = |stranger: &&Stranger| is_lost && stranger.knows_vni && stranger.vni.get() == vni;
         // Somebody who uses the VNI and is no peer: the address of the peer that there is may be wrong.
         if let Some(caller) = strangers.iter().filter(is_ours).max_by_key(|stranger| stranger.at) {
             let ip = caller.from;
@@ -119,7 +120,8 @@ impl Control {
             let port = self.vtep_port;
             let text = format!(
                 "{peer} sends frames in VNI {vni}, so it has that VNI and this switch as a peer, and nothing that is sent to it is \
-                 answered: a firewall on that host drops UDP port {port}; there, this lets it in"
+                 answered: a firewall on that host drops UDP port {port} (there, this lets it in), or {} fell silent just now",
+                far.text
             );
             let mend = Some(format!("nft insert rule inet filter input udp dport {port} accept"));
             return ExplainStep::stop("underlay", "udp_blocked", text, mend);

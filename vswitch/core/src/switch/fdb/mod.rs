@@ -367,6 +367,13 @@ impl Fdb {
         self.shared.ledger.lock().entries()
     }
 
+    /// The same, each with what is remembered of it.
+    pub(crate) fn histories(&self) -> Vec<(FdbEntry, Option<History>)> {
+        let ledger = self.shared.ledger.lock();
+        let all = ledger.entries().into_iter();
+        all.map(|entry| (entry, ledger.history(Key::new(entry.vlan, entry.mac.to_u64())))).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.shared.ledger.lock().store.len()
     }
