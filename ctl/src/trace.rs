@@ -204,7 +204,9 @@ mod tests {
         let to = "--dst 02:00:00:00:00:0b";
         let v4 = "--ip-src 10.0.0.1 --ip-dst 10.0.0.2";
         let v6 = "--ip-src fd00::1 --ip-dst fd00::2";
-        let table: [(String, usize, [u8; 2], Option<(usize, u8)>); 7] = [
+        // Words, bytes, EtherType, and where which protocol stands.
+        type Case = (String, usize, [u8; 2], Option<(usize, u8)>);
+        let table: [Case; 7] = [
             (format!("a {to}"), 60, EXPERIMENTAL, None),
             (format!("a {to} --len 1514"), 1514, EXPERIMENTAL, None),
             (format!("a {to} {v4}"), 60, [8, 0], Some((23, 17))),
