@@ -71,6 +71,16 @@ pub(crate) enum Command {
     /// Addresses: which is behind which port or remote
     #[command(subcommand)]
     Fdb(Fdb),
+    /// Who was heard where: addresses seen in ARP and neighbour discovery, and those of ports
+    #[command(subcommand)]
+    Neighbour(Neighbour),
+    /// Why A does or does not reach B; ends with 0 where it does, 1 where not
+    Why {
+        /// A port's name, an IP address or a MAC address; one of the two must be a port here
+        a: String,
+        /// The same
+        b: String,
+    },
     /// Counters, with drops by reason
     Stats {
         /// Of this port alone, or of `tunnel`
@@ -80,13 +90,15 @@ pub(crate) enum Command {
     Status,
     /// Capture frames, with what became of them: for Wireshark and tcpdump, or as lines on a terminal
     Capture(Box<CaptureArgs>),
-    /// Follow frames as they pass, a line each
+    /// Tell the journey of a frame, without sending it; or, with --live, that of frames as they pass
     Trace {
-        /// As they pass
-        #[arg(long, required = true)]
+        /// Follow frames as they pass, a line each
+        #[arg(long, conflicts_with_all = ["from", "frame", "src", "dst", "ip_src"])]
         live: bool,
         #[command(flatten)]
-        args: LiveArgs,
+        follow: LiveArgs,
+        #[command(flatten)]
+        trace: Box<crate::trace::Trace>,
     },
     /// Try it: two hosts and two containers in network namespaces, VXLAN between them, and traffic
     Demo(Demo),
@@ -95,6 +107,12 @@ pub(crate) enum Command {
         /// Which shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Neighbour {
+    /// List them
+    List,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,10 +5,12 @@
 mod capture;
 mod cli;
 mod demo;
+mod explain;
 mod hand_over;
 mod render;
 mod run;
 mod table;
+mod trace;
 mod words;
 
 use std::io;

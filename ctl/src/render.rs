@@ -157,7 +157,7 @@ pub(crate) fn fdb(entries: &Vec<FdbInfo>, out: &mut String) {
         out.push_str("no addresses\n");
         return;
     }
-    let mut table = Table::new([">VLAN", "MAC", "KIND", "BEHIND", ">AGE"]);
+    let mut table = Table::new([">VLAN", "MAC", "KIND", "BEHIND", ">AGE", ">LEARNED", ">MOVES"]);
     for entry in entries {
         let behind = match (&entry.port, entry.remote) {
             (Some(port), _) => format!("port {port}"),
@@ -180,7 +180,14 @@ pub(crate) fn fdb(entries: &Vec<FdbInfo>, out: &mut String) {
             FdbKind::Learned => "learned",
         };
         let age = entry.age_s.map(duration);
-        table.row([entry.vlan.to_string(), entry.mac.to_string(), kind.to_owned(), behind, option(age)]);
+        let moves = match &entry.moved_from {
+            Some(from) => format!("{} (from {from})", entry.moves),
+            None if entry.moves > 0 => entry.moves.to_string(),
+            None => String::new(),
+        };
+        let learned = entry.learned_s.map(duration);
+        let (age, learned) = (option(age), option(learned));
+        table.row([entry.vlan.to_string(), entry.mac.to_string(), kind.to_owned(), behind, age, learned, moves]);
     }
     table.write(out);
 }
@@ -318,7 +325,7 @@ const fn offload_name(offload: Offload) -> &'static str {
     }
 }
 
-fn option<T: ToString>(value: Option<T>) -> String {
+pub(crate) fn option<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
@@ -327,7 +334,7 @@ fn words<T: ToString>(items: &[T]) -> String {
 }
 
 /// Seconds as people say them, in the two greatest units that matter.
-fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     let units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
     let first = units.iter().position(|(_, size)| seconds >= *size).unwrap_or(units.len() - 1);
     let mut left = seconds;
@@ -467,6 +474,7 @@ PEER        VLANS
         let entry = |vlan: u16, kind: &str, port: Value, remote: Value, age: Value| json!({"mac": "02:00:00:00:00:01", "vlan": vlan, "kind": kind, "port": port, "remote": remote, "age_s": age, "flapping": null});
         let mut flapping = entry(20, "learned", json!("web"), json!(null), json!(0));
         flapping["flapping"] = json!({"port": "db", "remote": null, "held_s": 9});
+        (flapping["moves"], flapping["moved_from"], flapping["learned_s"]) = (json!(5), json!("port db"), json!(60));
         let list = json!([
             entry(1, "learned", json!("web"), json!(null), json!(12)),
             entry(10, "learned", json!(null), json!("192.0.2.2"), json!(250)),
@@ -474,11 +482,11 @@ PEER        VLANS
             flapping,
         ]);
         let expected = "\
-VLAN  MAC                KIND     BEHIND                                            AGE
-   1  02:00:00:00:00:01  learned  port web                                         12 s
-  10  02:00:00:00:00:01  learned  remote 192.0.2.2                           4 min 10 s
-  10  02:00:00:00:00:01  static   port web                                            -
-  20  02:00:00:00:00:01  learned  port web (flaps to port db; held for 9 s)         0 s
+VLAN  MAC                KIND     BEHIND                                            AGE  LEARNED             MOVES
+   1  02:00:00:00:00:01  learned  port web                                         12 s        -                 -
+  10  02:00:00:00:00:01  learned  remote 192.0.2.2                           4 min 10 s        -                 -
+  10  02:00:00:00:00:01  static   port web                                            -        -                 -
+  20  02:00:00:00:00:01  learned  port web (flaps to port db; held for 9 s)         0 s    1 min  5 (from port db)
 ";
         assert_eq!(rendered(fdb, list), expected);
     }

@@ -4,17 +4,23 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use vswitch_api::{Change, Client, ClientError, Outcome, PortPlan, PortSpec, Query, Request, Stats, socket};
+use vswitch_api::{
+    Change, Client, ClientError, Outcome, PortInfo, PortPlan, PortSpec, Query, Request, Stats, Why, WhyAsk, socket,
+};
 
 use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
 use crate::demo::{self, DemoError};
+use crate::explain;
 use crate::hand_over::{self, HandOverError};
 use crate::render;
+use crate::trace::{Trace, TraceError};
 use crate::words::{self, Task};
 
 /// How a run ended. Scripts rely on the numbers.
@@ -49,6 +55,8 @@ enum Failure {
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error(transparent)]
     HandOver(HandOverError),
     #[error(transparent)]
     Capture(CaptureError),
@@ -59,7 +67,7 @@ enum Failure {
 impl Failure {
     const fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) => Exit::Usage,
+            Self::Usage(_) | Self::Trace(_) => Exit::Usage,
             Self::Daemon { error: ClientError::Refused(_), .. }
             | Self::Output(_)
             | Self::Json(_)
@@ -108,7 +116,7 @@ where
         }
     };
     match execute(cli, out, err) {
-        Ok(()) => Exit::Done,
+        Ok(exit) => exit,
         // Whoever reads has seen enough (`vsctl fdb list | head`).
         Err(Failure::Output(error) | Failure::Capture(CaptureError::Output(error)))
             if error.kind() == io::ErrorKind::BrokenPipe =>
@@ -122,24 +130,34 @@ where
     }
 }
 
-fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
+fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
+    let mut exit = Exit::Done;
     match words::task(cli.command)? {
         Task::Complete(shell) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vsctl", &mut script);
-            Ok(out.write_all(&script)?)
+            out.write_all(&script)?;
         }
         Task::Demo(words) => {
             let Global { socket: _, json, quiet, timeout } = cli.global;
-            Ok(demo::run(&words, timeout, demo::Style::new(json, quiet), out)?)
+            demo::run(&words, timeout, demo::Style::new(json, quiet), out)?;
         }
         Task::Capture(args) => {
-            watch(&cli.global, |client, options| capture::capture(client, &args, options, (out, err)))
+            watch(&cli.global, |client, options| capture::capture(client, &args, options, (out, err)))?;
         }
-        Task::Follow(args) => watch(&cli.global, |client, options| capture::trace(client, &args, options, (out, err))),
-        Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request)),
-        Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec)),
+        Task::Follow(args) => {
+            watch(&cli.global, |client, options| capture::trace(client, &args, options, (out, err)))?;
+        }
+        Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request))?,
+        Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec))?,
+        Task::Trace(trace) => print(&cli.global, out, |call| call.trace(&trace))?,
+        Task::Why(ask) => print(&cli.global, out, |call| {
+            let (text, is_reachable) = call.why(ask)?;
+            exit = if is_reachable { Exit::Done } else { Exit::Refused };
+            Ok(text)
+        })?,
     }
+    Ok(exit)
 }
 
 /// Connects, and has `show` show frames.
@@ -209,10 +227,44 @@ impl Call {
                 Query::PeerList {} => self.show(request, render::peers),
                 Query::FdbList(_) => self.show(request, render::fdb),
                 Query::Status {} => self.show(request, render::status),
+                Query::NeighbourList {} => self.show(request, explain::neighbours),
+                Query::Trace(_) => self.show(request, explain::journey),
+                Query::Why(_) => self.show(request, explain::why),
                 // Meanings are for people; programs get the list of counters.
                 Query::Stats { .. } if self.json => json(&self.ask::<Stats>(request)?.ports),
                 Query::Stats { .. } => self.show(request, render::stats),
             },
+        }
+    }
+
+    /// The journey of a frame.
+    fn trace(&mut self, trace: &Trace) -> Result<String, Failure> {
+        let port = match trace.asks_for() {
+            Some(name) => Some(self.ask::<PortInfo>(&Query::PortShow { name }.into())?),
+            None => None,
+        };
+        let request = trace.request(port.and_then(|port| port.mac))?;
+        self.answer(&request)
+    }
+
+    /// Why two stations do or do not reach each other, and whether they do. The daemon asks one of them, and does not wait:
+    /// it is asked again until it knows.
+    fn why(&mut self, mut ask: WhyAsk) -> Result<(String, bool), Failure> {
+        /// Shorter than anyone notices, longer than it takes to look.
+        const PAUSE: Duration = Duration::from_millis(20);
+        loop {
+            let answer: Why = self.ask(&Query::Why(ask.clone()).into())?;
+            let Some(ticket) = answer.pending else {
+                let mut text = String::new();
+                if self.json {
+                    text = json(&answer)?;
+                } else {
+                    explain::why(&answer, &mut text);
+                }
+                return Ok((text, answer.reachable));
+            };
+            ask.ticket = Some(ticket);
+            thread::sleep(PAUSE);
         }
     }
 

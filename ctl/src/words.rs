@@ -20,6 +20,10 @@ pub(crate) enum Task {
     Capture(Box<CaptureArgs>),
     /// To show frames as they pass.
     Follow(LiveArgs),
+    /// To tell why two stations do or do not reach each other.
+    Why(vswitch_api::WhyAsk),
+    /// To tell the journey of a frame.
+    Trace(Box<crate::trace::Trace>),
     /// To write a completion script.
     Complete(clap_complete::Shell),
     /// To show it all.
@@ -46,10 +50,13 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Vlan(command) => vlan(command),
         Command::Vtep(command) => vtep(command)?,
         Command::Fdb(command) => fdb(command)?,
+        Command::Neighbour(cli::Neighbour::List) => Query::NeighbourList {}.into(),
+        Command::Why { a, b } => return Ok(Task::Why(vswitch_api::WhyAsk { a, b, ticket: None })),
         Command::Stats { port } => Query::Stats { port }.into(),
         Command::Status => Query::Status {}.into(),
         Command::Capture(args) => return Ok(Task::Capture(args)),
-        Command::Trace { live: _, args } => return Ok(Task::Follow(args)),
+        Command::Trace { live: true, follow, .. } => return Ok(Task::Follow(follow)),
+        Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
     }))
@@ -172,6 +179,10 @@ mod tests {
         match task(cli.command).map_err(|error| error.to_string())? {
             Task::Ask(request) => Ok(request.encode().unwrap()),
             Task::HandOver(spec) => Ok(("hand over".to_owned(), json!(spec))),
+            Task::Why(ask) => Ok(("why".to_owned(), json!(ask))),
+            Task::Trace(trace) => {
+                trace.request(None).map(|request| request.encode().unwrap()).map_err(|e| e.to_string())
+            }
             Task::Complete(shell) => Ok(("completions".to_owned(), json!(shell.to_string()))),
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
@@ -281,6 +292,18 @@ mod tests {
             ("fdb del 02:00:00:00:00:01 --vlan 10", "fdb.del", json!({"mac": mac, "vlan": 10})),
             ("fdb flush", "fdb.flush", json!({})),
             ("fdb flush --port web", "fdb.flush", json!({"port": "web"})),
+            ("neighbour list", "neighbour.list", json!({})),
+            ("why a 10.0.0.2", "why", json!({"a": "a", "b": "10.0.0.2"})),
+            (
+                "trace a ffffffffffff0200000000010806",
+                "trace",
+                json!({"port": "a", "frame": "ffffffffffff0200000000010806"}),
+            ),
+            (
+                "trace remote:192.0.2.2 --vlan 7 ff:ff:ff:ff:ff:ff:02:00:00:00:00:01:08:06",
+                "trace",
+                json!({"remote": "192.0.2.2", "vlan": 7, "frame": "ffffffffffff0200000000010806"}),
+            ),
             ("stats", "stats", json!({})),
             ("stats tunnel", "stats", json!({"port": "tunnel"})),
             ("status", "status", json!({})),
@@ -332,6 +355,13 @@ mod tests {
             ("fdb add 02:00:00:00:00:01 --vlan 10 --port a --remote 192.0.2.2", "--remote"),
             ("fdb add 02:00:00:00:00:01 --port a", "--vlan"),
             ("fdb add ff:ff:ff:ff:ff:ff --vlan 10 --port a", "multicast"),
+            ("trace a", "--dst"),
+            ("trace a 0g", "hexadecimal"),
+            ("trace a --dst ff:ff:ff:ff:ff:ff", "--src"),
+            ("trace remote:x --dst ff:ff:ff:ff:ff:ff", "remote:x"),
+            ("trace a 00 --dst ff:ff:ff:ff:ff:ff", "--dst"),
+            ("trace a --src 02:00:00:00:00:01 --dst 02:00:00:00:00:02 --ip-src 10.0.0.1 --ip-dst fd00::1", "same IP"),
+            ("why a", "B"),
             ("status --timeout 0", "0.001 to 86400"),
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),

@@ -115,6 +115,7 @@ impl Vsctl {
         let mut fdb = self.ok("fdb list")?;
         for entry in fdb.as_array_mut().into_iter().flatten() {
             entry["age_s"] = Value::Null;
+            entry["learned_s"] = Value::Null;
         }
         all.push(fdb);
         Ok(Value::Array(all))

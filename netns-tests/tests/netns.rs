@@ -119,6 +119,9 @@ mod underlay_modes;
 /// VLANs apart from each other.
 #[path = "netns/vlan.rs"]
 mod vlan;
+/// `vsctl why`, `trace` and `neighbour`: what is broken is named, and the command that is printed mends it.
+#[path = "netns/why.rs"]
+mod why;
 /// More than one worker: flows keep their order, all know what one learned, counters are whole.
 #[path = "netns/workers.rs"]
 mod workers;
@@ -144,6 +147,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("underlay_modes", underlay_modes::TESTS),
     ("gateway", gateway::TESTS),
     ("metrics", metrics::TESTS),
+    ("why", why::TESTS),
 ];
 
 /// Areas that are the same however VXLAN is carried, and run for each way.

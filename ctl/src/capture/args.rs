@@ -65,13 +65,13 @@ pub(crate) struct CaptureArgs {
 pub(crate) struct LiveArgs {
     /// Only frames to which all of these apply: port=NAME, mac=MAC, ip=IP, vlan=VID, reason=NAME, direction=in|out;
     /// port=tunnel and port=drops as for `capture`
-    #[arg(long = "match", value_name = "WORD=VALUE", value_delimiter = ',', num_args = 1..)]
+    #[arg(long = "match", requires = "live", value_name = "WORD=VALUE", value_delimiter = ',', num_args = 1..)]
     matching: Vec<Match>,
     /// End after so many frames
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, requires = "live", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
     /// Frames a second that are shown; others are counted
-    #[arg(long, value_name = "N", default_value_t = RATE, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, requires = "live", value_name = "N", default_value_t = RATE, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
 }
 

@@ -4,7 +4,7 @@ use vswitch_api::observe::{Capture, Filter, Last, Observe, Place};
 use vswitch_api::record::Direction;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::rpc::write_request;
-use vswitch_api::{Attach, Change, Config, Desired, Id, Pool, PortSet, Query, Request};
+use vswitch_api::{Attach, Change, Config, Desired, Id, Pool, PortSet, Query, Request, TraceAsk, WhyAsk};
 
 use crate::Seeds;
 
@@ -89,6 +89,14 @@ pub(crate) fn rpc() -> Seeds {
         Request::Query(Query::PeerList {}),
         Request::Query(Query::FdbList(FdbFilter::default())),
         Request::Query(Query::Stats { port: Some("tunnel".to_owned()) }),
+        Request::Query(Query::Trace(TraceAsk {
+            port: Some(name()),
+            remote: None,
+            vlan: None,
+            frame: "ffffffffffff0200000000010806".to_owned(),
+        })),
+        Request::Query(Query::Why(WhyAsk { a: "web".to_owned(), b: "10.0.0.3".to_owned(), ticket: Some(7) })),
+        Request::Query(Query::NeighbourList {}),
         Request::Query(Query::Status {}),
         Request::Query(Query::WorkerList {}),
         Request::Observe(Observe::Start(Capture { filter: filter(), snaplen: Some(128), rate: Some(1000) })),

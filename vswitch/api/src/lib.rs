@@ -8,6 +8,7 @@ pub mod check;
 pub mod client;
 pub mod config;
 pub mod error;
+pub mod explain;
 pub mod observe;
 pub mod record;
 pub mod reply;
@@ -24,6 +25,9 @@ pub use config::{
     Settings, StaticEntry, VlanSpec,
 };
 pub use error::{Code, RpcError};
+pub use explain::{
+    ExplainStep, Journey, NeighbourInfo, OuterInfo, StepOutcome, TraceAsk, TraceVerdict, Way, Why, WhyAsk,
+};
 pub use observe::Observe;
 pub use reply::{
     Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,

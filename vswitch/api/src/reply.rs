@@ -211,6 +211,15 @@ pub struct FdbInfo {
     pub age_s: Option<u64>,
     /// Where else it showed up, if it moved to and fro so often that it is held; null where it is not.
     pub flapping: Option<FlappingInfo>,
+    /// Times it showed up elsewhere since it was learned, as far as is remembered.
+    #[serde(default)]
+    pub moves: u32,
+    /// Where it was before it moved last, in words; null where it did not.
+    #[serde(default)]
+    pub moved_from: Option<String>,
+    /// Seconds since it was learned; null for a static one.
+    #[serde(default)]
+    pub learned_s: Option<u64>,
 }
 
 /// Why an address is held where it is.
@@ -246,7 +255,7 @@ impl FdbInfo {
             FdbTarget::Remote(ip) => (None, Some(ip)),
         };
         let kind = if age_s.is_some() { FdbKind::Learned } else { FdbKind::Static };
-        Self { mac, vlan, kind, port, remote, age_s, flapping: None }
+        Self { mac, vlan, kind, port, remote, age_s, flapping: None, moves: 0, moved_from: None, learned_s: None }
     }
 }
 
@@ -477,13 +486,14 @@ mod tests {
         });
         same::<PortInfo>(trunk, PORT);
 
-        let fdb = &["mac", "vlan", "kind", "port", "remote", "age_s", "flapping"];
+        let fdb = &["mac", "vlan", "kind", "port", "remote", "age_s", "flapping", "moves", "moved_from", "learned_s"];
         let mac = "02:00:00:00:00:01";
         let learned = json!({"mac": mac, "vlan": 1, "kind": "learned", "port": "a", "remote": null, "age_s": 12,
-            "flapping": {"port": null, "remote": "192.0.2.2", "held_s": 9}});
+            "flapping": {"port": null, "remote": "192.0.2.2", "held_s": 9}, "moves": 5, "moved_from": "port b",
+            "learned_s": 60});
         same::<FdbInfo>(learned, fdb);
         let fixed = json!({"mac": mac, "vlan": 1, "kind": "static", "port": null, "remote": "fd00::1", "age_s": null,
-            "flapping": null});
+            "flapping": null, "moves": 0, "moved_from": null, "learned_s": null});
         same::<FdbInfo>(fixed, fdb);
 
         let vlan =

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Attach, PeerSpec, Pool, PortSpec, StaticEntry, VlanSpec};
 use crate::error::{Code, RpcError};
+use crate::explain::{TraceAsk, WhyAsk};
 use crate::observe::{self, Observe};
 use crate::types::{
     Allowed, Cidr, ContainerId, IfName, LimitWord, Mac, Mtu, Net, NetworkName, PortName, Vid, VlanList,
@@ -235,6 +236,16 @@ pub enum Query {
     /// How busy the threads are that move frames: `[`[`WorkerInfo`](crate::WorkerInfo)`]`.
     #[serde(rename = "worker.list")]
     WorkerList {},
+    /// What would become of a frame: [`Journey`](crate::Journey).
+    #[serde(rename = "trace")]
+    Trace(TraceAsk),
+    /// Why A does or does not reach B: [`Why`](crate::Why). The switch asks for B in A's name, so it needs the right to
+    /// change.
+    #[serde(rename = "why")]
+    Why(WhyAsk),
+    /// Addresses seen in ARP and neighbour discovery, and those of ports: `[`[`NeighbourInfo`](crate::NeighbourInfo)`]`.
+    #[serde(rename = "neighbour.list")]
+    NeighbourList {},
     /// How the daemon is: [`Status`](crate::Status).
     #[serde(rename = "status")]
     Status {},
@@ -268,6 +279,9 @@ const QUERIES: &[&str] = &[
     "attachment.list",
     "pool.show",
     "worker.list",
+    "trace",
+    "why",
+    "neighbour.list",
     "status",
 ];
 
@@ -314,7 +328,7 @@ impl Request {
     pub const fn writes(&self) -> bool {
         match self {
             Self::Change(_) | Self::Flush(_) | Self::Takeover(_) | Self::Observe(_) => true,
-            Self::Query(Query::AttachmentPlan(_)) => true,
+            Self::Query(Query::AttachmentPlan(_) | Query::Why(_)) => true,
             Self::Query(_) => false,
         }
     }

@@ -15,7 +15,7 @@ use vswitch_api::{
     PeerVlans, PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo,
     VtepInfo, WorkerInfo, rpc,
 };
-use vswitch_core::switch::{FdbKind, PortId};
+use vswitch_core::switch::{FdbKind, History, PortId};
 
 use super::access::{Access, Peer};
 use super::server::{End, Line, Server, ServerError, Service};
@@ -126,6 +126,7 @@ impl Control {
             Request::Query(Query::AttachmentPlan(attach)) => {
                 json(self.plan_attachment(attach).map_err(RpcError::from)?)
             }
+            Request::Query(Query::Why(ask)) => json(self.why(ask)?),
             Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
@@ -148,13 +149,16 @@ impl Control {
             Query::VtepShow {} => json(self.vtep_info()?),
             Query::PeerList {} => json(self.peers()),
             Query::FdbList(filter) => json(self.fdb(filter)?),
+            Query::Trace(ask) => json(self.trace(ask)?),
+            Query::Why(_) => Err(RpcError::new(Code::Internal, "why is answered elsewhere")),
+            Query::NeighbourList {} => json(self.neighbours()?),
             Query::Stats { port } => json(self.stats(port.as_deref())?),
             Query::WorkerList {} => json(self.loads()?),
             Query::Status {} => json(self.status()?),
         }
     }
 
-    fn port(&self, name: &PortName) -> Result<&PortSpec, RpcError> {
+    pub(super) fn port(&self, name: &PortName) -> Result<&PortSpec, RpcError> {
         self.desired.port(name).ok_or_else(|| no_port(name.as_str()))
     }
 
@@ -228,13 +232,13 @@ impl Control {
             return Ok(Vec::new());
         }
         let vlan = filter.vlan.map(vlan_id);
-        let wanted = |entry: &vswitch_core::switch::FdbEntry| {
+        let wanted = |(entry, _): &(vswitch_core::switch::FdbEntry, Option<History>)| {
             vlan.is_none_or(|vlan| entry.vlan == vlan) && port.is_none_or(|port| entry.port == port)
         };
-        let entries = self.addresses.fdb_entries().filter(wanted);
+        let entries = self.addresses.fdb_histories().filter(wanted);
         let now = self.ask(|worker| worker.now())?;
         let targets = self.targets();
-        let info = |entry: vswitch_core::switch::FdbEntry| {
+        let info = |(entry, history): (vswitch_core::switch::FdbEntry, Option<History>)| {
             let age = match entry.kind {
                 FdbKind::Static => None,
                 FdbKind::Learned { last_seen } => Some(now.since(last_seen).as_secs()),
@@ -244,7 +248,17 @@ impl Control {
                 let held_s = flapping.until.since(now).as_millis().div_ceil(1000);
                 FlappingInfo::new(targets.get(&flapping.other).cloned(), u64::try_from(held_s).unwrap_or(u64::MAX))
             });
-            Some(FdbInfo { flapping, ..FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age) })
+            let moved = history.and_then(|history| history.moved);
+            let moves = moved.map_or(0, |moved| moved.times);
+            let moved_from = moved.and_then(|moved| targets.get(&moved.from)).map(ToString::to_string);
+            let learned_s = history.map(|history| now.since(history.learned).as_secs());
+            Some(FdbInfo {
+                flapping,
+                moves,
+                moved_from,
+                learned_s,
+                ..FdbInfo::new(mac, vlan, targets.get(&entry.port)?.clone(), age)
+            })
         };
         let mut fdb: Vec<_> = entries.filter_map(info).collect();
         fdb.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));

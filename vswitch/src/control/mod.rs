@@ -5,6 +5,7 @@ mod announce;
 mod answer;
 mod apply;
 mod attach;
+mod explain;
 mod handover;
 mod inherit;
 mod lost;
@@ -134,6 +135,8 @@ pub(crate) struct Control {
     is_restoring: bool,
     holds: Holds,
     watchers: Watchers,
+    /// What was asked in a port's name.
+    questions: explain::Questions,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -175,6 +178,7 @@ impl Control {
             is_restoring: true,
             holds: Holds::default(),
             watchers: Watchers::default(),
+            questions: explain::Questions::default(),
             started: Instant::now(),
             estate,
             manager,

@@ -10,13 +10,14 @@ use thiserror::Error;
 use vswitch_api::Carried;
 use vswitch_core::{Frame, Instant, Offload, PortId, VlanId};
 use vswitch_sys::{Inbox, Netlink, NetlinkError, Uplink, UplinkError};
-use vtep::{DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, TunnelError, largest_inner_frame};
+use vtep::{DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, TunnelError, Vni, largest_inner_frame};
 
 use super::carrier::{Carrier, Entrance, Parcel, Pushed, UnderlayMode};
 use super::handed::{SocketSet, UplinkSet};
 use super::sockets::Sockets;
 use super::uplink::UplinkCarrier;
 
+use crate::clock;
 use crate::counters::Counters;
 use crate::drops::{Drop, PortDrop};
 use crate::observe::{Ends, Observer};
@@ -48,6 +49,18 @@ pub(crate) struct TunnelPort {
     handed_out: usize,
     /// What concerns no remote in particular.
     counters: Counters,
+    /// Who sent what was refused, of late.
+    strangers: Vec<Stranger>,
+}
+
+/// A sender of VXLAN whose datagram was refused: a peer of no VLAN that its VNI means here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stranger {
+    pub(crate) from: IpAddr,
+    pub(crate) vni: Vni,
+    /// Whether the VNI is one of ours.
+    pub(crate) knows_vni: bool,
+    pub(crate) at: Instant,
 }
 
 /// A remote VTEP as one worker sees it.
@@ -125,6 +138,7 @@ impl TunnelPort {
             merge: Merge::new(longest_frame),
             handed_out: 0,
             counters: Counters::default(),
+            strangers: Vec::new(),
         };
         carriers.into_iter().map(tunnel).collect()
     }
@@ -161,6 +175,11 @@ impl TunnelPort {
         counters
     }
 
+    /// Who sent what was refused, the latest few.
+    pub(crate) fn strangers(&self) -> &[Stranger] {
+        &self.strangers
+    }
+
     pub(crate) fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters
     }
@@ -192,14 +211,19 @@ impl TunnelPort {
             let debts = self.debts.get(slot).copied().unwrap_or_default();
             let bytes = self.inbox.bytes_mut(slot);
             let mut train = DatagramTrain { bytes, stride: received.stride, from, tos: received.tos, debts };
+            let mut refused = None;
             self.merge.receive(slot, &mut train, &self.directory, |datagram, why| {
                 self.counters.rx_frames += 1;
                 self.counters.dropped(why);
+                refused = Some(why);
                 if let Some(observer) = &mut observer {
                     let ends = Ends { from, to: self.underlay.address, tos: received.tos };
                     observer.see_datagram(ends, datagram, why.into());
                 }
             });
+            if let Some(why @ (DecapDrop::UnknownVni | DecapDrop::UnknownVtep)) = refused {
+                note_stranger(&mut self.strangers, from, self.inbox.bytes(slot), why);
+            }
         }
         self.merge.finish();
         receipt.more
@@ -330,6 +354,22 @@ impl TunnelPort {
                 None
             }
         }
+    }
+}
+
+/// Remembers who sent what was refused. Bounded, and whoever forges senders pushes others out: it is for people to read.
+#[cold]
+#[inline(never)]
+fn note_stranger(strangers: &mut Vec<Stranger>, from: IpAddr, datagram: &[u8], why: DecapDrop) {
+    const MOST: usize = 16;
+    let Ok(vni) = vtep::parse(datagram) else { return };
+    let stranger = Stranger { from, vni, knows_vni: why == DecapDrop::UnknownVtep, at: clock::now() };
+    if let Some(known) = strangers.iter_mut().find(|known| (known.from, known.vni) == (from, vni)) {
+        *known = stranger;
+    } else if strangers.len() < MOST {
+        strangers.push(stranger);
+    } else if let Some(oldest) = strangers.iter_mut().min_by_key(|known| known.at) {
+        *oldest = stranger;
     }
 }
 

@@ -13,9 +13,11 @@ use vswitch_sys::TapQueue;
 use vtep::{Directory, Failure, Run};
 
 use super::alarms::Alarms;
+use super::asking::Watch;
 use super::batch::Batch;
 use super::flaps::FlapLog;
 use super::load::Load;
+use super::neighbours::Neighbours;
 use super::outbox::Outbox;
 use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
@@ -51,6 +53,10 @@ pub(crate) struct Datapath {
     pub(super) spare: Option<Frame>,
     /// Who looks on, where anybody does.
     pub(super) observer: Option<Box<Observer>>,
+    /// Who was heard where.
+    pub(super) neighbours: Neighbours,
+    /// Answers that are waited for.
+    pub(super) watches: Vec<Watch>,
     flap_log: FlapLog,
     pub(super) load: Load,
     bounds: Bounds,
@@ -119,6 +125,8 @@ impl Datapath {
             let_in: Vec::new(),
             spare: None,
             observer: None,
+            neighbours: Neighbours::default(),
+            watches: Vec::new(),
             flap_log: FlapLog::default(),
             load: Load::default(),
             bounds,
@@ -158,6 +166,7 @@ impl Datapath {
     pub(crate) fn remove(&mut self, id: PortId) {
         self.switch.remove_port(id);
         self.alarms.forget(id);
+        self.neighbours.forget(id);
         self.let_in.retain(|&port| port != id);
         if let Some(tunnel) = &mut self.tunnel {
             tunnel.forget(id, self.observer.as_deref_mut());

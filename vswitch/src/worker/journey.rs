@@ -7,6 +7,7 @@ use vswitch_sys::Inbox;
 use vtep::{DecapDrop, EncapDrop, Failure, Run, SendDrop, Tail};
 
 use super::alarms::Alarm;
+use super::asking;
 use super::batch::{FEWEST, SEGMENTS, Share, is_to_group};
 use super::datapath::Datapath;
 use super::limits::{Limited, Passage, Shaper};
@@ -60,8 +61,7 @@ impl Datapath {
         }
         self.load.read_at_once(self.batch.frames().len());
         self.decide::<SEEN>(now, ingress);
-        self.write_to_taps::<SEEN>(now);
-        self.send_to_remotes::<SEEN>(now);
+        self.write_out::<SEEN>(now);
         self.outbox.clear();
         let mut answers = Vec::new();
         for oversize in self.oversize.drain(..) {
@@ -72,6 +72,11 @@ impl Datapath {
             answers.extend(refuse(&mut self.ports, now, ingress, &oversize, frame));
         }
         self.deliver(now, answers);
+    }
+
+    fn write_out<const SEEN: bool>(&mut self, now: Instant) {
+        self.write_to_taps::<SEEN>(now);
+        self.send_to_remotes::<SEEN>(now);
     }
 
     fn read(&mut self, now: Instant, ingress: PortId, waiting: usize) -> Served {
@@ -159,6 +164,9 @@ impl Datapath {
                 verdict => {
                     let frame = &self.batch.frames()[index];
                     charge(switch, now, &verdict, &frame.offload, frame.len());
+                    if let Verdict::Flood(flood) = &verdict {
+                        self.neighbours.listen(now, ingress, false, flood.vlan(), frame.bytes());
+                    }
                     gather(switch, &self.ports, &mut self.outbox, &verdict, index);
                     if is_to_group(frame) {
                         to_groups += self.outbox.copies() - copies;
@@ -171,6 +179,9 @@ impl Datapath {
                 observer.see_arrival((switch, ingress), (&verdict, copies), bytes);
             }
         });
+        if !self.watches.is_empty() {
+            self.look_for_answers(now, ingress);
+        }
         if let Some(port) = self.ports.get_mut(ingress) {
             let groups = self.batch.groups();
             port.spread.note_groups(groups, to_groups);
@@ -353,6 +364,9 @@ impl Datapath {
                 Verdict::Drop(why) => counters.dropped(why),
                 verdict => {
                     charge(switch, now, &verdict, &frame.head.offload, frame.len());
+                    if let Verdict::Flood(flood) = &verdict {
+                        self.neighbours.listen(now, frame.remote, true, flood.vlan(), frame.head.bytes());
+                    }
                     gather(switch, &self.ports, &mut self.outbox, &verdict, index);
                 }
             }
@@ -362,6 +376,9 @@ impl Datapath {
                 observer.see(sight, tail(inbox, frame.tail()));
             }
         });
+        if !self.watches.is_empty() {
+            inbound.iter().for_each(|frame| asking::look(&mut self.watches, now, frame.remote, frame.head.bytes()));
+        }
         for &target in self.outbox.taps() {
             let Some((tap, counters, limits)) = self.ports.limited_tap_mut(target) else { continue };
             let mut shaper = limits.and_then(|limits| limits.tx.as_mut());
@@ -418,15 +435,17 @@ impl Datapath {
             self.switch.ingress_batch(now, port, bytes, |switch, index, verdict| {
                 gather(switch, &self.ports, &mut self.outbox, &verdict, index);
             });
-            self.write_to_taps(now);
-            self.send_to_remotes(now);
+            match self.observer {
+                None => self.write_out::<false>(now),
+                Some(_) => self.write_out::<true>(now),
+            }
             self.outbox.clear();
             self.oversize.clear();
         }
     }
 
     /// Sends frames of the switch's own.
-    fn deliver(&mut self, now: Instant, answers: Vec<Answer>) {
+    pub(super) fn deliver(&mut self, now: Instant, answers: Vec<Answer>) {
         for (port, vlan, mut frame) in answers {
             let len = frame.len();
             if let Some((tap, counters)) = self.ports.tap_mut(port) {

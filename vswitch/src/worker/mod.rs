@@ -8,6 +8,7 @@
 //! it is first answered; frames that still wait in the queue it leaves may then be overtaken.
 
 mod alarms;
+mod asking;
 mod backlog;
 mod batch;
 mod datapath;
@@ -15,6 +16,7 @@ mod flaps;
 mod journey;
 mod limits;
 mod load;
+mod neighbours;
 mod outbox;
 mod oversize;
 mod ports;
@@ -39,6 +41,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use vswitch_core::switch::PortId;
 use vswitch_core::{Frame, Instant};
 
+pub(crate) use asking::{Answered, Exit, Remembered, Watch};
 pub(crate) use datapath::{Datapath, PortStats};
 pub(crate) use limits::SharedLimits;
 pub(crate) use load::Load;

@@ -26,6 +26,12 @@ impl Flood {
         self.frame.vlan
     }
 
+    /// Why it goes to many.
+    #[must_use]
+    pub const fn kind(&self) -> FloodKind {
+        self.kind
+    }
+
     /// The port it came in on.
     #[must_use]
     pub const fn ingress(&self) -> PortId {

@@ -26,17 +26,17 @@ const AHEAD: usize = 32;
 /// A frame that has been classified.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
-    ingress: PortId,
+    pub(super) ingress: PortId,
     from_remote: bool,
-    frame: Classified,
-    source: Probe,
-    source_kind: SourceKind,
-    destination: Probe,
+    pub(super) frame: Classified,
+    pub(super) source: Probe,
+    pub(super) source_kind: SourceKind,
+    pub(super) destination: Probe,
 }
 
 /// What is done about a source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SourceKind {
+pub(super) enum SourceKind {
     Learned,
     /// Learning is off.
     Ignored,
@@ -156,7 +156,7 @@ impl Switch {
     }
 
     #[inline(always)]
-    fn local(&self, port: PortId, frame: &[u8]) -> Result<Arrival, Reason> {
+    pub(super) fn local(&self, port: PortId, frame: &[u8]) -> Result<Arrival, Reason> {
         let mode = self.port_mode(port).filter(|mode| !mode.is_remote()).ok_or(PortDrop::UnknownPort)?;
         let header = Ethernet::parse(frame)?;
         let frame = Classified { is_double: header.is_double, ..mode.classify(header.tag)? };
@@ -166,7 +166,7 @@ impl Switch {
     /// As [`Self::local`], on a port that has a guard.
     #[cold]
     #[inline(never)]
-    fn guarded(&self, port: PortId, frame: &[u8]) -> Result<Arrival, Reason> {
+    pub(super) fn guarded(&self, port: PortId, frame: &[u8]) -> Result<Arrival, Reason> {
         let arrival = self.local(port, frame)?;
         if let Some(guard) = self.guards.get(port) {
             guard.check(&Ethernet::parse(frame)?, frame)?;
@@ -175,7 +175,7 @@ impl Switch {
     }
 
     #[inline(always)]
-    fn remote(&self, port: PortId, vlan: VlanId, frame: &[u8]) -> Result<Arrival, Reason> {
+    pub(super) fn remote(&self, port: PortId, vlan: VlanId, frame: &[u8]) -> Result<Arrival, Reason> {
         let mode = self.port_mode(port).filter(|mode| mode.is_remote()).ok_or(PortDrop::UnknownPort)?;
         let header = Ethernet::parse(frame)?;
         let frame = mode.classify_remote(vlan, header.tag)?;
@@ -233,7 +233,7 @@ impl Switch {
     /// not learned, and what is static there may be there too.
     #[cold]
     #[inline(never)]
-    fn claim(&self, arrival: &Arrival) -> Result<(), Reason> {
+    pub(super) fn claim(&self, arrival: &Arrival) -> Result<(), Reason> {
         if self.guards.have_no_residents() {
             return Ok(());
         }
@@ -256,10 +256,20 @@ impl Switch {
 
     #[inline(always)]
     fn forward(&self, now: Instant, arrival: &Arrival) -> Result<Verdict, Reason> {
+        let verdict = self.route(arrival, self.fdb.lookup(arrival.destination))?;
+        if let Verdict::Flood(flood) = verdict {
+            self.storm.admit(now, flood.ingress, flood.kind)?;
+        }
+        Ok(verdict)
+    }
+
+    /// The way of a frame whose destination was learned on the port `known`.
+    #[inline(always)]
+    pub(super) fn route(&self, arrival: &Arrival, known: Option<PortId>) -> Result<Verdict, Reason> {
         let &Arrival { ingress, from_remote, frame, destination, .. } = arrival;
         // Neither groups nor zero are ever in the table. A sibling may know of a port, or of its part in the VLAN,
         // what this switch is to be told yet or was told before it.
-        if let Some(port) = self.fdb.lookup(destination)
+        if let Some(port) = known
             && let Some(mode) = self.port_mode(port).filter(|mode| mode.is_member(frame.vlan))
         {
             return unicast(arrival, port, mode);
@@ -278,7 +288,6 @@ impl Switch {
         if flood.kind == FloodKind::UnknownUnicast && targets.next().is_none() && self.learns_nothing_of(only) {
             return Ok(Verdict::Unicast(only)); // it can be nowhere else, and costs no more than if it were known
         }
-        self.storm.admit(now, ingress, flood.kind)?;
         Ok(Verdict::Flood(flood))
     }
 

@@ -1,5 +1,6 @@
 //! The switch: ports, VLANs, the forwarding database, and the way of a frame through them.
 
+pub mod explain;
 pub mod fdb;
 mod flood;
 mod forward;
@@ -16,12 +17,13 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-pub use self::fdb::{Counters, FdbEntry, FdbError, FdbKind, Flapping, Limits};
+pub use self::explain::{Explained, Step};
+pub use self::fdb::{Counters, FdbEntry, FdbError, FdbKind, Flapping, History, Limits, Moved};
 pub use self::flood::Flood;
 pub use self::forward::{ForwardDrop, SourceDrop};
 pub use self::guard::{Guard, GuardDrop};
 pub use self::port::{PortDrop, PortId};
-pub use self::storm::StormDrop;
+pub use self::storm::{FloodKind, StormDrop};
 pub use self::verdict::{Egress, Reason, Verdict};
 pub use self::vlan::{PortMode, VlanDrop, VlanSet};
 
@@ -271,9 +273,20 @@ impl Switch {
         self.fdb.get(vlan, mac)
     }
 
+    /// Since when a learned address is known, and how it moved; `None` where it is static or unknown.
+    #[must_use]
+    pub fn fdb_history(&self, vlan: VlanId, mac: MacAddr) -> Option<History> {
+        self.fdb.history(vlan, mac)
+    }
+
     /// All addresses, in no order.
     pub fn fdb_entries(&self) -> impl Iterator<Item = FdbEntry> {
         self.fdb.entries().into_iter()
+    }
+
+    /// The same, each with what [`Self::fdb_history`] tells.
+    pub fn fdb_histories(&self) -> impl Iterator<Item = (FdbEntry, Option<History>)> {
+        self.fdb.histories().into_iter()
     }
 
     /// The port an address is behind, as a frame to it finds it: at once, whatever siblings do. Where one of them changes

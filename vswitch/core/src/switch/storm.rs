@@ -40,9 +40,12 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Why a frame is for many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FloodKind {
+pub enum FloodKind {
+    /// To everybody.
     Broadcast,
+    /// To a group.
     Multicast,
+    /// To a station that nobody knows.
     UnknownUnicast,
 }
 
@@ -113,13 +116,17 @@ impl Storm {
     #[cold]
     pub(super) fn admit(&self, now: Instant, port: PortId, kind: FloodKind) -> Result<(), StormDrop> {
         let Some((interval, whole_at)) = self.budget(port, kind) else { return Ok(()) };
-        let now = now.as_nanos();
-        // A limit so low that the burst holds no frame still lets one through.
-        let latest = now + BURST.max(interval) - interval;
+        let (now, latest) = (now.as_nanos(), latest(now, interval));
         let take = |whole_at: u64| (whole_at <= latest).then(|| whole_at.max(now) + interval);
         // Relaxed: the number stands for nothing but itself.
         let taken = whole_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         taken.map(drop).map_err(|_| kind.drop())
+    }
+
+    /// What [`Self::admit`] would say; nothing is taken.
+    pub(super) fn would_admit(&self, now: Instant, port: PortId, kind: FloodKind) -> Result<(), StormDrop> {
+        let Some((interval, whole_at)) = self.budget(port, kind) else { return Ok(()) };
+        if whole_at.load(Ordering::Relaxed) <= latest(now, interval) { Ok(()) } else { Err(kind.drop()) }
     }
 
     /// Takes `frames` more, whatever is left: the next ones wait for longer.
@@ -136,6 +143,12 @@ impl Storm {
         let budgets = self.mine.get(port.index())?.as_ref()?;
         Some((interval, &budgets.0[kind as usize]))
     }
+}
+
+/// The latest moment at which a budget may be whole again for one more frame of it to pass at `now`. A limit so low that
+/// the burst holds no frame still lets one through.
+fn latest(now: Instant, interval: u64) -> u64 {
+    now.as_nanos() + BURST.max(interval) - interval
 }
 
 #[cfg(test)]

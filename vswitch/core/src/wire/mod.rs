@@ -8,3 +8,6 @@ pub(crate) mod arp;
 pub(crate) mod ipv4;
 pub(crate) mod ipv6;
 pub(crate) mod neighbour;
+mod speaker;
+
+pub use speaker::speaker;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use vswitch_core::switch::FdbKind;
+use vswitch_core::switch::{Explained, FdbKind, Step};
 use vswitch_core::{Egress, Guard, Instant, Limits, MacAddr, PortId, PortMode, Switch, Tag, Verdict, VlanId, VlanSet};
 
 use naive::{Naive, Outcome};
@@ -139,6 +139,17 @@ fn outcome(switch: &Switch, verdict: Verdict) -> Outcome {
     }
 }
 
+/// Whether what was told of a frame before is what became of it. That telling changed nothing shows in what follows.
+fn is_explained(explained: &Explained, verdict: Verdict) -> Result<(), TestCaseError> {
+    prop_assert_eq!(explained.verdict, verdict, "{:?}", explained.steps);
+    let stops: Vec<_> = explained.steps.iter().copied().filter(|step| matches!(step, Step::Stop(_))).collect();
+    match verdict {
+        Verdict::Drop(reason) => prop_assert_eq!(stops, [Step::Stop(reason)]),
+        _ => prop_assert!(stops.is_empty(), "{:?}", explained.steps),
+    }
+    Ok(())
+}
+
 /// Carries `op` out on both and compares what they answer. The first of `workers` gets the frames, all of them the
 /// configuration.
 fn step(workers: &mut [Switch; 2], naive: &mut Naive, now: &mut Instant, op: Op) -> Result<(), TestCaseError> {
@@ -171,16 +182,22 @@ fn step(workers: &mut [Switch; 2], naive: &mut Naive, now: &mut Instant, op: Op)
             prop_assert_eq!(outcomes, wanted);
         }
         Op::Local(port, header) => {
+            let explained = real.explain(*now, PortId::new(port), &bytes(header));
             let verdict = real.ingress(*now, PortId::new(port), &bytes(header));
+            is_explained(&explained, verdict)?;
             prop_assert_eq!(outcome(real, verdict), naive.ingress(*now, port, None, header));
         }
         Op::Remote(port, vlan, header) => {
+            let explained = real.explain_remote(*now, PortId::new(port), vlan, &bytes(header));
             let verdict = real.ingress_remote(*now, PortId::new(port), vlan, &bytes(header));
+            is_explained(&explained, verdict)?;
             prop_assert_eq!(outcome(real, verdict), naive.ingress(*now, port, Some(vlan), header));
         }
         Op::Cut(port, len) => {
             let whole = bytes((MacAddr::BROADCAST, MacAddr::from_u64(0x0200_0000_0001), Some(1), false));
+            let explained = real.explain(*now, PortId::new(port), &whole[..len.min(17)]);
             let verdict = real.ingress(*now, PortId::new(port), &whole[..len.min(17)]);
+            is_explained(&explained, verdict)?;
             let local = naive.ports.get(&port).is_some_and(|mode| !matches!(mode, PortMode::Remote { .. }));
             prop_assert_eq!(outcome(real, verdict), Err(if local { "truncated" } else { "unknown_port" }));
         }
@@ -235,7 +252,9 @@ fn step(workers: &mut [Switch; 2], naive: &mut Naive, now: &mut Instant, op: Op)
         Op::Loop(mac, ports) => {
             for port in ports {
                 let header = (MacAddr::BROADCAST, mac, None, false);
+                let explained = real.explain(*now, PortId::new(port), &bytes(header));
                 let verdict = real.ingress(*now, PortId::new(port), &bytes(header));
+                is_explained(&explained, verdict)?;
                 prop_assert_eq!(outcome(real, verdict), naive.ingress(*now, port, None, header));
             }
         }

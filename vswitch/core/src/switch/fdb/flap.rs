@@ -46,6 +46,32 @@ pub struct Flapping {
     pub until: Instant,
 }
 
+/// How a learned address moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// How often, as far as is remembered. Times that it showed up elsewhere and was held count too.
+    pub times: u32,
+    /// When last.
+    pub at: Instant,
+    /// Where it was before.
+    pub from: PortId,
+}
+
+/// A move that may be made: what would be remembered, and where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    slot: usize,
+    record: Record,
+    is_new_hold: bool,
+}
+
+impl Step {
+    /// Where the address is to be held instead of moving, if it flaps.
+    pub(super) fn home(&self) -> Option<PortId> {
+        self.is_new_hold.then_some(self.record.home)
+    }
+}
+
 /// What is remembered of an address that moved.
 #[derive(Clone, Copy, Debug)]
 struct Record {
@@ -53,11 +79,15 @@ struct Record {
     /// Where it last stayed.
     home: PortId,
     other: PortId,
+    /// Where it was before it moved last.
+    before: PortId,
     /// When it moved last.
     moved: Instant,
     since: Instant,
     /// Since `since`.
     moves: u8,
+    /// As long as it is remembered.
+    moves_in_all: u32,
     /// How often it was held of late.
     holds: u8,
     is_held: bool,
@@ -91,70 +121,84 @@ impl Flaps {
         Self { records: Vec::new(), deadline: None, untold: Vec::new() }
     }
 
-    /// Notes that `key` is about to move; returns where it is to be held instead if it flaps.
-    pub(super) fn moves(&mut self, now: Instant, key: Key, hash: u64, from: PortId, to: PortId) -> Option<PortId> {
-        let new = Record {
+    /// What comes of it that `key` shows up on `to` instead of `from`; `None` where it cannot be remembered, for all that
+    /// could make room are held.
+    pub(super) fn foresee(&self, now: Instant, key: Key, hash: u64, from: PortId, to: PortId) -> Option<Step> {
+        let (slot, known) = self.slot(key, hash)?;
+        let mut record = known.unwrap_or(Record {
             key,
             home: from,
             other: to,
+            before: from,
             moved: now,
             since: now,
             moves: 0,
+            moves_in_all: 0,
             holds: 0,
             is_held: false,
             until: Instant::default(),
-        };
-        let record = self.record(hash, new)?;
+        });
         if now.since(record.moved) > HOLD {
             record.home = from;
         }
         if now.since(record.since) > WINDOW {
             (record.since, record.moves) = (now, 0);
         }
-        record.moved = now;
+        (record.moved, record.before) = (now, from);
         record.moves += 1;
+        record.moves_in_all = record.moves_in_all.saturating_add(1);
         record.other = if to == record.home { from } else { to };
-        if record.moves < MOVES {
-            return None;
+        let mut is_new_hold = false;
+        if record.moves >= MOVES {
+            if record.holds > 0 && now.since(record.until) > Record::hold(record.holds - 1) {
+                record.holds = 0;
+            }
+            let until = now + Record::hold(record.holds);
+            (record.is_held, record.until, record.moves) = (true, until, 0);
+            record.holds = DOUBLINGS.min(record.holds) + 1;
+            is_new_hold = true;
         }
-        if record.holds > 0 && now.since(record.until) > Record::hold(record.holds - 1) {
-            record.holds = 0;
-        }
-        let until = now + Record::hold(record.holds);
-        (record.is_held, record.until, record.moves) = (true, until, 0);
-        record.holds = DOUBLINGS.min(record.holds) + 1;
-        let flapping = record.flapping();
-        self.deadline = Some(self.deadline.map_or(until, |deadline| deadline.min(until)));
-        if self.untold.len() < UNTOLD {
-            self.untold.push(flapping);
-        }
-        Some(flapping.port)
+        Some(Step { slot, record, is_new_hold })
     }
 
-    /// The record of the key of `new`: that which there is, or `new`; `None` where all that could make room are held.
-    fn record(&mut self, hash: u64, new: Record) -> Option<&mut Record> {
+    /// Remembers a step that was foreseen.
+    pub(super) fn take(&mut self, Step { slot, record, is_new_hold }: Step) {
         if self.records.is_empty() {
             self.records.resize(SETS * WAYS, None);
         }
-        let set = usize::try_from(hash % SETS as u64).unwrap_or(0) * WAYS;
-        let ways = &mut self.records[set..set + WAYS];
-        let known = ways.iter().position(|record| record.is_some_and(|record| record.key == new.key));
-        let free = || {
-            let free = |record: &Option<Record>| record.is_none_or(|record| !record.is_held);
-            let ways = ways.iter().enumerate().filter(|(_, record)| free(record));
-            ways.min_by_key(|(_, record)| record.map(|record| record.moved)).map(|(way, _)| way)
-        };
-        match known {
-            Some(way) => ways[way].as_mut(),
-            None => free().map(|way| ways[way].insert(new)),
+        self.records[slot] = Some(record);
+        if is_new_hold {
+            self.deadline = Some(self.deadline.map_or(record.until, |deadline| deadline.min(record.until)));
+            if self.untold.len() < UNTOLD {
+                self.untold.push(record.flapping());
+            }
         }
+    }
+
+    /// Where the record of `key` stands, or the place it would take; `None` where all that could make room are held.
+    fn slot(&self, key: Key, hash: u64) -> Option<(usize, Option<Record>)> {
+        let set = set(hash);
+        let Some(ways) = self.records.get(set..set + WAYS) else { return Some((set, None)) };
+        if let Some(way) = ways.iter().position(|record| record.is_some_and(|record| record.key == key)) {
+            return Some((set + way, ways[way]));
+        }
+        let is_free = |record: &Option<Record>| record.is_none_or(|record| !record.is_held);
+        let free = ways.iter().enumerate().filter(|(_, record)| is_free(record));
+        free.min_by_key(|(_, record)| record.map(|record| record.moved)).map(|(way, _)| (set + way, None))
+    }
+
+    /// How often `key` moved since `learned`, when last and from where; `None` where it did not, or longer ago than is
+    /// remembered.
+    pub(super) fn moved(&self, key: Key, hash: u64, learned: Instant) -> Option<Moved> {
+        let (_, record) = self.slot(key, hash)?;
+        let Record { moves_in_all: times, moved: at, before: from, .. } = record?;
+        (at >= learned).then_some(Moved { times, at, from })
     }
 
     /// Why `key`, which is held, is.
     pub(super) fn held(&self, key: Key, hash: u64) -> Option<Flapping> {
-        let set = usize::try_from(hash % SETS as u64).unwrap_or(0) * WAYS;
-        let mut ways = self.records.get(set..set + WAYS)?.iter().flatten();
-        ways.find(|record| record.key == key && record.is_held).map(Record::flapping)
+        let (_, record) = self.slot(key, hash)?;
+        record.filter(|record| record.is_held).map(|record| record.flapping())
     }
 
     /// When [`Self::release`] next has something to do; may be early.
@@ -188,6 +232,11 @@ impl Flaps {
     }
 }
 
+/// The first place of the set of `hash`.
+fn set(hash: u64) -> usize {
+    usize::try_from(hash % SETS as u64).unwrap_or(0) * WAYS
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Counters, Fdb, FdbEntry, Limits};
@@ -195,6 +244,13 @@ mod tests {
 
     const PORTS: [PortId; 3] = [PortId::new(0), PortId::new(1), PortId::new(2)];
     const LIMITS: Limits = Limits { entries: 100_000, per_port: 100_000 };
+
+    /// Moves an address from the first port to the second; where it is held instead.
+    fn moves(flaps: &mut Flaps, now: Instant, key: Key, hash: u64) -> Option<PortId> {
+        let step = flaps.foresee(now, key, hash, PORTS[0], PORTS[1])?;
+        flaps.take(step);
+        step.home()
+    }
 
     fn vlan() -> VlanId {
         VlanId::new(7).unwrap()
@@ -345,7 +401,7 @@ mod tests {
         let hash = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let mut flap = |n: u64, now| {
             let key = Key::new(vlan(), mac(n).to_u64());
-            (0..MOVES).filter_map(|_| flaps.moves(now, key, hash(n), PORTS[0], PORTS[1])).count()
+            (0..MOVES).filter_map(|_| moves(&mut flaps, now, key, hash(n))).count()
         };
         let held: usize = (0..100_000).map(|n| flap(n, at(0))).sum();
         assert_eq!(held, SETS * WAYS, "each place is taken once, and kept");
@@ -354,6 +410,6 @@ mod tests {
         flaps.release(at(10_000), |_| freed += 1);
         assert_eq!((freed, flaps.deadline()), (SETS * WAYS, None));
         assert_eq!(flaps.records.len(), SETS * WAYS);
-        assert!(flaps.moves(at(20_000), Key::new(vlan(), 1), 0, PORTS[0], PORTS[1]).is_none());
+        assert!(moves(&mut flaps, at(20_000), Key::new(vlan(), 1), 0).is_none());
     }
 }

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::bucket::{Kind, Place};
-use super::flap::{Flapping, Flaps};
+use super::flap::{Flapping, Flaps, Step};
 use super::store::Store;
 use super::table::{Key, SlotId};
-use super::{Counters, DEFAULT_AGEING, FdbEntry, FdbError, FdbKind, Limits};
+use super::{Counters, DEFAULT_AGEING, FdbEntry, FdbError, FdbKind, History, Limits};
 use crate::addr::MacAddr;
 use crate::switch::forward::SourceDrop;
 use crate::switch::port::PortId;
@@ -16,6 +16,37 @@ use crate::wire::vlan::VlanId;
 
 /// Addresses one call of `expire` removes at most, so that it never holds up frames for long.
 const EXPIRED_AT_ONCE: u32 = 1024;
+
+/// What it comes to that a station sends from a port.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lesson {
+    /// The address is static: nothing is learned of it.
+    Static,
+    /// It is where it was.
+    Seen(SlotId, Place),
+    /// It flapped, and is held elsewhere.
+    Held,
+    /// It moves, or is held from now on.
+    Moves {
+        id: SlotId,
+        from: PortId,
+        /// What is remembered of that.
+        step: Option<Step>,
+        to: Place,
+        room: Room,
+    },
+    /// It is new.
+    New(Room),
+}
+
+/// Where there is room for one more address.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Room {
+    Free,
+    /// Once this one is forgotten.
+    Of(SlotId),
+    None,
+}
 
 pub(super) struct Ledger {
     pub(super) store: Store,
@@ -46,52 +77,93 @@ impl Ledger {
     /// Notes that the station of `key` sent from `port`, or says that it can not have.
     pub(super) fn learn(&mut self, now: Instant, key: Key, port: PortId) -> Result<(), SourceDrop> {
         self.now = self.now.max(now);
-        match self.store.find(key) {
-            Some((_, Place { kind: Kind::Static, .. })) => {}
-            Some((id, place)) if place.port() == port => {
-                self.store.set_place(id, Place { kind: place.kind, ..Place::learned(port, now) });
+        match self.foresee(now, key, port) {
+            Lesson::Static => {}
+            Lesson::Seen(id, place) => self.store.set_place(id, place),
+            Lesson::Held => return Err(SourceDrop::MacFlapping),
+            Lesson::Moves { id, from: _, step, to, room } => {
+                let home = step.and_then(|step| step.home());
+                if let Some(step) = step {
+                    self.flaps.take(step);
+                }
+                if !self.make(room) {
+                    return Ok(());
+                }
+                self.store.set_place(id, to);
+                match home {
+                    None => self.counters.moved += 1,
+                    Some(_) => self.counters.flapping += 1,
+                }
+                if to.port() != port {
+                    return Err(SourceDrop::MacFlapping);
+                }
             }
-            Some((_, Place { kind: Kind::Held, .. })) => return Err(SourceDrop::MacFlapping),
-            Some((id, place)) => return self.relocate(now, (id, key), place.port(), port),
-            None => self.admit(now, key, port),
+            Lesson::New(room) => {
+                if self.make(room) {
+                    self.admit(now, key, port);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Moves a learned address to the port it was seen on, or holds it where it was before it began to flap.
-    fn relocate(
-        &mut self,
-        now: Instant,
-        (id, key): (SlotId, Key),
-        from: PortId,
-        port: PortId,
-    ) -> Result<(), SourceDrop> {
-        let home = self.flaps.moves(now, key, self.store.hash(key), from, port);
-        let to = home.unwrap_or(port);
-        if to != from && self.learned_on(to) >= self.limits.per_port && !self.evict_oldest(to) {
-            self.counters.limited += 1;
-            return Ok(());
+    /// What it comes to that the station of `key` sends from `port`; nothing is done.
+    pub(super) fn foresee(&self, now: Instant, key: Key, port: PortId) -> Lesson {
+        match self.store.find(key) {
+            Some((_, Place { kind: Kind::Static, .. })) => Lesson::Static,
+            Some((id, place)) if place.port() == port => {
+                Lesson::Seen(id, Place { kind: place.kind, ..Place::learned(port, now) })
+            }
+            Some((_, Place { kind: Kind::Held, .. })) => Lesson::Held,
+            Some((id, place)) => self.foresee_move(now, (id, key), place.port(), port),
+            None => Lesson::New(self.room_for_new(port)),
         }
-        let kind = if home.is_some() { Kind::Held } else { Kind::Learned };
-        self.store.set_place(id, Place { kind, ..Place::learned(to, now) });
-        match home {
-            None => self.counters.moved += 1,
-            Some(_) => self.counters.flapping += 1,
-        }
-        if to == port { Ok(()) } else { Err(SourceDrop::MacFlapping) }
     }
 
-    /// Learns a new address, if need be in place of another.
-    fn admit(&mut self, now: Instant, key: Key, port: PortId) {
-        let room = if self.learned_on(port) >= self.limits.per_port {
-            self.evict_oldest(port)
+    /// A learned address moves to the port it was seen on, or is held where it was before it began to flap.
+    fn foresee_move(&self, now: Instant, (id, key): (SlotId, Key), from: PortId, port: PortId) -> Lesson {
+        let step = self.flaps.foresee(now, key, self.store.hash(key), from, port);
+        let home = step.and_then(|step| step.home());
+        let to = home.unwrap_or(port);
+        let room =
+            if to != from && self.learned_on(to) >= self.limits.per_port { self.room_of(to) } else { Room::Free };
+        let kind = if home.is_some() { Kind::Held } else { Kind::Learned };
+        Lesson::Moves { id, from, step, to: Place { kind, ..Place::learned(to, now) }, room }
+    }
+
+    fn room_for_new(&self, port: PortId) -> Room {
+        if self.learned_on(port) >= self.limits.per_port {
+            self.room_of(port)
+        } else if self.store.len() < self.limit() {
+            Room::Free
         } else {
-            self.store.len() < self.limit() || self.evict_greediest(Some(port))
-        };
-        if !room {
-            self.counters.limited += 1;
-            return;
+            self.greediest(Some(port)).map_or(Room::None, |port| self.room_of(port))
         }
+    }
+
+    /// The room that the oldest learned address of `port` makes.
+    fn room_of(&self, port: PortId) -> Room {
+        self.store.learned().get(port.index()).and_then(|list| list.first).map_or(Room::None, Room::Of)
+    }
+
+    /// Makes room; false, and counted, where there is none.
+    fn make(&mut self, room: Room) -> bool {
+        match room {
+            Room::Free => {}
+            Room::Of(id) => {
+                self.store.remove(id);
+                self.counters.evicted += 1;
+            }
+            Room::None => {
+                self.counters.limited += 1;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Learns a new address, for which there is room.
+    fn admit(&mut self, now: Instant, key: Key, port: PortId) {
         self.store.insert(key, Place::learned(port, now));
         self.counters.learned += 1;
         if self.deadline.is_none() {
@@ -107,20 +179,10 @@ impl Ledger {
         self.store.learned().get(port.index()).map_or(0, |list| list.len)
     }
 
-    /// Forgets the oldest learned address of the port that has most; of `ingress` where it has as many.
-    fn evict_greediest(&mut self, ingress: Option<PortId>) -> bool {
+    /// The port with most learned addresses; `ingress` where it has as many.
+    fn greediest(&self, ingress: Option<PortId>) -> Option<PortId> {
         let ports = (0..=u16::MAX).map(PortId::new).zip(self.store.learned());
-        let greediest = ports.max_by_key(|&(port, list)| (list.len, Some(port) == ingress)).map(|(port, _)| port);
-        greediest.is_some_and(|port| self.evict_oldest(port))
-    }
-
-    fn evict_oldest(&mut self, port: PortId) -> bool {
-        let oldest = self.store.learned().get(port.index()).and_then(|list| list.first);
-        if let Some(id) = oldest {
-            self.store.remove(id);
-            self.counters.evicted += 1;
-        }
-        oldest.is_some()
+        ports.max_by_key(|&(port, list)| (list.len, Some(port) == ingress)).map(|(port, _)| port)
     }
 
     pub(super) fn add_static(&mut self, key: Key, port: PortId) -> Result<(), FdbError> {
@@ -128,8 +190,11 @@ impl Ledger {
             self.store.set_place(id, Place::fixed(port));
             return Ok(());
         }
-        if self.store.len() >= self.limit() && !self.evict_greediest(None) {
-            return Err(FdbError::Full { limit: self.limits.entries });
+        if self.store.len() >= self.limit() {
+            match self.greediest(None).map_or(Room::None, |port| self.room_of(port)) {
+                Room::None => return Err(FdbError::Full { limit: self.limits.entries }),
+                room => self.make(room),
+            };
         }
         self.store.insert(key, Place::fixed(port));
         Ok(())
@@ -158,6 +223,18 @@ impl Ledger {
         };
         let flapping = if place.kind == Kind::Held { self.flaps.held(key, self.store.hash(key)) } else { None };
         FdbEntry { mac: key.mac(), vlan: key.vlan(), port: place.port(), kind, flapping }
+    }
+
+    /// Since when a learned address is known, and how it moved; `None` where it is not learned.
+    pub(super) fn history(&self, key: Key) -> Option<History> {
+        let (id, place) = self.store.find(key).filter(|(_, place)| place.kind != Kind::Static)?;
+        let learned = Place { seen: self.store.learned_stamp(id), ..place }.seen(self.now);
+        Some(History { learned, moved: self.flaps.moved(key, self.store.hash(key), learned) })
+    }
+
+    /// The key of an entry.
+    pub(super) fn key(&self, id: SlotId) -> Option<Key> {
+        self.store.entry(id).map(|(key, _)| key)
     }
 
     /// The addresses held since the last call, the first few of them.

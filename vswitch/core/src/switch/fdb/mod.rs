@@ -44,8 +44,8 @@ use spin::{Mutex, MutexGuard};
 use thiserror::Error;
 
 use self::bucket::{Kind, Place};
-pub use self::flap::Flapping;
-use self::ledger::Ledger;
+pub use self::flap::{Flapping, Moved};
+use self::ledger::{Ledger, Lesson, Room};
 pub(crate) use self::table::Probe;
 use self::table::{Found, Hashing, Key, Table};
 use super::forward::SourceDrop;
@@ -108,6 +108,49 @@ pub enum FdbKind {
         /// When, to within the refresh granularity.
         last_seen: Instant,
     },
+}
+
+/// What is remembered of a learned address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// When it was learned, to within 17 ms.
+    pub learned: Instant,
+    /// How it moved since; `None` where it did not, or so long ago that others that moved took the place.
+    pub moved: Option<Moved>,
+}
+
+/// What would come of a source address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It is known there already.
+    Known,
+    /// It is static, on this port.
+    Static(PortId),
+    /// Learning is off.
+    Ignored,
+    /// It would be learned.
+    New,
+    /// It would move here from this port.
+    Moves(PortId),
+    /// It would not be learned, for want of room.
+    NoRoom,
+}
+
+/// What would come of learning, and where addresses would be then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Foreseen {
+    pub(crate) source: Source,
+    /// Where the source address would be.
+    place: Option<PortId>,
+    /// The address that would make room.
+    evicted: Option<Key>,
+}
+
+impl Foreseen {
+    /// Nothing would change.
+    pub(crate) const fn nothing(source: Source) -> Self {
+        Self { source, place: None, evicted: None }
+    }
 }
 
 /// Why a static address is refused.
@@ -244,6 +287,40 @@ impl Fdb {
         change(&shared.news, table, ledger, |ledger| ledger.learn(now, probe.key, port))
     }
 
+    /// What [`Self::learn`] would do; nothing is done.
+    pub(crate) fn foresee(&self, now: Instant, probe: Probe, port: PortId) -> Result<Foreseen, SourceDrop> {
+        let ledger = self.shared.ledger.lock();
+        let evicted = |room| match room {
+            Room::Of(id) => ledger.key(id),
+            Room::Free | Room::None => None,
+        };
+        let fixed = || ledger.store.find(probe.key).map_or(port, |(_, place)| place.port());
+        Ok(match ledger.foresee(now, probe.key, port) {
+            Lesson::Static => Foreseen::nothing(Source::Static(fixed())),
+            Lesson::Seen(..) => Foreseen::nothing(Source::Known),
+            Lesson::Held => return Err(SourceDrop::MacFlapping),
+            Lesson::Moves { room: Room::None, .. } | Lesson::New(Room::None) => Foreseen::nothing(Source::NoRoom),
+            Lesson::Moves { to, .. } if to.port() != port => return Err(SourceDrop::MacFlapping),
+            Lesson::Moves { from, room, .. } => {
+                Foreseen { source: Source::Moves(from), place: Some(port), evicted: evicted(room) }
+            }
+            Lesson::New(room) => Foreseen { source: Source::New, place: Some(port), evicted: evicted(room) },
+        })
+    }
+
+    /// The port of a station, as [`Self::lookup`] would find it after what was `foreseen` of `source`.
+    pub(crate) fn lookup_after(&self, foreseen: &Foreseen, source: Probe, probe: Probe) -> Option<PortId> {
+        if foreseen.evicted == Some(probe.key) {
+            return None;
+        }
+        foreseen.place.filter(|_| source.key == probe.key).or_else(|| self.lookup(probe))
+    }
+
+    /// What is remembered of a learned address.
+    pub(crate) fn history(&self, vlan: VlanId, mac: MacAddr) -> Option<History> {
+        self.shared.ledger.lock().history(Key::new(vlan, mac.to_u64()))
+    }
+
     /// The port of a station; `None` too where another worker changes the entry just now.
     #[inline]
     pub(crate) fn lookup(&self, probe: Probe) -> Option<PortId> {
@@ -288,6 +365,13 @@ impl Fdb {
 
     pub(crate) fn entries(&self) -> Vec<FdbEntry> {
         self.shared.ledger.lock().entries()
+    }
+
+    /// The same, each with what is remembered of it.
+    pub(crate) fn histories(&self) -> Vec<(FdbEntry, Option<History>)> {
+        let ledger = self.shared.ledger.lock();
+        let all = ledger.entries().into_iter();
+        all.map(|entry| (entry, ledger.history(Key::new(entry.vlan, entry.mac.to_u64())))).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

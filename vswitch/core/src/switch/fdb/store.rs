@@ -16,6 +16,8 @@ const FIRST_BUCKETS: usize = 16;
 struct Link {
     before: Option<SlotId>,
     after: Option<SlotId>,
+    /// The stamp that a learned entry had at first.
+    learned: u32,
 }
 
 /// Ends and length of a list.
@@ -83,6 +85,11 @@ impl Store {
         self.hashing.probe(key).hash
     }
 
+    /// The stamp that a learned entry had when it was learned.
+    pub(super) fn learned_stamp(&self, id: SlotId) -> u32 {
+        self.links.get(id.index()).map_or(0, |link| link.learned)
+    }
+
     /// Lists of the learned entries by port, longest unseen first.
     pub(super) fn learned(&self) -> &[List] {
         &self.learned
@@ -95,6 +102,7 @@ impl Store {
         }
         let id = self.table.insert(self.hashing.probe(key), place);
         self.len += 1;
+        self.links[id.index()].learned = place.seen;
         self.append(id, place);
     }
 
@@ -152,7 +160,7 @@ impl Store {
         let to = |id: Option<SlotId>| id.and_then(|id| moved[id.index()]);
         for (id, link) in moved.iter().zip(&self.links) {
             if let Some(id) = id {
-                links[id.index()] = Link { before: to(link.before), after: to(link.after) };
+                links[id.index()] = Link { before: to(link.before), after: to(link.after), learned: link.learned };
             }
         }
         for list in self.learned.iter_mut().chain(&mut self.fixed) {
@@ -189,14 +197,15 @@ impl Store {
         if before.is_none() {
             list.first = Some(id);
         }
-        self.links[id.index()] = Link { before, after: None };
+        let link = &mut self.links[id.index()];
+        (link.before, link.after) = (before, None);
         if let Some(before) = before {
             self.links[before.index()].after = Some(id);
         }
     }
 
     fn unlink(&mut self, id: SlotId, place: Place) {
-        let Link { before, after } = self.links[id.index()];
+        let Link { before, after, .. } = self.links[id.index()];
         match before {
             Some(before) => self.links[before.index()].after = after,
             None => self.list(place).first = after,

@@ -1,0 +1,245 @@
+//! The part of `why` between this host and another: the VNI, the peers, the way to them, and who spoke of late.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use vswitch_api::{ExplainStep, Vid};
+use vswitch_core::VlanId;
+use vswitch_sys::Netlink;
+
+use super::super::Control;
+use super::ends::{End, Place};
+use super::question::Question;
+use crate::port::tunnel::Stranger;
+
+/// How long a stranger's word counts.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// The peers of a VLAN that a frame to a station goes to, and what they can carry.
+pub(super) type Walked = Result<(), ()>;
+
+impl Control {
+    /// The peers that `far` is behind, or may be.
+    pub(super) fn peers_for(&self, vlan: VlanId, far: &End) -> Vec<IpAddr> {
+        let all = self.network.remotes.iter().filter(|(_, setup)| setup.vlans.contains(vlan)).map(|(ip, _)| *ip);
+        match &far.place {
+            Place::Remote(ip) => all.filter(|peer| peer == ip).collect(),
+            Place::Port(_) | Place::Unknown => all.collect(),
+        }
+    }
+
+    /// Whether what lies before the underlay is as it must be.
+    pub(super) fn walk_tunnel(&self, vlan: VlanId, far: &End, steps: &mut Vec<ExplainStep>) -> Walked {
+        let stop = |steps: &mut Vec<ExplainStep>, step| {
+            steps.push(step);
+            Err(())
+        };
+        let is_unknown = far.place == Place::Unknown;
+        let Some(underlay) = self.site.underlay else {
+            let text = format!("nobody in VLAN {vlan} here is {}, and this switch has no VTEP", far.text);
+            return stop(steps, ExplainStep::stop("tunnel", "unknown_address", text, None));
+        };
+        let strangers = self.strangers();
+        let Some(vni) = self.vni(vlan) else {
+            // A VNI that is nobody's here, and that somebody sends.
+            let sent = strangers.iter().filter(|stranger| !stranger.knows_vni);
+            let sent = sent.max_by_key(|stranger| (self.remotes.contains_key(&stranger.from), stranger.at));
+            let text = format!("VLAN {vlan} has no VNI here: it ends at this host");
+            return stop(
+                steps,
+                match sent {
+                    Some(Stranger { from, vni, .. }) => ExplainStep::stop(
+                        "tunnel",
+                        "no_vni",
+                        format!("{text}, and {from} sends frames in VNI {vni}, which no VLAN here has"),
+                        Some(format!("vsctl vlan add {vlan} --vni {vni}")),
+                    ),
+                    None => ExplainStep::stop(
+                        "tunnel",
+                        "no_vni",
+                        format!("{text}; `vsctl vlan add {vlan} --vni N` with the number it has on the other hosts"),
+                        None,
+                    ),
+                },
+            );
+        };
+        steps.push(ExplainStep::ok("tunnel", format!("VLAN {vlan} is VNI {vni}, sent from {}", underlay.address)));
+        let peers = self.peers_for(vlan, far);
+        if peers.is_empty() {
+            let caller = strangers.iter().filter(|stranger| stranger.knows_vni && stranger.vni.get() == vni.get());
+            let caller = caller.max_by_key(|stranger| stranger.at).map(|stranger| stranger.from);
+            let mut others = self.network.remotes.keys().copied();
+            let only = others.next().filter(|_| others.next().is_none());
+            let candidate = match far.place {
+                Place::Remote(ip) => Some(ip),
+                Place::Port(_) | Place::Unknown => caller.or(only),
+            };
+            let said = caller.map(|ip| format!("; {ip} sends frames in it and is not one")).unwrap_or_default();
+            let text = format!("VLAN {vlan} has no peer{}{said}", if is_unknown { "" } else { " there" });
+            let mend = candidate.map(|ip| format!("vsctl vtep peer add {ip} --vlan {vlan}"));
+            return stop(steps, ExplainStep::stop("tunnel", "no_peer", text, mend));
+        }
+        let list: Vec<_> = peers.iter().map(ToString::to_string).collect();
+        steps.push(ExplainStep::ok("tunnel", format!("its peers: {}", list.join(" "))));
+        for &peer in &peers {
+            if let Err(error) = Netlink::open().and_then(|netlink| netlink.route_from(underlay.address, peer)) {
+                let text = format!("this host has no way to {peer}: {error}");
+                return stop(steps, ExplainStep::stop("underlay", "no_route", text, None));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why no answer came through the tunnel.
+    pub(super) fn judge_silence(&self, vlan: VlanId, far: &End, question: &Question) -> ExplainStep {
+        let peers = self.peers_for(vlan, far);
+        let vni = self.vni(vlan).map_or(0, vswitch_api::Vni::get);
+        let strangers = self.strangers();
+        let is_lost = far.place == Place::Unknown;
+        let is_ours = |stranger: &&Stranger| is_lost && stranger.knows_vni && stranger.vni.get() == vni;
+        // Somebody who uses the VNI and is no peer: the address of the peer that there is may be wrong.
+        if let Some(caller) = strangers.iter().filter(is_ours).max_by_key(|stranger| stranger.at) {
+            let ip = caller.from;
+            let text = format!("nobody answers, and {ip}, which is no peer in VLAN {vlan}, sends frames in its VNI");
+            let mend = Some(format!("vsctl vtep peer add {ip} --vlan {vlan}"));
+            return ExplainStep::stop("peer", "wrong_peer", text, mend);
+        }
+        let other = strangers.iter().find(|stranger| !stranger.knows_vni && peers.contains(&stranger.from));
+        if let Some(Stranger { from, vni: theirs, .. }) = other {
+            let text =
+                format!("nobody answers, and {from} sends frames in VNI {theirs}; VLAN {vlan} is VNI {vni} here");
+            return ExplainStep::stop("peer", "other_vni", text, None);
+        }
+        for (peer, socket) in &question.sockets {
+            if let Some(step) = told_by_underlay(*peer, self.vtep_port, socket) {
+                return step;
+            }
+        }
+        if let Some(peer) = peers.iter().copied().find(|&peer| self.speaks(peer, vlan)) {
+            let port = self.vtep_port;
+            let text = format!(
+                "{peer} sends frames in VNI {vni}, so it has that VNI and this switch as a peer, and nothing that is sent to it is \
+                 answered: a firewall on that host drops UDP port {port} (there, this lets it in), or {} fell silent just now",
+                far.text
+            );
+            let mend = Some(format!("nft insert rule inet filter input udp dport {port} accept"));
+            return ExplainStep::stop("underlay", "udp_blocked", text, mend);
+        }
+        let list: Vec<_> = peers.iter().map(ToString::to_string).collect();
+        let list = list.join(", ");
+        let text = format!(
+            "no answer came through the tunnel, and the hosts of {list} do not complain: a firewall there drops UDP port {}, \
+             or their switches do not have VNI {vni} or do not have {} as a peer in it (`vsctl why` there says), or {} is \
+             not there",
+            self.vtep_port,
+            self.vtep_ip().map(|ip| ip.to_string()).unwrap_or_default(),
+            far.text,
+        );
+        ExplainStep::stop("peer", "peer_silent", text, None)
+    }
+
+    /// Whether stations behind a peer were heard in a VLAN just now.
+    fn speaks(&self, peer: IpAddr, vlan: VlanId) -> bool {
+        const JUST_NOW: Duration = Duration::from_secs(10);
+        let (Some(id), Ok(remembered)) = (self.remote_id(peer), self.remembered()) else { return false };
+        let now = crate::clock::now();
+        remembered.heard.iter().any(|(port, heard)| *port == id && heard.vlan == vlan && now.since(heard.at) < JUST_NOW)
+    }
+
+    /// Sends something to the VXLAN port of each peer: hosts that are not there, or do not listen, say so.
+    pub(super) fn knock(&self, peers: &[IpAddr]) -> Vec<(IpAddr, io::Result<UdpSocket>)> {
+        const MOST: usize = 8;
+        let Some(own) = self.vtep_ip() else { return Vec::new() };
+        let knock = |peer: IpAddr| {
+            let socket = UdpSocket::bind((own, 0))?;
+            socket.set_nonblocking(true)?;
+            socket.connect(SocketAddr::new(peer, self.vtep_port))?;
+            // A VXLAN header with VNI 0, which is nobody's, and an empty frame: dropped by name wherever it comes.
+            socket.send(&[0x08, 0, 0, 0, 0, 0, 0, 0])?;
+            Ok(socket)
+        };
+        peers.iter().take(MOST).map(|&peer| (peer, knock(peer))).collect()
+    }
+
+    /// Whether the paths to the peers carry what port `near` may send.
+    pub(super) fn walk_path(
+        &self,
+        near: &vswitch_api::PortName,
+        peers: &[IpAddr],
+        steps: &mut Vec<ExplainStep>,
+    ) -> Walked {
+        let (Some(underlay), Some(setup)) = (self.site.underlay, self.network.ports.get(near)) else { return Ok(()) };
+        for &peer in peers {
+            let Some((mtu, by)) = path_mtu(underlay.address, peer) else { continue };
+            let fits = mtu.saturating_sub(u32::from(underlay.overhead()));
+            if u32::from(setup.mtu) > fits {
+                let text = format!(
+                    "the path to {peer} ({by}) carries {mtu} bytes, {fits} of them inside VXLAN, and port {near} sends packets of \
+                     {}: small ones pass, large ones do not",
+                    setup.mtu
+                );
+                let mend = Some(format!("vsctl port set {near} --mtu {fits}"));
+                steps.push(ExplainStep::stop("underlay", "path_mtu", text, mend));
+                return Err(());
+            }
+            let text = format!("the path to {peer} ({by}) carries {mtu} bytes, enough for {}", setup.mtu);
+            steps.push(ExplainStep::ok("underlay", text));
+        }
+        Ok(())
+    }
+
+    fn strangers(&self) -> Vec<Stranger> {
+        let now = crate::clock::now();
+        let all = self.remembered().map(|remembered| remembered.strangers).unwrap_or_default();
+        // What was refused before a change may be welcome now.
+        let refused = |stranger: &Stranger| {
+            let vlan = self
+                .network
+                .vlans
+                .iter()
+                .find(|(_, setup)| setup.vni.is_some_and(|vni| vni.get() == stranger.vni.get()));
+            let is_peer = |(vlan, _): (&Vid, &crate::network::VlanSetup)| {
+                let vlan = crate::network::vlan_id(*vlan);
+                self.network.remotes.get(&stranger.from).is_some_and(|setup| setup.vlans.contains(vlan))
+            };
+            vlan.is_some() == stranger.knows_vni && !vlan.is_some_and(is_peer)
+        };
+        all.into_iter().filter(|stranger| now.since(stranger.at) < FRESH && refused(stranger)).collect()
+    }
+}
+
+/// What the way to a peer carries, and what it is called.
+fn path_mtu(own: IpAddr, peer: IpAddr) -> Option<(u32, String)> {
+    let netlink = Netlink::open().ok()?;
+    let route = netlink.route_from(own, peer).ok()?;
+    let link = netlink.link_by_index(route.index).ok()??;
+    Some((route.mtu.unwrap_or(link.mtu).min(link.mtu), link.name))
+}
+
+/// What the underlay said of a peer's VXLAN port.
+fn told_by_underlay(peer: IpAddr, port: u16, socket: &io::Result<UdpSocket>) -> Option<ExplainStep> {
+    let mut nothing = [0; 1];
+    let error = match socket {
+        Ok(socket) => socket.recv(&mut nothing).err()?,
+        Err(error) => io::Error::new(error.kind(), error.to_string()),
+    };
+    match error.kind() {
+        ErrorKind::WouldBlock => None,
+        ErrorKind::ConnectionRefused => {
+            let text = format!(
+                "the host {peer} is there, and refuses UDP port {port}: no VTEP listens, or a firewall rejects"
+            );
+            Some(ExplainStep::stop("peer", "peer_refuses", text, None))
+        }
+        ErrorKind::PermissionDenied => {
+            let text = format!("a firewall refuses UDP port {port} to {peer}: {error}");
+            Some(ExplainStep::stop("underlay", "udp_blocked", text, None))
+        }
+        _ => {
+            let text = format!("the host {peer} cannot be reached on the underlay: {error}");
+            let mend = Some(format!("vsctl vtep peer del {peer}"));
+            Some(ExplainStep::stop("underlay", "peer_unreachable", text, mend))
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Asking in a port's name: a frame of the switch's own goes the way of one from the port, and the answer is noticed as it
+//! passes. Where nobody asked, a batch pays one look at an empty list.
+
+use std::net::IpAddr;
+
+use crossbeam_channel::Sender;
+use vswitch_core::switch::{Explained, PortId, Verdict};
+use vswitch_core::{Frame, Instant, MacAddr, VlanId, wire};
+
+use super::datapath::Datapath;
+use super::neighbours::Heard;
+use super::ports::Device;
+use crate::port::tunnel::Stranger;
+
+/// Questions that are open at a time.
+const OPEN: usize = 16;
+
+/// An answer that is waited for: `ip`'s to the station `to`.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    pub(crate) id: u64,
+    pub(crate) ip: IpAddr,
+    pub(crate) to: MacAddr,
+    pub(crate) until: Instant,
+    pub(crate) answers: Sender<Answered>,
+}
+
+/// An answer that passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) port: PortId,
+    pub(crate) mac: MacAddr,
+    pub(crate) at: Instant,
+}
+
+/// What is remembered beside addresses in the FDB.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remembered {
+    pub(crate) heard: Vec<(PortId, Heard)>,
+    pub(crate) strangers: Vec<Stranger>,
+}
+
+/// How a frame would leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) port: PortId,
+    pub(crate) vlan: VlanId,
+    pub(crate) tag: Option<vswitch_core::Tag>,
+    /// The largest packet that fits there.
+    pub(crate) mtu: u16,
+}
+
+impl Datapath {
+    /// Waits for an answer; the one that was waited for longest is given up where too many are.
+    pub(crate) fn watch(&mut self, watch: Watch) {
+        if self.watches.len() >= OPEN {
+            self.watches.remove(0);
+        }
+        self.watches.push(watch);
+    }
+
+    /// Waits no longer.
+    pub(crate) fn unwatch(&mut self, id: u64) {
+        self.watches.retain(|watch| watch.id != id);
+    }
+
+    /// Sends `frame` as if it had come in on the local port `port`.
+    pub(crate) fn inject(&mut self, now: Instant, port: PortId, frame: &Frame) -> Verdict {
+        let verdict = self.switch.ingress(now, port, frame.bytes());
+        let ways: Vec<_> = match &verdict {
+            Verdict::Unicast(way) => vec![*way],
+            Verdict::Flood(flood) => self.switch.flood_targets(flood).collect(),
+            Verdict::Drop(_) => Vec::new(),
+        };
+        let copies = ways.into_iter().map(|way| {
+            let mut copy = frame.clone();
+            copy.retag(way.tag);
+            (way.port, way.vlan, copy)
+        });
+        let copies = copies.collect();
+        self.deliver(now, copies);
+        verdict
+    }
+
+    /// What would become of a frame from `port`, or from a remote in `vlan`, and how it would leave.
+    pub(crate) fn explain(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        vlan: Option<VlanId>,
+        frame: &[u8],
+    ) -> (Explained, Vec<Exit>) {
+        let explained = match vlan {
+            None => self.switch.explain(now, port, frame),
+            Some(vlan) => self.switch.explain_remote(now, port, vlan, frame),
+        };
+        let ways: Vec<_> = match &explained.verdict {
+            Verdict::Unicast(way) => vec![*way],
+            Verdict::Flood(flood) => self.switch.flood_targets(flood).collect(),
+            Verdict::Drop(_) => Vec::new(),
+        };
+        let exits = ways.into_iter().filter_map(|way| {
+            let mtu = self.way_mtu(now, way.port)?;
+            Some(Exit { port: way.port, vlan: way.vlan, tag: way.tag, mtu })
+        });
+        let exits = exits.collect();
+        (explained, exits)
+    }
+
+    /// The largest packet that leaves by `port`; for a remote, what the kernel knows of the path there now.
+    fn way_mtu(&mut self, now: Instant, port: PortId) -> Option<u16> {
+        match &mut self.ports.get_mut(port)?.device {
+            Device::Tap(tap) => Some(tap.mtu()),
+            Device::Remote(remote) => {
+                let tunnel = self.tunnel.as_ref()?;
+                tunnel.learn_way(now, remote);
+                Some(tunnel.inner_mtu(now, remote))
+            }
+        }
+    }
+
+    /// Who was heard, and who spoke VXLAN to us that is no peer.
+    pub(crate) fn remembered(&self) -> Remembered {
+        Remembered {
+            heard: self.neighbours.all().collect(),
+            strangers: self.tunnel.as_ref().map(|tunnel| tunnel.strangers().to_vec()).unwrap_or_default(),
+        }
+    }
+
+    /// Looks for answers among the frames of the batch, which came in on `ingress`.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn look_for_answers(&mut self, now: Instant, ingress: PortId) {
+        let Self { watches, batch, .. } = self;
+        batch.frames().iter().for_each(|frame| look(watches, now, ingress, frame.bytes()));
+    }
+}
+
+/// Looks whether `frame`, which came in on `ingress`, is an answer.
+#[cold]
+#[inline(never)]
+pub(super) fn look(watches: &mut Vec<Watch>, now: Instant, ingress: PortId, frame: &[u8]) {
+    watches.retain(|watch| {
+        if watch.until < now {
+            return false;
+        }
+        // Of who answers none in particular: to all nodes, as one without an address is answered (RFC 4861 7.2.4).
+        let to_it = |to: &[u8]| *to == watch.to.0 || *to == [0x33, 0x33, 0, 0, 0, 1];
+        if frame.get(..6).is_some_and(to_it)
+            && let Some((mac, ip)) = wire::speaker(frame)
+            && ip == watch.ip
+        {
+            let _ = watch.answers.try_send(Answered { port: ingress, mac, at: now }); // the first one counts
+            return false;
+        }
+        true
+    });
+}
