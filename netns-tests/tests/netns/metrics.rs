@@ -379,7 +379,7 @@ fn by_a_user_in_a_sandbox(lab: &Lab) -> Result {
 
 /// Nobody is refused, and no counter runs backwards.
 fn over_a_takeover(lab: &Lab) -> Result {
-    let Scene { one, a, _b, .. } = Scene::new(lab, &[])?;
+    let Scene { one, a, two: _two, _b, _alone, _underlay } = Scene::new(lab, &[])?;
     let Node { mut daemon, host, ip } = one;
     let spec = DaemonSpec { vtep_ip: Some(ip), ..spec(&[]) };
     let mut last: BTreeMap<String, f64> = BTreeMap::new();
@@ -606,8 +606,7 @@ fn a_real_prometheus(lab: &Lab) -> Result {
         Ok(())
     })?;
     // And one that fires.
-    let Scene { one: Node { daemon, host, .. }, .. } = &scene;
-    let _ = host;
+    let daemon = &scene.one.daemon;
     ensure_eq!(prometheus.query("ALERTS{alertname=\"VswitchDown\"}")?.len(), 0, "alerts of a daemon that is up");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(daemon.pid().try_into()?), nix::sys::signal::Signal::SIGKILL)?;
     eventually(SOON, "the alert is pending", || {

@@ -31,6 +31,7 @@ pub(crate) use table::reference;
 
 use crate::privileges::{self, PrivilegesError};
 use crate::sandbox::{self, SandboxError};
+use process::Process;
 use source::Source;
 
 /// Why nobody answers for metrics.
@@ -48,9 +49,10 @@ pub(crate) enum MetricsError {
     Sandbox(#[from] SandboxError),
 }
 
-/// Where metrics are asked for; had before the daemon gives up the right to listen.
+/// Where metrics are asked for, and what the kernel tells of the process; had before the daemon gives up the right to
+/// listen and to open files.
 #[derive(Debug)]
-pub(crate) struct Listener(Option<TcpListener>);
+pub(crate) struct Listener(Option<(TcpListener, Process)>);
 
 impl Listener {
     /// Listens on `addr`, if anywhere: with `inherited`, which the daemon before listened with, where that is the same.
@@ -63,7 +65,7 @@ impl Listener {
         let kept = inherited.filter(|listener| listener.local_addr().is_ok_and(is_it));
         let listener = kept.map_or_else(|| TcpListener::bind(addr), Ok).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Self(Some(listener)))
+        Ok(Self(Some((listener, Process::open()))))
     }
 }
 
@@ -84,13 +86,13 @@ impl Metrics {
         switch: Switch,
         confined: bool,
     ) -> Result<Option<Self>, MetricsError> {
-        let Some(listener) = listener else { return Ok(None) };
+        let Some((listener, process)) = listener else { return Ok(None) };
         let addr = listener.local_addr().map_err(MetricsError::Start)?;
         let other = listener.try_clone().map_err(MetricsError::Start)?;
         // One: what asks a second time before it was answered gives up.
         let (sender, requests) = bounded(1);
         let lets_in = Arc::new(AtomicBool::new(true));
-        let source = Source::new(sender, waker, switch, Arc::clone(&lets_in));
+        let source = Source::new(sender, waker, (switch, process), Arc::clone(&lets_in));
         let (started, outcome) = bounded(1);
         thread::Builder::new()
             .name("metrics".to_owned())

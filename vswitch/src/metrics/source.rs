@@ -41,8 +41,13 @@ struct Last {
 }
 
 impl Source {
-    pub(super) fn new(requests: Sender<Request>, waker: Arc<Waker>, switch: Switch, lets_in: Arc<AtomicBool>) -> Self {
-        Self { requests, waker, switch, process: Process::open(), lets_in, last: None, is_over: false }
+    pub(super) fn new(
+        requests: Sender<Request>,
+        waker: Arc<Waker>,
+        (switch, process): (Switch, Process),
+        lets_in: Arc<AtomicBool>,
+    ) -> Self {
+        Self { requests, waker, switch, process, lets_in, last: None, is_over: false }
     }
 
     /// Whether the control thread has ended.

@@ -126,10 +126,11 @@ fn who_connects_during_a_takeover_waits_for_the_other_daemon() {
 #[test]
 fn an_inherited_listener_is_used_where_it_is_the_one_wanted() {
     let addr = "127.0.0.1:0".parse().unwrap();
-    let Listener(Some(first)) = Listener::open(Some(addr), None).unwrap() else { panic!("no listener") };
+    let Listener(Some((first, _))) = Listener::open(Some(addr), None).unwrap() else { panic!("no listener") };
     let bound = first.local_addr().unwrap();
     assert!(Listener::open(Some(bound), None).unwrap_err().to_string().contains("--metrics-addr"));
-    let again = |addr| Listener::open(addr, Some(first.try_clone().unwrap().into())).unwrap().0;
+    let again =
+        |addr| Listener::open(addr, Some(first.try_clone().unwrap().into())).unwrap().0.map(|(listener, _)| listener);
     assert_eq!(again(Some(bound)).unwrap().local_addr().unwrap(), bound);
     assert_eq!(again(Some(addr)).unwrap().local_addr().unwrap(), bound);
     let other = "127.0.0.2:0".parse().unwrap();
