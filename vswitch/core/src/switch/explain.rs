@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::Switch;
 use super::fdb::{Foreseen, Source};
+use super::flood::Flood;
 use super::forward::SourceDrop;
 use super::ingress::{Arrival, SourceKind};
 use super::port::PortId;
@@ -141,16 +142,18 @@ impl Switch {
         steps.push(Step::Source(foreseen.source));
         let known = self.fdb.lookup_after(&foreseen, arrival.source, arrival.destination);
         let known = known.filter(|&port| self.port_mode(port).is_some_and(|mode| mode.is_member(arrival.frame.vlan)));
-        let verdict = self.route(arrival, known);
+        let admit = |flood: &Flood| self.storm.would_admit(now, flood.ingress, flood.kind);
+        let verdict = self.route(arrival, known, admit);
         let found = match (known, verdict) {
             (Some(port), _) => Some(Destination::Known(port)),
             (None, Ok(Verdict::Unicast(way))) => Some(Destination::Only(way.port)),
-            (None, Ok(Verdict::Flood(flood))) => Some(Destination::Many(flood.kind)),
+            (None, Ok(Verdict::Flood(_)) | Err(Reason::Storm(_))) => {
+                Some(Destination::Many(FloodKind::of(arrival.destination.mac())))
+            }
             (None, _) => None,
         };
         steps.extend(found.map(Step::Destination));
         if let Verdict::Flood(flood) = verdict? {
-            self.storm.would_admit(now, flood.ingress, flood.kind)?;
             steps.push(Step::Storm(flood.kind));
         }
         verdict

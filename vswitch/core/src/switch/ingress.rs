@@ -11,7 +11,7 @@ use super::flood::Flood;
 use super::forward::{ForwardDrop, SourceDrop};
 use super::guard::GuardDrop;
 use super::port::{PortDrop, PortId};
-use super::storm::FloodKind;
+use super::storm::{FloodKind, StormDrop};
 use super::verdict::{Egress, Reason, Verdict};
 use super::vlan::Classified;
 use super::{PortMode, Switch};
@@ -256,16 +256,18 @@ impl Switch {
 
     #[inline(always)]
     fn forward(&self, now: Instant, arrival: &Arrival) -> Result<Verdict, Reason> {
-        let verdict = self.route(arrival, self.fdb.lookup(arrival.destination))?;
-        if let Verdict::Flood(flood) = verdict {
-            self.storm.admit(now, flood.ingress, flood.kind)?;
-        }
-        Ok(verdict)
+        let admit = |flood: &Flood| self.storm.admit(now, flood.ingress, flood.kind);
+        self.route(arrival, self.fdb.lookup(arrival.destination), admit)
     }
 
-    /// The way of a frame whose destination was learned on the port `known`.
+    /// The way of a frame whose destination was learned on the port `known`. `admit` says whether it may be flooded.
     #[inline(always)]
-    pub(super) fn route(&self, arrival: &Arrival, known: Option<PortId>) -> Result<Verdict, Reason> {
+    pub(super) fn route(
+        &self,
+        arrival: &Arrival,
+        known: Option<PortId>,
+        admit: impl FnOnce(&Flood) -> Result<(), StormDrop>,
+    ) -> Result<Verdict, Reason> {
         let &Arrival { ingress, from_remote, frame, destination, .. } = arrival;
         // Neither groups nor zero are ever in the table. A sibling may know of a port, or of its part in the VLAN,
         // what this switch is to be told yet or was told before it.
@@ -288,6 +290,7 @@ impl Switch {
         if flood.kind == FloodKind::UnknownUnicast && targets.next().is_none() && self.learns_nothing_of(only) {
             return Ok(Verdict::Unicast(only)); // it can be nowhere else, and costs no more than if it were known
         }
+        admit(&flood)?;
         Ok(Verdict::Flood(flood))
     }
 
