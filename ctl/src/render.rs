@@ -412,7 +412,7 @@ web     blue   eth0    02:00:00:00:00:01  10.0.0.2/24 fd00::2/64  1450  10      
 router  pid:7  lan0    -                  -                       1500  trunk 10-12,30 native 5  lost   -
 ";
         assert_eq!(rendered(ports, json!([c1.clone(), router()])), expected);
-        let said = |port_: Value| rendered(port, port_).lines().skip(11).map(str::to_owned).collect::<Vec<_>>();
+        let said = |port_: Value| rendered(port, port_).lines().skip(13).map(str::to_owned).collect::<Vec<_>>();
         let id = format!("container     {}", &"0123456789ab".repeat(6)[..64]);
         assert_eq!(said(c1.clone()), [id.as_str(), "network       podman", "addresses by  vswitchd"]);
         c1["attachment"]["delegated"] = json!(true);

@@ -22,6 +22,7 @@ Examples:
 /// A frame, and where it would come in.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
+#[group(skip)]
 pub(crate) struct Trace {
     /// Where it comes in: a port's name, or remote:IP for one from a peer
     #[arg(value_name = "PORT|remote:IP", required_unless_present = "live", value_parser = origin)]
