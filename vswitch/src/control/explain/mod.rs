@@ -3,6 +3,7 @@
 //! What frames meet is asked of a worker's switch, which goes the way it goes for frames; what surrounds it (interfaces,
 //! routes, who answers) is looked at as it is now.
 
+mod address;
 mod ends;
 mod frames;
 mod host;
