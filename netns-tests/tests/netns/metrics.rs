@@ -95,7 +95,7 @@ impl Series {
     }
 
     fn value(&self, series: &str) -> Result<f64> {
-        Ok(self.0.get(series).copied().context(format_args!("no {series}"))?)
+        self.0.get(series).copied().context(format_args!("no {series}"))
     }
 
     /// Those whose names begin so.
