@@ -95,7 +95,7 @@ impl Series {
     }
 
     fn value(&self, series: &str) -> Result<f64> {
-        Ok(self.0.get(series).copied().context(format_args!("no {series}"))?)
+        self.0.get(series).copied().context(format_args!("no {series}"))
     }
 
     /// Those whose names begin so.
@@ -114,19 +114,28 @@ impl Series {
         ];
         for (metric, name) in counts {
             for (series, value) in self.of(&format!("vswitch_port_{metric}_total{{")) {
-                stats.counts.insert((label(series, "port")?, name.to_owned()), value as u64);
+                stats.counts.insert((label(series, "port")?, name.to_owned()), whole(value)?);
             }
             let value = self.value(&format!("vswitch_tunnel_{metric}_total"))?;
-            stats.counts.insert(("tunnel".to_owned(), name.to_owned()), value as u64);
+            stats.counts.insert(("tunnel".to_owned(), name.to_owned()), whole(value)?);
         }
         for (series, value) in self.of("vswitch_port_drops_total{") {
-            stats.drops.insert((label(series, "port")?, label(series, "reason")?), value as u64);
+            stats.drops.insert((label(series, "port")?, label(series, "reason")?), whole(value)?);
         }
         for (series, value) in self.of("vswitch_tunnel_drops_total{") {
-            stats.drops.insert(("tunnel".to_owned(), label(series, "reason")?), value as u64);
+            stats.drops.insert(("tunnel".to_owned(), label(series, "reason")?), whole(value)?);
         }
         Ok(stats)
     }
+}
+
+/// A counter's value, which is a whole number.
+fn whole(value: f64) -> Result<u64> {
+    Ok(value.to_string().parse()?)
+}
+
+fn float(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn label(series: &str, name: &str) -> Result<String> {
@@ -196,10 +205,10 @@ fn values_are_those_of_vsctl(lab: &Lab) -> Result {
     is("vswitch_tunnel_receive_frames_total", frames("receive")? + 1.0)?;
     let fdb = one.fdb()?;
     let behind = |place: &str| fdb.iter().filter(|entry| entry.place.as_deref() == Some(place)).count();
-    is("vswitch_fdb_entries", fdb.len() as f64)?;
-    is("vswitch_port_fdb_entries{port=\"a\"}", behind("a") as f64)?;
-    is(&format!("vswitch_peer_fdb_entries{{peer=\"{peer}\"}}"), behind(&peer.to_string()) as f64)?;
-    is("vswitch_vlan_fdb_entries{vlan=\"10\"}", fdb.iter().filter(|entry| entry.vlan == 10).count() as f64)?;
+    is("vswitch_fdb_entries", float(fdb.len()))?;
+    is("vswitch_port_fdb_entries{port=\"a\"}", float(behind("a")))?;
+    is(&format!("vswitch_peer_fdb_entries{{peer=\"{peer}\"}}"), float(behind(&peer.to_string())))?;
+    is("vswitch_vlan_fdb_entries{vlan=\"10\"}", float(fdb.iter().filter(|entry| entry.vlan == 10).count()))?;
     for (name, value) in [
         ("vswitch_ports", 2.0),
         ("vswitch_ports_lost", 0.0),
@@ -282,6 +291,7 @@ fn series_come_and_go_with_ports(lab: &Lab) -> Result {
 fn malformed_http(lab: &Lab) -> Result {
     let host = lab.host("h1")?;
     let daemon = Daemon::start(lab, &host, &spec(&[]))?;
+    daemon.vsctl().ok("status")?; // it listens for vsctl first
     let mut random = lab.random();
     let noise: Vec<u8> = (0..64 << 10).map(|_| random.next_u64().to_le_bytes()[0] | 0x80).collect();
     let cases: Vec<(&str, Vec<u8>)> = vec![

@@ -14,6 +14,9 @@ use super::text::Text;
 use crate::counters::Counters;
 use crate::worker::Load;
 
+/// A metric, and where its value is.
+type Counted<T> = (&'static Metric, fn(&T) -> u64);
+
 /// All that one answer tells, as the control thread knows it.
 #[derive(Debug)]
 pub(crate) struct Reading {
@@ -78,7 +81,7 @@ impl Reading {
             family.sample(&[&port.name], u8::from(port.state == PortState::Up));
         }
         let rows: Vec<_> = self.stats.ports.iter().filter(|row| row.port != TUNNEL).collect();
-        let counts: [(&Metric, fn(&PortStats) -> u64); 4] = [
+        let counts: [Counted<PortStats>; 4] = [
             (&table::PORT_RX_FRAMES, |row| row.rx_frames),
             (&table::PORT_RX_BYTES, |row| row.rx_bytes),
             (&table::PORT_TX_FRAMES, |row| row.tx_frames),
@@ -130,7 +133,7 @@ impl Reading {
 
     fn tell_peers(&self, addresses: &Addresses, text: &mut Text) {
         text.single(&table::PEERS, self.peers.len());
-        let counts: [(&Metric, fn(&Counters) -> u64); 4] = [
+        let counts: [Counted<Counters>; 4] = [
             (&table::PEER_RX_FRAMES, |counters| counters.rx_frames),
             (&table::PEER_RX_BYTES, |counters| counters.rx_bytes),
             (&table::PEER_TX_FRAMES, |counters| counters.tx_frames),
@@ -159,14 +162,17 @@ impl Reading {
         for vlan in &self.vlans {
             family.sample(&[&vlan.vlan, &text_of(vlan.vni), &text_of(vlan.name.as_ref())], 1);
         }
-        let counts: [(&Metric, &dyn Fn(&VlanInfo) -> u64); 3] = [
-            (&table::VLAN_PORTS, &|vlan| vlan.ports.len() as u64),
-            (&table::VLAN_PEERS, &|vlan| vlan.peers.len() as u64),
-            (&table::VLAN_FDB, &|vlan| addresses.vlans.get(&vlan.vlan.get()).copied().unwrap_or(0)),
+        let counts: [Counted<VlanInfo>; 2] = [
+            (&table::VLAN_PORTS, |vlan| vlan.ports.len() as u64),
+            (&table::VLAN_PEERS, |vlan| vlan.peers.len() as u64),
         ];
         for (metric, count) in counts {
             let mut family = text.family(metric);
             self.vlans.iter().for_each(|vlan| family.sample(&[&vlan.vlan], count(vlan)));
+        }
+        let mut family = text.family(&table::VLAN_FDB);
+        for VlanInfo { vlan, .. } in &self.vlans {
+            family.sample(&[vlan], addresses.vlans.get(&vlan.get()).copied().unwrap_or(0));
         }
     }
 

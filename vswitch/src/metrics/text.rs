@@ -134,7 +134,7 @@ mod tests {
         drops.sample(&[&"web", &"too_big"], 3);
         drops.sample(&[&"db", &"refused"], 0);
         let turns = Histogram { le: vec![1, 2, 1024], counts: vec![1, 0, 4, 2], sum: 9 };
-        text.family(&WORKER_TURN).histogram(&[&0], &turns, |us| us as f64 / 1e6, 0.25);
+        text.family(&WORKER_TURN).histogram(&[&0], &turns, |us| f64::from(u32::try_from(us).unwrap()) / 1e6, 0.25);
         text.finish()
     }
 
