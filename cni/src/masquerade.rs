@@ -91,6 +91,14 @@ impl Masquerade {
     }
 }
 
+/// Whether `nft` can be run.
+///
+/// # Errors
+/// Where it cannot.
+pub(crate) fn possible() -> Result<(), MasqueradeError> {
+    nft(&["--version"], "").map(drop)
+}
+
 /// Removes the masquerading of `network`, where there is one.
 ///
 /// # Errors

@@ -159,7 +159,7 @@ fn mtu(config: &Config) -> Result<Option<Mtu>, Failure> {
 }
 
 /// What the host does for the network.
-pub(crate) fn gateway(config: &Config) -> Result<Option<Gateway>, Failure> {
+fn gateway(config: &Config) -> Result<Option<Gateway>, Failure> {
     let flag = |key| config.get::<bool>(key).map(Option::unwrap_or_default);
     let (is, default_route, masquerade) = (flag("isGateway")?, flag("isDefaultGateway")?, flag("ipMasq")?);
     if masquerade && !is && !default_route {

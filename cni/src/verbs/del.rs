@@ -2,8 +2,8 @@
 
 use super::{Call, detach};
 use crate::daemon::{Daemon, PATIENCE};
+use crate::gateway;
 use crate::protocol::{Attachment, Failure};
-use crate::{gateway, network};
 
 /// Removes the port, then gives its addresses back: nobody else shall have them while it is there. Neither the namespace
 /// nor `prevResult` is needed.
@@ -21,9 +21,8 @@ pub(super) fn del(call: &Call<'_>, attachment: &Attachment) -> Result<(), Failur
         Ok(None) => {}
         Err(failure) => failures.push(failure),
     }
-    if network::gateway(call.config).is_ok_and(|gateway| gateway.is_some()) {
-        failures.extend(gateway::remove_unused(&mut daemon, &name).err().map(Failure::from));
-    }
+    // Whatever this configuration says: the one that made the gateway may have been another.
+    failures.extend(gateway::remove_unused(&mut daemon, &name).err().map(Failure::from));
     match Failure::joined(failures) {
         None => Ok(()),
         Some(failure) => Err(failure),

@@ -2,8 +2,8 @@
 
 use super::{Call, attachments, release};
 use crate::daemon::{Daemon, PATIENCE};
+use crate::gateway;
 use crate::protocol::{Command, Failure};
-use crate::{gateway, network};
 
 /// Removes what it can, and reports what it could not.
 pub(super) fn gc(call: &Call<'_>) -> Result<(), Failure> {
@@ -30,9 +30,7 @@ pub(super) fn gc(call: &Call<'_>) -> Result<(), Failure> {
             Err(failure) => failures.push(failure),
         }
     }
-    if network::gateway(call.config).is_ok_and(|gateway| gateway.is_some()) {
-        failures.extend(gateway::remove_unused(&mut daemon, &name).err().map(Failure::from));
-    }
+    failures.extend(gateway::remove_unused(&mut daemon, &name).err().map(Failure::from));
     match Failure::joined(failures) {
         None => Ok(()),
         Some(failure) => Err(failure),
