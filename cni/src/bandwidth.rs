@@ -5,13 +5,17 @@ use vswitch_api::{Limits, RateLimit};
 
 use crate::protocol::{Code, Config, Failure};
 
-/// Rates in bit/s and bursts in bits; zero is no limit.
+/// Rates in bit/s and bursts in bits; zero is no limit. containerd writes the names as its Go fields are called.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Bandwidth {
+    #[serde(alias = "IngressRate")]
     ingress_rate: u64,
+    #[serde(alias = "IngressBurst")]
     ingress_burst: u64,
+    #[serde(alias = "EgressRate")]
     egress_rate: u64,
+    #[serde(alias = "EgressBurst")]
     egress_burst: u64,
 }
 
@@ -32,8 +36,11 @@ fn limit(which: &str, rate: u64, burst: u64) -> Result<Option<RateLimit>, Failur
     if rate == 0 {
         return Ok(None);
     }
-    // Less than a byte is no burst; more than a port takes is no bound.
-    let burst = (burst >= 8).then_some((burst / 8).min(u32::MAX.into()));
+    // Less than a byte is no burst. Neither is the greatest number of 31 or 32 bits: so the kubelet and containerd write
+    // that nobody said one, and a burst of half a gigabyte would be no limit for most of what pods send.
+    let is_said = burst >= 8 && ![u64::from(u32::MAX), u64::from(u32::MAX >> 1)].contains(&burst);
+    // More than a port takes is no bound.
+    let burst = is_said.then_some((burst / 8).min(u32::MAX.into()));
     let limit = RateLimit::new(rate, burst);
     limit.map(Some).map_err(|error| Failure::new(Code::Config, format!("bandwidth, {which}Rate: {error}")))
 }
@@ -52,8 +59,12 @@ mod tests {
         let rate = |rate, burst| RateLimit::new(rate, burst).ok();
         let both = r#""bandwidth":{"ingressRate":8000000,"ingressBurst":80000,"egressRate":1000000}"#;
         assert_eq!(limits(both).unwrap(), Limits { rx: rate(1_000_000, None), tx: rate(8_000_000, Some(10_000)) });
-        let over = format!(r#"{both},"runtimeConfig":{{"bandwidth":{{"egressRate":5000,"egressBurst":2147483647}}}}"#);
-        assert_eq!(limits(&over).unwrap(), Limits { rx: rate(5000, Some(268_435_455)), tx: None });
+        let over = format!(r#"{both},"runtimeConfig":{{"bandwidth":{{"egressRate":5000,"egressBurst":80000}}}}"#);
+        assert_eq!(limits(&over).unwrap(), Limits { rx: rate(5000, Some(10_000)), tx: None });
+        for unsaid in ["4294967295", "2147483647", "0", "7"] {
+            let go = format!(r#""runtimeConfig":{{"bandwidth":{{"IngressRate":5000,"IngressBurst":{unsaid}}}}}"#);
+            assert_eq!(limits(&go).unwrap(), Limits { rx: None, tx: rate(5000, None) }, "{unsaid}");
+        }
         let failure = limits(r#""bandwidth":{"ingressRate":7}"#).unwrap_err();
         assert_eq!(failure.code, 7);
         assert!(failure.details.contains("ingressRate"), "{failure}");

@@ -204,7 +204,8 @@ pub(crate) fn ipam(config: &Config) -> Result<Ipam, Failure> {
     Ok(Ipam::Embedded(subnets.into_iter().map(pool).collect::<Result<_, _>>()?))
 }
 
-/// The addresses that the runtime or the user asks for. An IPAM plugin reads them itself.
+/// The addresses that the runtime or the user asks for, each once: Podman says them twice when it reloads a network. An
+/// IPAM plugin reads them itself.
 fn addresses(config: &Config, args: &Args, ipam: &Ipam) -> Result<Vec<Cidr>, Failure> {
     let pools: &[Pool] = match ipam {
         Ipam::Delegated(_) => return Ok(Vec::new()),
@@ -215,7 +216,14 @@ fn addresses(config: &Config, args: &Args, ipam: &Ipam) -> Result<Vec<Cidr>, Fai
     let said = |ips: &Vec<String>| !ips.is_empty();
     let asked = by_runtime.filter(said).or(config.get_in(&["args", "cni"], "ips")?).filter(said);
     let asked = asked.unwrap_or_else(|| args.ips.clone());
-    asked.iter().map(|text| address(text, pools)).collect()
+    let mut addresses = Vec::new();
+    for text in &asked {
+        let address = address(text, pools)?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
 }
 
 /// An address with the length of its pool, which the writer need not know.
@@ -324,6 +332,7 @@ mod tests {
             (addresses.join(" "), network.mac.map_or_else(String::new, |mac| mac.to_string()))
         };
         let runtime = r#","runtimeConfig":{"ips":["10.0.0.5"],"mac":"02:00:00:00:00:05"}"#;
+        let twice = r#","runtimeConfig":{"ips":["10.0.0.5","10.0.0.5"]}"#;
         let in_args = r#","args":{"cni":{"ips":["10.0.0.6/24"],"mac":"02:00:00:00:00:06"}}"#;
         let variable = "IP=10.0.0.7;MAC=02:00:00:00:00:07";
         let (five, six, seven) = ("02:00:00:00:00:05", "02:00:00:00:00:06", "02:00:00:00:00:07");
@@ -332,6 +341,7 @@ mod tests {
         assert_eq!(asked("", variable), ("10.0.0.7/24".to_owned(), seven.to_owned()));
         assert_eq!(asked(r#","mac":"02:00:00:00:00:08""#, "").1, "02:00:00:00:00:08");
         assert_eq!(asked(r#","runtimeConfig":{"ips":[],"mac":""}"#, ""), (String::new(), String::new()));
+        assert_eq!(asked(twice, "").0, asked(runtime, "").0);
 
         for (keys, text) in [
             (r#","subnet":"10.0.0.0/24","runtimeConfig":{"ips":["10.0.1.5"]}"#, "10.0.1.5 is not in 10.0.0.0/24"),

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use netns_tests::cni::{Attachment, Cni};
 use netns_tests::runtimes::{Machine, Runtime};
 use netns_tests::{
-    Context as _, Daemon, DaemonSpec, FdbEntry, Host, Lab, Node, Result, SOON, Underlay, binaries::binaries, ensure_eq,
-    eventually,
+    Context as _, Daemon, DaemonSpec, FdbEntry, Host, Lab, Node, Result, SOON, Underlay, binaries::binaries, ensure,
+    ensure_eq, eventually,
 };
 use serde_json::{Value, json};
 use socket2::{Domain, Type};
@@ -100,7 +100,15 @@ impl Site {
     /// Kills the daemon, has something done, starts it again.
     fn meanwhile(self, lab: &Lab, work: impl FnOnce(&Machine) -> Result) -> Result<Self> {
         let Self { h1: Node { daemon: killed, host, ip }, machine, h2, far, _underlay } = self;
+        let number = killed.vsctl().ok("status")?["pid"].clone();
         drop(killed);
+        // It dies of the death of what entered the machine for it, a moment later; as a zombie it holds nothing more.
+        eventually(SOON, "the daemon is gone", || {
+            let threads = machine.list(&format!("/proc/{number}/task"));
+            let line = std::fs::read(machine.file(&format!("/proc/{number}/cmdline"))).unwrap_or_default();
+            ensure!(threads.len() <= 1 && line.is_empty(), "process {number} is there, threads {threads:?}");
+            Ok(())
+        })?;
         work(&machine)?;
         let daemon = daemon(lab, &host, &machine, Place::Beside)?;
         Ok(Self { h1: Node { daemon, host, ip }, machine, h2, far, _underlay })
