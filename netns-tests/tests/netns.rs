@@ -127,6 +127,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("clients", clients::TESTS),
     ("cni", cni::TESTS),
     ("cni", cni::DELEGATED),
+    ("cni", cni::DHCP),
     ("manuals", manuals::TESTS),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
@@ -205,6 +206,10 @@ fn main() -> ExitCode {
     if let Some(why) = &no_plugins {
         eprintln!("skipped: tests of delegated IPAM: {why}");
     }
+    let no_dhcp = cni::no_dhcp();
+    if let Some(why) = &no_dhcp {
+        eprintln!("skipped: tests of addresses by DHCP: {why}");
+    }
     let no_walk = manuals::hindrance();
     if let Some(why) = &no_walk {
         eprintln!("skipped: the commands of the manual: {why}");
@@ -218,6 +223,7 @@ fn main() -> ExitCode {
                 _ if needs_users(name) => no_users.clone(),
                 "gateway" => no_nft.clone(),
                 "cni" if cni::DELEGATED.iter().any(|(other, _)| *other == name) => no_plugins.clone(),
+                "cni" if cni::DHCP.iter().any(|(other, _)| *other == name) => no_dhcp.clone(),
                 "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,
             };

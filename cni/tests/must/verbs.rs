@@ -48,6 +48,23 @@ fn del_twice_and_without_anything() {
     assert_eq!(removals.last().unwrap().1, json!({"container": "c1", "ifname": "eth0", "network": "net"}));
 }
 
+/// "Plugins should generally complete a DEL action without error even if some resources are missing": an `nft` that does not
+/// work concerns networks alone that masquerade.
+#[test]
+fn del_past_what_does_not_work() {
+    let world = World::new(with_attachments(&[]));
+    world.plugin("nft", "echo 'Operation not supported' >&2; exit 1");
+    // A gateway was made since the host started.
+    std::fs::write(world.path().join("cni-net.lock"), "").unwrap();
+    let path = format!("PATH={}:/usr/bin:/bin", world.path().display());
+    let with_path = ["env", &*path];
+    world.run_by(&with_path, "DEL", "").silent();
+    world.run_by(&with_path, "DEL", r#""isGateway":true"#).silent();
+    let ran = world.run_by(&with_path, "DEL", r#""isGateway":true,"ipMasq":true"#);
+    assert_eq!(ran.code(), 103);
+    assert!(ran.details().contains("Operation not supported"), "{ran:?}");
+}
+
 /// "The plugin must consult the prevResult to determine the expected interfaces and addresses."
 #[test]
 fn check_without_what_add_answered() {

@@ -118,7 +118,7 @@ pub(crate) fn with_attachments(containers: &'static [&'static str]) -> Box<Answe
         "attachment.list" => Ok(containers.iter().map(|container| attachment(container, "up")).collect()),
         "attachment.del" => Ok(json!({"port": null})),
         "status" => Ok(status()),
-        "port.show" => Err((2, "there is no such port")),
+        "port.show" | "port.del" => Err((2, "there is no such port")),
         _ => Err((-32601, "there is no such method")),
     })
 }
