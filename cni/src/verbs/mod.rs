@@ -87,7 +87,9 @@ fn attachments(daemon: &mut Daemon, network: &NetworkName) -> Result<Vec<Attachm
 fn detach(daemon: &mut Daemon, network: &NetworkName, attachment: &Attachment) -> Result<(), DaemonError> {
     let Attachment { container, ifname, .. } = attachment;
     let (container, ifname) = (container.clone(), ifname.clone());
-    daemon.call::<Detached>(&Change::AttachmentDel { container, ifname, network: Some(network.clone()) }.into())?;
+    daemon.call::<Detached>(
+        &Change::AttachmentDel { container, ifname, network: Some(network.clone()), lost: false }.into(),
+    )?;
     Ok(())
 }
 
@@ -99,7 +101,7 @@ fn release(daemon: &mut Daemon, delegate: Option<&Delegate<'_>>, dead: &Attachme
         delegate.del(Some((container, ifname)))?;
     }
     let (container, ifname, network) = (container.clone(), ifname.clone(), Some(network.clone()));
-    daemon.call::<Detached>(&Change::AttachmentDel { container, ifname, network }.into())?;
+    daemon.call::<Detached>(&Change::AttachmentDel { container, ifname, network, lost: false }.into())?;
     Ok(())
 }
 
