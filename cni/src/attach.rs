@@ -112,7 +112,7 @@ pub(crate) fn attach(
 fn forget(client: &mut Client, Attach { port, .. }: &Attach) -> Result<(), ClientError> {
     let Some(attachment) = &port.attachment else { return Ok(()) };
     let (container, ifname) = (attachment.container.clone(), port.ifname.clone());
-    client.call_value(&Change::AttachmentDel { container, ifname, network: None }.into()).map(drop)
+    client.call_value(&Change::AttachmentDel { container, ifname, network: None, lost: false }.into()).map(drop)
 }
 
 /// Makes the interface of `port` in `netns` as `plan` says, with our own rights, and sends its queues with `request`.

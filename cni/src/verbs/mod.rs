@@ -87,7 +87,9 @@ fn attachments(daemon: &mut Daemon, network: &NetworkName) -> Result<Vec<Attachm
 fn detach(daemon: &mut Daemon, network: &NetworkName, attachment: &Attachment) -> Result<(), DaemonError> {
     let Attachment { container, ifname, .. } = attachment;
     let (container, ifname) = (container.clone(), ifname.clone());
-    daemon.call::<Detached>(&Change::AttachmentDel { container, ifname, network: Some(network.clone()) }.into())?;
+    daemon.call::<Detached>(
+        &Change::AttachmentDel { container, ifname, network: Some(network.clone()), lost: false }.into(),
+    )?;
     Ok(())
 }
 
@@ -103,7 +105,9 @@ fn release(daemon: &mut Daemon, delegate: Option<&Delegate<'_>>, dead: &Attachme
         give_back()?;
     }
     let (of, name, network) = (container.clone(), ifname.clone(), Some(network.clone()));
-    daemon.call::<Detached>(&Change::AttachmentDel { container: of, ifname: name, network }.into())?;
+    // One that came back meanwhile is somebody's.
+    let lost = *state == PortState::Lost;
+    daemon.call::<Detached>(&Change::AttachmentDel { container: of, ifname: name, network, lost }.into())?;
     if before { Ok(()) } else { give_back() }
 }
 
