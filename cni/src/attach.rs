@@ -7,11 +7,11 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use vswitch_api::{
-    Attach, Attached, Change, Client, ClientError, Code as Refused, NetnsRef, PortInfo, PortPlan, PortSpec, Query,
-    Request, Status,
+    Attach, Attached, Change, Cidr, Client, ClientError, Code as Refused, IfName, NetnsRef, PortInfo, PortPlan,
+    PortSpec, Query, Request, Status,
 };
 use vswitch_sys::interface::Origin;
-use vswitch_sys::{InterfaceError, InterfaceSpec, Netns, NetnsError, Tap, fdpass};
+use vswitch_sys::{InterfaceError, InterfaceSpec, Netlink, Netns, NetnsError, Tap, fdpass};
 
 use crate::daemon::{Daemon, DaemonError};
 use crate::protocol::{Code, Failure};
@@ -67,21 +67,29 @@ pub(crate) fn named(path: &str) -> Result<NetnsRef, Failure> {
     path.parse().map_err(|error| Failure::new(Code::Environment, format!("CNI_NETNS: {error}")))
 }
 
-/// Attaches `netns` as `attach` says; returns the port there is then.
+/// Whether `netns` has an interface of this name; where that cannot be told, it may have.
+pub(crate) fn has(netns: &Netns, ifname: &IfName) -> bool {
+    let link = Netlink::open_in(netns).and_then(|netlink| netlink.link(ifname.as_str()));
+    link.map_or(true, |link| link.is_some())
+}
+
+/// Attaches `netns` as `attach` says; returns the port there is then. `fresh` says that the interface was not there before:
+/// what is found of the attachment where a connection broke is then what this call made, and may be removed. Else it may
+/// be what an ADD before made, which stays.
 ///
 /// # Errors
 /// Where the daemon refuses, is gone, or the interface cannot be made. Where it went away in the middle the attachment
 /// may be there.
-pub(crate) fn attach(daemon: &mut Daemon, netns: &Netns, attach: &Attach) -> Result<PortInfo, AttachError> {
-    let mut again = false;
-    let added = daemon.persist(|daemon| {
-        // A daemon that went away may have done it before, and would refuse to do it twice.
-        if again {
-            forget(&mut daemon.client, attach)?;
-        }
-        again = true;
-        sending::<Attached>(&mut daemon.client, &Change::AttachmentAdd(attach.clone()).into(), &[netns.as_fd()])
-    });
+pub(crate) fn attach(
+    daemon: &mut Daemon,
+    netns: &Netns,
+    attach: &Attach,
+    fresh: bool,
+) -> Result<PortInfo, AttachError> {
+    let forget = |client: &mut Client| if fresh { forget(client, attach) } else { Ok(()) };
+    let request = Change::AttachmentAdd(attach.clone()).into();
+    let added =
+        daemon.persist_once(|daemon| sending::<Attached>(&mut daemon.client, &request, &[netns.as_fd()]), forget);
     match added {
         Ok(attached) => Ok(attached.port),
         Err(DaemonError::Refused(refusal)) if refusal.code == Refused::Host && !enters(daemon)? => {
@@ -93,7 +101,7 @@ pub(crate) fn attach(daemon: &mut Daemon, netns: &Netns, attach: &Attach) -> Res
                 ..attach.port.clone()
             };
             let request = Change::AttachmentAdd(Attach { port: port.clone(), ..attach.clone() });
-            let attached: Attached = hand_over(daemon, netns, &port, &plan, &request.into())?;
+            let attached: Attached = hand_over(daemon, netns, &port, &plan, &request.into(), forget)?;
             Ok(attached.port)
         }
         Err(error) => Err(error.into()),
@@ -104,10 +112,11 @@ pub(crate) fn attach(daemon: &mut Daemon, netns: &Netns, attach: &Attach) -> Res
 fn forget(client: &mut Client, Attach { port, .. }: &Attach) -> Result<(), ClientError> {
     let Some(attachment) = &port.attachment else { return Ok(()) };
     let (container, ifname) = (attachment.container.clone(), port.ifname.clone());
-    client.call_value(&Change::AttachmentDel { container, ifname, network: None }.into()).map(drop)
+    client.call_value(&Change::AttachmentDel { container, ifname, network: None, lost: false }.into()).map(drop)
 }
 
 /// Makes the interface of `port` in `netns` as `plan` says, with our own rights, and sends its queues with `request`.
+/// Where a connection broke, `forget` removes what may have been made of it, and both are done again.
 ///
 /// # Errors
 /// As [`attach`]; an interface that the daemon refused is gone.
@@ -117,6 +126,7 @@ pub(crate) fn hand_over<T: DeserializeOwned>(
     port: &PortSpec,
     plan: &PortPlan,
     request: &Request,
+    forget: impl Fn(&mut Client) -> Result<(), ClientError>,
 ) -> Result<T, AttachError> {
     let interface = InterfaceSpec {
         name: port.ifname.to_string(),
@@ -126,14 +136,39 @@ pub(crate) fn hand_over<T: DeserializeOwned>(
         gateways: port.gateways.clone(),
         mark: plan.mark.clone(),
     };
-    let (tap, origin) = make(&interface, netns, plan.queues)?;
-    let queues: Vec<_> = tap.queues().iter().map(|queue| queue.as_fd()).collect();
-    let answer = daemon.persist(|daemon| sending(&mut daemon.client, request, &queues));
-    if matches!((&answer, origin), (Err(DaemonError::Refused(_)), Origin::New)) {
-        // It goes with its descriptors. Where there is no answer the daemon may have taken it.
-        tap.set_persistent(false).map_err(InterfaceError::from)?;
+    let attempt = |daemon: &mut Daemon| {
+        let (tap, origin) = match make(&interface, netns, plan.queues) {
+            Ok(made) => made,
+            Err(error) => return Ok(Err(error)),
+        };
+        let queues: Vec<_> = tap.queues().iter().map(|queue| queue.as_fd()).collect();
+        let answer = sending(&mut daemon.client, request, &queues);
+        if matches!((&answer, origin), (Err(ClientError::Refused(_)), Origin::New)) {
+            // It goes with its descriptors. Where there is no answer the daemon may have taken it.
+            if let Err(error) = tap.set_persistent(false) {
+                return Ok(Err(error.into()));
+            }
+        }
+        answer.map(Ok)
+    };
+    Ok(daemon.persist_once(attempt, forget)??)
+}
+
+/// Gives an interface that we handed over addresses, with our own rights; those that it has are no error.
+///
+/// # Errors
+/// What the kernel answers.
+pub(crate) fn give_addresses(netns: &Netns, ifname: &IfName, addresses: &[Cidr]) -> Result<(), InterfaceError> {
+    let netlink = Netlink::open_in(netns)?;
+    let vanished = || InterfaceError::Vanished(ifname.to_string());
+    let index = netlink.link(ifname.as_str())?.ok_or_else(vanished)?.index;
+    for address in addresses {
+        match netlink.add_address(index, address.net()) {
+            Err(error) if error.is_exists() => {}
+            outcome => outcome?,
+        }
     }
-    Ok(answer?)
+    Ok(())
 }
 
 fn make(interface: &InterfaceSpec, netns: &Netns, queues: u16) -> Result<(Tap, Origin), InterfaceError> {
@@ -161,4 +196,78 @@ pub(crate) fn sending<T: DeserializeOwned>(
     let answer: Value =
         client.call_sending(request, |stream, bytes| -> io::Result<usize> { fdpass::send(stream, bytes, fds) })?;
     serde_json::from_value(answer).map_err(|error| ClientError::Garbage(error.to_string()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "so a test fails")]
+mod tests {
+    use super::*;
+    use crate::testing::{Container, no_container};
+    use serde_json::json;
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    /// What a daemon is asked that hangs up on these requests, counted from one, says [`Refused::Busy`] to those, and
+    /// refuses all others.
+    fn asked(fresh: bool, hangs_up: &'static [usize], busy: &'static [usize]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let all = heard.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+                    let request: Value = serde_json::from_str(&line).unwrap();
+                    let method = request["method"].as_str().unwrap().to_owned();
+                    let mut all = all.lock().unwrap();
+                    all.push(method.clone());
+                    if hangs_up.contains(&all.len()) {
+                        break;
+                    }
+                    let code = if busy.contains(&all.len()) { 6 } else { 1 };
+                    let mut answer = json!({"jsonrpc": "2.0", "id": request["id"]});
+                    if method == "attachment.del" {
+                        answer["result"] = json!({"port": null});
+                    } else {
+                        answer["error"] = json!({"code": code, "message": "no"});
+                    }
+                    let _ = writeln!(&stream, "{answer}");
+                }
+            }
+        });
+        let container = Container::new(&[]);
+        let attachment = json!({"network": "net", "container": "c1"});
+        let port = json!({"name": "c1:eth0", "netns": "/run/netns/c1", "attachment": attachment});
+        let wish: Attach = serde_json::from_value(json!({"port": port})).unwrap();
+        let mut daemon = Daemon::connect_to(path, Duration::from_secs(5)).unwrap();
+        assert!(matches!(
+            attach(&mut daemon, &container.netns, &wish, fresh),
+            Err(AttachError::Daemon(DaemonError::Refused(_)))
+        ));
+        heard.lock().unwrap().clone()
+    }
+
+    /// A second ADD whose connection breaks must not remove what the first one made.
+    #[test]
+    fn only_what_may_be_its_own_is_forgotten() {
+        crate::require!(no_container());
+        let (add, del) = ("attachment.add", "attachment.del");
+        assert_eq!(asked(true, &[1], &[]), [add, del, add]);
+        assert_eq!(asked(true, &[1, 2], &[]), [add, del, del, add], "what may not have been forgotten is, again");
+        assert_eq!(asked(false, &[1], &[]), [add, add]);
+        // What was refused was not made.
+        assert_eq!(asked(true, &[], &[1, 2]), [add, add, add]);
+        assert_eq!(asked(true, &[1], &[3]), [add, del, add, add]);
+    }
+
+    #[test]
+    fn whether_an_interface_is_there() {
+        crate::require!(no_container());
+        let container = Container::new(&[]);
+        let has = |name: &str| has(&container.netns, &name.parse().unwrap());
+        assert!(has("eth0") && !has("eth1"));
+    }
 }

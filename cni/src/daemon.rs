@@ -76,7 +76,7 @@ impl Daemon {
         Ok(Self::connect_to(path, patience)?)
     }
 
-    fn connect_to(path: PathBuf, patience: Duration) -> Result<Self, DaemonError> {
+    pub(crate) fn connect_to(path: PathBuf, patience: Duration) -> Result<Self, DaemonError> {
         let deadline = Instant::now() + patience;
         let mut pause = PAUSES.0;
         loop {
@@ -103,6 +103,24 @@ impl Daemon {
         self.persist(|daemon| daemon.client.call(request))
     }
 
+    /// As [`Self::persist`], for what is not to be done twice: where a connection broke, `forget` undoes what may have been
+    /// done before it is done again.
+    pub(crate) fn persist_once<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, ClientError>,
+        forget: impl Fn(&mut Client) -> Result<(), ClientError>,
+    ) -> Result<T, DaemonError> {
+        let mut unsure = false;
+        self.persist(|daemon| {
+            if unsure {
+                forget(&mut daemon.client)?;
+            }
+            let outcome = work(daemon);
+            unsure = may_be_done(&outcome);
+            outcome
+        })
+    }
+
     /// Does `work` again and again, over a new connection where the last one broke, until it is done, refused, or
     /// [`PATIENCE`] is at its end.
     pub(crate) fn persist<T>(
@@ -127,6 +145,11 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Whether the daemon may have done what was asked, and could not say so.
+const fn may_be_done<T>(outcome: &Result<T, ClientError>) -> bool {
+    matches!(outcome, Err(ClientError::Closed | ClientError::Io(_)))
 }
 
 /// Whether a daemon may be about to listen there.

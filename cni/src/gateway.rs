@@ -5,17 +5,15 @@
 //! plugins that do this at once take turns by a lock. ADD adds its attachment before it ensures the gateway, so who holds
 //! the lock and sees no attachment may remove it: whoever comes later ensures it again.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
-use nix::fcntl::OFlag;
 use serde_json::Value;
 use vswitch_api::{
-    Allowed, AttachmentInfo, BadValue, Change, Cidr, Code as Refused, IfName, Limits, Mac, Mtu, NetnsRef, NetworkName,
-    PortInfo, PortMode, PortName, PortPlan, PortSet, PortSpec, PortState, Query, Vid,
+    Allowed, AttachmentInfo, BadValue, Change, Cidr, Client, ClientError, Code as Refused, IfName, Limits, Mac, Mtu,
+    NetnsRef, NetworkName, PortInfo, PortMode, PortName, PortPlan, PortSet, PortSpec, PortState, Query, Vid,
 };
 use vswitch_sys::{Link, Netlink, NetlinkError, Netns, NetnsError};
 
@@ -23,11 +21,15 @@ use crate::attach::{self, AttachError};
 use crate::daemon::{Daemon, DaemonError};
 use crate::forwarding::{self, ForwardingError};
 use crate::inside::{self, Expected, InsideError};
+use crate::lock::{self, LockError};
 use crate::masquerade::{self, Masquerade, MasqueradeError};
 use crate::names;
 
 /// How the daemon finds its own namespace, now and after a restart.
 const OWN: &str = "/proc/self/ns/net";
+
+/// How long others may take to make or to remove a gateway.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a network's gateway shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +82,8 @@ pub(crate) enum GatewayError {
     )]
     Elsewhere { network: NetworkName, ifname: IfName },
     /// The lock cannot be had.
-    #[error("cannot lock {}: {error}; vswitch-cni writes beside the daemon's socket", path.display())]
-    Lock { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The host's network settings cannot be had.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
@@ -103,11 +105,12 @@ pub(crate) enum GatewayError {
 }
 
 impl GatewayError {
-    /// What the daemon said, where it is the cause.
-    pub(crate) const fn daemon(&self) -> Option<&DaemonError> {
+    /// Whether it may go by itself.
+    pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Daemon { error, .. } | Self::Attach { error: AttachError::Daemon(error), .. } => Some(error),
-            _ => None,
+            Self::Daemon { error, .. } | Self::Attach { error: AttachError::Daemon(error), .. } => error.is_passing(),
+            Self::Lock(LockError::Held { .. }) => true,
+            _ => false,
         }
     }
 }
@@ -157,11 +160,12 @@ pub(crate) fn check(daemon: &mut Daemon, spec: &GatewaySpec) -> Result<(), Gatew
 }
 
 /// Removes the gateway of `network`, and its masquerading, if it has one and no container is attached to the network on
-/// this host. Forwarding stays on.
+/// this host. Forwarding stays on. `masquerades` says whether it is meant to: else an `nft` that does not work is nothing
+/// to it.
 ///
 /// # Errors
 /// What the daemon or `nft` refuses.
-pub(crate) fn remove_unused(daemon: &mut Daemon, network: &NetworkName) -> Result<(), GatewayError> {
+pub(crate) fn remove_unused(daemon: &mut Daemon, network: &NetworkName, masquerades: bool) -> Result<(), GatewayError> {
     // Without the lock first: most DELs are not the last, and whoever is the last finds nobody.
     if is_used(daemon, network)? {
         return Ok(());
@@ -178,7 +182,7 @@ pub(crate) fn remove_unused(daemon: &mut Daemon, network: &NetworkName) -> Resul
     }
     let removed = remove(daemon, network, name);
     // Rules without a gateway concern nobody, and yet they shall not stay for a daemon that is gone.
-    masquerade::remove(network.as_str())?;
+    masquerade::remove(network.as_str(), masquerades)?;
     removed
 }
 
@@ -267,7 +271,13 @@ fn add(
     match daemon.call::<Value>(&request) {
         Ok(_) => {}
         Err(DaemonError::Refused(refusal)) if refusal.code == Refused::Host && !enters(daemon, spec)? => {
-            attach::hand_over::<Value>(daemon, &Netns::current()?, &port, &plan, &request)
+            // Nobody else makes it: we have the lock.
+            let del = Change::PortDel { name: name.clone() }.into();
+            let forget = |client: &mut Client| match client.call_value(&del) {
+                Err(ClientError::Refused(refusal)) if refusal.code == Refused::NotFound => Ok(()),
+                outcome => outcome.map(drop),
+            };
+            attach::hand_over::<Value>(daemon, &Netns::current()?, &port, &plan, &request, forget)
                 .map_err(|error| GatewayError::Attach { network: network.clone(), error })?;
         }
         Err(error) => return Err(refused(network)(error)),
@@ -353,16 +363,7 @@ fn masquerade_of(port: &PortInfo, spec: &GatewaySpec) -> Masquerade {
     Masquerade::new(spec.network.as_str(), port.ifname.as_str(), &subnets)
 }
 
-/// Waits for the lock of `network`, held until it is dropped. The file stays: were it removed, one plugin could hold the
-/// lock of the old file and another that of a new one.
-fn lock(socket: &Path, network: &NetworkName) -> Result<File, GatewayError> {
-    let path = socket.with_file_name(names::lock_file(network.as_str()));
-    let open = || {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-        let file = options.open(&path)?;
-        file.lock()?;
-        Ok(file)
-    };
-    open().map_err(|error| GatewayError::Lock { path: path.clone(), error })
+/// Waits for the lock of `network`, held until it is dropped.
+fn lock(socket: &Path, network: &NetworkName) -> Result<File, LockError> {
+    lock::take(&socket.with_file_name(names::lock_file(network.as_str())), lock::Kind::Exclusive, PATIENCE)
 }

@@ -109,11 +109,14 @@ pub(crate) fn check(netns: &Netns, expected: &Expected) -> Result<(), InsideErro
 }
 
 /// Whether `entry` is what `route` says.
-fn is(route: &Route, entry: &RouteEntry) -> bool {
+pub(crate) fn is(route: &Route, entry: &RouteEntry) -> bool {
     let Route { dst, gw, mtu, advmss, priority, table, scope } = route;
     let as_said = |said: &Option<u32>, is: Option<u32>| said.is_none_or(|said| is.unwrap_or_default() == said);
+    let is_ipv4 = dst.addr().is_ipv4();
     // IPv6 knows no scope, and lists every route as universal.
-    let scope = scope.filter(|_| dst.addr().is_ipv4());
+    let scope = scope.filter(|_| is_ipv4);
+    // Of IPv6, 0 is the kernel's word for its own choice, IP6_RT_PRIO_USER.
+    let priority = &priority.map(|priority| if priority == 0 && !is_ipv4 { 1024 } else { priority });
     dst.trunc() == entry.dst
         && *gw == entry.gateway
         && entry.table == Some(table.filter(|&table| table != 0).unwrap_or(MAIN))
@@ -150,6 +153,8 @@ mod tests {
                 Route { priority: Some(5), scope: Some(253), ..route("10.8.0.0/16", None) },
                 Route { advmss: Some(1300), scope: Some(253), ..route("fd00:9::/48", Some("fd00:1::1")) },
                 route("::/0", Some("fd00:1::1")),
+                Route { priority: Some(0), ..route("fd00:7::/48", Some("fd00:1::1")) },
+                Route { priority: Some(0), ..route("10.7.0.0/16", None) },
             ],
         };
         routes::add(&container.netns, "eth0", &expected.routes).unwrap();

@@ -1,23 +1,18 @@
 //! Delegation to an IPAM plugin: section 4 of the specification.
 
-use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command as Process, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command as Process;
+use std::time::Duration;
 
 use serde::Deserialize;
 use vswitch_api::{ContainerId, IfName};
 
+use crate::process::converse;
 use crate::protocol::{Code, Command, Config, Failure, Success, Version};
 
 /// How long a plugin may take: DHCP servers are slow, and runtimes do not wait for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a plugin may write, in bytes.
-const OUTPUT: u64 = 1 << 20;
 
 /// An IPAM plugin, and what it is given: our own environment and the whole configuration, as it came.
 #[derive(Debug)]
@@ -25,6 +20,7 @@ pub(crate) struct Delegate<'a> {
     name: String,
     program: PathBuf,
     config: &'a Config,
+    patience: Duration,
 }
 
 /// The attachment meant, where it is not that of our own environment.
@@ -63,7 +59,18 @@ impl<'a> Delegate<'a> {
                 format!("there is no IPAM plugin {name:?} in CNI_PATH ({:?}): install it there", folders()),
             )
         })?;
-        Ok(Self { name: name.to_owned(), program, config })
+        Ok(Self { name: name.to_owned(), program, config, patience: PATIENCE })
+    }
+
+    /// The same, which may take no longer than `patience`.
+    pub(crate) fn within(&self, patience: Duration) -> Self {
+        Self { name: self.name.clone(), program: self.program.clone(), patience, ..*self }
+    }
+
+    /// Whether it speaks by the container's interface, which is to be up when it is asked, and there still when it is told
+    /// of the end: `dhcp`. All others come first: then address and port are one change of the daemon's state.
+    pub(crate) fn needs_interface(&self) -> bool {
+        self.name == "dhcp"
     }
 
     /// Asks for addresses.
@@ -148,8 +155,8 @@ impl<'a> Delegate<'a> {
             process.env("CNI_NETNS", "").env_remove("CNI_ARGS");
         }
         // Its standard error is ours: runtimes show it.
-        process.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let (status, output) = converse(process, input, PATIENCE).map_err(|error| fail(&error))?;
+        let answer = converse(process, input, self.patience).map_err(|error| fail(&error))?;
+        let (status, output) = (answer.status, answer.stdout);
         if status.success() {
             return Ok(output);
         }
@@ -167,54 +174,6 @@ impl<'a> Delegate<'a> {
     }
 }
 
-/// Runs a process that reads `input` and writes no more than [`OUTPUT`]; it is killed where it takes longer than `patience`.
-fn converse(mut process: Process, input: &[u8], patience: Duration) -> io::Result<(ExitStatus, Vec<u8>)> {
-    let mut child = process.spawn()?;
-    let (to, from) = (child.stdin.take(), child.stdout.take());
-    let input = input.to_vec();
-    // One that does not read must not stop us, and one that writes while it reads must not stop itself.
-    thread::spawn(move || to.map(|mut to| to.write_all(&input)));
-    let (done, output) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let read = from.map_or(Ok(0), |from| from.take(OUTPUT + 1).read_to_end(&mut bytes));
-        // Nobody waits any more where it took too long.
-        let _ = done.send(read.map(|_| bytes));
-    });
-    let outcome = wait(&mut child, &output, patience);
-    if outcome.is_err() {
-        // It may have ended meanwhile.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    outcome
-}
-
-fn wait(
-    child: &mut Child,
-    output: &mpsc::Receiver<io::Result<Vec<u8>>>,
-    patience: Duration,
-) -> io::Result<(ExitStatus, Vec<u8>)> {
-    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("it did not end within {patience:?}"));
-    let deadline = Instant::now() + patience;
-    let bytes = output.recv_timeout(patience).map_err(|_| late())??;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > OUTPUT {
-        return Err(io::Error::other(format!("it wrote more than {OUTPUT} bytes")));
-    }
-    // It has closed its output, so that it is about to end.
-    let mut pause = Duration::from_micros(50);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok((status, bytes));
-        }
-        if Instant::now() >= deadline {
-            return Err(late());
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(10));
-    }
-}
-
 /// The beginning of what a program wrote, for messages.
 fn excerpt(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.get(..200).unwrap_or(bytes)).into_owned()
@@ -223,7 +182,9 @@ fn excerpt(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
     use std::path::Path;
+    use std::process::Stdio;
 
     /// Makes a program of `text`.
     fn script(folder: &Path, name: &str, text: &str) {
@@ -291,13 +252,5 @@ mod tests {
             assert_eq!(failure.code, 104);
             assert!(failure.details.contains("CNI_PATH"), "{failure}");
         }
-    }
-
-    #[test]
-    fn one_that_does_not_end() {
-        let mut process = Process::new("sleep");
-        process.arg("600").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let error = converse(process, b"{}", Duration::from_millis(50)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

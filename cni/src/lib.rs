@@ -16,9 +16,11 @@ mod gateway;
 mod input;
 mod inside;
 mod ipam;
+mod lock;
 mod masquerade;
 mod names;
 mod network;
+mod process;
 mod routes;
 #[cfg(test)]
 mod testing;

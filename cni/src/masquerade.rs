@@ -5,12 +5,17 @@
 //! what a transaction does (the kernel ends one with a grace period of RCU).
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::names;
+use crate::process::converse;
+
+/// How long `nft` may take: it waits for others' transactions.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where `nft` is looked for: container runtimes start plugins with a `PATH` of their own, often without `sbin`.
 const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
@@ -91,16 +96,26 @@ impl Masquerade {
     }
 }
 
-/// Removes the masquerading of `network`, where there is one.
+/// Whether `nft` can be run.
+///
+/// # Errors
+/// Where it cannot.
+pub(crate) fn possible() -> Result<(), MasqueradeError> {
+    nft(&["--version"], "").map(drop)
+}
+
+/// Removes the masquerading of `network`, where there is one. Where `nft` cannot even list it, there is none, unless the
+/// network is `meant` to have one: who never masquerades needs no `nft` that works.
 ///
 /// # Errors
 /// What `nft` says. Without `nft` nothing was made that could be removed.
-pub(crate) fn remove(network: &str) -> Result<(), MasqueradeError> {
+pub(crate) fn remove(network: &str, meant: bool) -> Result<(), MasqueradeError> {
     let table = names::table(network);
     match list(&table) {
         Ok(None) | Err(MasqueradeError::NoProgram) => Ok(()),
         Ok(Some(_)) => done("delete", &table, &nft(&["delete", "table", "inet", &table], "")?),
-        Err(error) => Err(error),
+        Err(error) if meant => Err(error),
+        Err(_) => Ok(()),
     }
 }
 
@@ -146,16 +161,11 @@ fn first_of(programs: &[&str], arguments: &[&str], input: &str) -> Result<Output
     for program in programs {
         let mut command = Command::new(program);
         // Its complaints in English: one of them is looked for.
-        command.args(arguments).env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = match command.spawn() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            outcome => outcome.map_err(MasqueradeError::Run)?,
-        };
-        if let Some(mut stdin) = child.stdin.take() {
-            // Where it does not read, its own complaint says more.
-            let _ = stdin.write_all(input.as_bytes());
+        command.args(arguments).env("LC_ALL", "C").stderr(Stdio::piped());
+        match converse(command, input.as_bytes(), PATIENCE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            outcome => return outcome.map_err(MasqueradeError::Run),
         }
-        return child.wait_with_output().map_err(MasqueradeError::Run);
     }
     Err(MasqueradeError::NoProgram)
 }
@@ -222,7 +232,7 @@ mod tests {
             .run(|| {
                 let missing = one.check().unwrap_err().to_string();
                 assert!(missing.starts_with("the nftables table inet vswitch-a.b_c-d is missing"), "{missing}");
-                remove("a.b_c-d").unwrap();
+                remove("a.b_c-d", true).unwrap();
                 one.ensure().unwrap();
                 let first = list(&one.table).unwrap();
                 one.ensure().unwrap();
@@ -239,8 +249,8 @@ mod tests {
                     wider.check().unwrap();
                 }
                 other.ensure().unwrap();
-                remove("a.b_c-d").unwrap();
-                remove("a.b_c-d").unwrap();
+                remove("a.b_c-d", true).unwrap();
+                remove("a.b_c-d", true).unwrap();
                 assert_eq!(list(&one.table).unwrap(), None);
                 other.check().unwrap();
             })

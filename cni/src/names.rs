@@ -33,6 +33,11 @@ pub(crate) fn lock_file(network: &str) -> String {
     format!("{}.lock", bounded("cni-", network, FILE_MAX))
 }
 
+/// The file whose lock keeps two plugins from giving back addresses of the dead while another gives some to the living.
+pub(crate) fn sweep_file(network: &str) -> String {
+    format!("{}.sweep", bounded("cni-", network, FILE_MAX))
+}
+
 /// `prefix` and `network`, of which the end gives way to a digest where both have more than `max` bytes.
 fn bounded(prefix: &str, network: &str, max: usize) -> String {
     let plain = format!("{prefix}{network}");

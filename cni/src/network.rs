@@ -77,9 +77,14 @@ impl Network {
     /// Keys that contradict each other, and values that cannot be.
     pub(crate) fn read(config: &Config, args: &Args) -> Result<Self, Failure> {
         let ipam = ipam(config)?;
-        let mac: Option<String> = config.get_in(&["runtimeConfig"], "mac")?;
-        let mac = mac.or(config.get_in(&["args", "cni"], "mac")?).or_else(|| args.mac.clone()).or(config.get("mac")?);
-        let mac = mac.filter(|mac| !mac.is_empty());
+        // An empty text is how some say that they ask for none.
+        let asked: [Option<String>; 4] = [
+            config.get_in(&["runtimeConfig"], "mac")?,
+            config.get_in(&["args", "cni"], "mac")?,
+            args.mac.clone(),
+            config.get("mac")?,
+        ];
+        let mac = asked.into_iter().flatten().find(|mac| !mac.is_empty());
         let mac = mac.map(|mac| mac.parse::<Mac>()).transpose().map_err(|error| invalid(&error))?;
         Ok(Self {
             name: config.name()?,
@@ -144,7 +149,7 @@ fn mode(config: &Config) -> Result<PortMode, Failure> {
     let mode = mode.unwrap_or_default();
     if mode.untagged().is_none() {
         for key in ["vni", "subnet", "subnets", "isGateway", "isDefaultGateway"] {
-            if config.has(key) {
+            if config.has(key) && !config.is_false(key) {
                 let why = "it is about untagged frames, and this trunk has none: give it a \"native\" VLAN";
                 return Err(config.unsupported(key, why));
             }
@@ -170,7 +175,7 @@ pub(crate) fn gateway(config: &Config) -> Result<Option<Gateway>, Failure> {
 }
 
 /// Who chooses addresses.
-pub(crate) fn ipam(config: &Config) -> Result<Ipam, Failure> {
+fn ipam(config: &Config) -> Result<Ipam, Failure> {
     let (one, many) = (config.has("subnet"), config.has("subnets"));
     if let Some(plugin) = config.ipam()? {
         for key in ["subnet", "subnets"] {
@@ -294,6 +299,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_switched_off_stands_in_nobodys_way() {
+        let network = read(r#","trunk":"10","isGateway":false,"isDefaultGateway":false,"ipMasq":false"#).unwrap();
+        assert_eq!((network.mode.to_string().as_str(), network.gateway), ("trunk 10", None));
+    }
+
+    #[test]
     fn who_chooses_addresses() {
         let ipam = |keys: &str| read(keys).map(|network| network.ipam);
         assert_eq!(ipam(r#","ipam":{"type":"static"}"#).unwrap(), Ipam::Delegated("static".to_owned()));
@@ -341,6 +352,8 @@ mod tests {
         assert_eq!(asked("", variable), ("10.0.0.7/24".to_owned(), seven.to_owned()));
         assert_eq!(asked(r#","mac":"02:00:00:00:00:08""#, "").1, "02:00:00:00:00:08");
         assert_eq!(asked(r#","runtimeConfig":{"ips":[],"mac":""}"#, ""), (String::new(), String::new()));
+        // What is empty hides nothing.
+        assert_eq!(asked(r#","runtimeConfig":{"mac":""},"mac":"02:00:00:00:00:08""#, "").1, "02:00:00:00:00:08");
         assert_eq!(asked(twice, "").0, asked(runtime, "").0);
 
         for (keys, text) in [

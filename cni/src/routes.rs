@@ -8,6 +8,8 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use vswitch_sys::{Netlink, NetlinkError, Netns, RouteEntry};
 
+use crate::inside;
+
 /// A route of a network configuration or of a result, with the attributes of specification 1.1.0. Times and sizes are as
 /// in `ip route`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,15 +118,17 @@ impl Route {
     }
 }
 
-/// Adds `routes`, in this order, by interface `ifname` of `netns`. One that is just there is no error. A gateway that none
-/// of the interface's subnets covers is taken to be on the link.
+/// Adds `routes`, in this order, by interface `ifname` of `netns`; says of each whether it is there then. One that is just
+/// there is no error, and neither is another one to the same destination: of a container's networks the first has the
+/// default route, and it stays. A gateway that none of the interface's subnets covers is taken to be on the link.
 ///
 /// # Errors
 /// The first that cannot be added; those before it stay, and go with the interface.
-pub(crate) fn add(netns: &Netns, ifname: &str, routes: &[Route]) -> Result<(), RouteError> {
+pub(crate) fn add(netns: &Netns, ifname: &str, routes: &[Route]) -> Result<Vec<bool>, RouteError> {
     if routes.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let mut there = Vec::with_capacity(routes.len());
     let netlink = Netlink::open_in(netns)?;
     let index = netlink.link(ifname)?.ok_or_else(|| RouteError::NoInterface(ifname.to_owned()))?.index;
     for route in routes {
@@ -135,16 +139,17 @@ pub(crate) fn add(netns: &Netns, ifname: &str, routes: &[Route]) -> Result<(), R
             }
             outcome => outcome,
         };
-        match added {
-            Err(error) if error.is_exists() => {}
-            outcome => {
-                let refused =
-                    |source| RouteError::Refused { route: route.to_string(), ifname: ifname.to_owned(), source };
-                outcome.map_err(refused)?;
+        there.push(match added {
+            Ok(()) => true,
+            Err(error) if error.is_exists() => {
+                netlink.routes()?.iter().any(|entry| entry.index == index && inside::is(route, entry))
             }
-        }
+            Err(source) => {
+                return Err(RouteError::Refused { route: route.to_string(), ifname: ifname.to_owned(), source });
+            }
+        });
     }
-    Ok(())
+    Ok(there)
 }
 
 #[cfg(test)]
@@ -206,6 +211,29 @@ mod tests {
         add(&container.netns, "eth0", &table).unwrap();
         let routes = container.netlink.routes().unwrap();
         assert_eq!(routes.iter().filter(|route| route.onlink).count(), 2, "{routes:?}");
+    }
+
+    /// Of both versions: neither a second path nor a second gateway.
+    #[test]
+    fn the_first_default_route_stays() {
+        crate::require!(no_container());
+        let container = Container::new(&["10.1.0.2/24", "fd00:1::2/64"]);
+        container.netlink.add_veth("eth1", "eth1", Some(&container.peer)).unwrap();
+        let second = container.netlink.link("eth1").unwrap().unwrap().index;
+        for address in ["10.2.0.2/24", "fd00:2::2/64"] {
+            container.netlink.add_address(second, address.parse().unwrap()).unwrap();
+        }
+        container.netlink.set_up(second, true).unwrap();
+        let by = |v4, v6| [route("0.0.0.0/0", Some(v4)), route("::/0", Some(v6))];
+        let first = by("10.1.0.1", "fd00:1::1");
+        assert_eq!(add(&container.netns, "eth0", &first).unwrap(), [true, true]);
+        let mut more = by("10.2.0.1", "fd00:2::1").to_vec();
+        more.push(route("10.9.0.0/16", Some("10.2.0.1")));
+        assert_eq!(add(&container.netns, "eth1", &more).unwrap(), [false, false, true]);
+        assert_eq!(add(&container.netns, "eth0", &first).unwrap(), [true, true]);
+        let defaults = container.netlink.routes().unwrap();
+        let defaults: Vec<_> = defaults.iter().filter(|entry| entry.dst.prefix_len() == 0).collect();
+        assert!(defaults.len() == 2 && defaults.iter().all(|entry| entry.index == container.index), "{defaults:?}");
     }
 
     #[test]

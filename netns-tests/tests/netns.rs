@@ -136,6 +136,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("clients", clients::TESTS),
     ("cni", cni::TESTS),
     ("cni", cni::DELEGATED),
+    ("cni", cni::DHCP),
     ("manuals", manuals::TESTS),
     ("capture", capture::TESTS),
     ("state", state::TESTS),
@@ -218,6 +219,10 @@ fn main() -> ExitCode {
     if let Some(why) = &no_plugins {
         eprintln!("skipped: tests of delegated IPAM: {why}");
     }
+    let no_dhcp = cni::no_dhcp();
+    if let Some(why) = &no_dhcp {
+        eprintln!("skipped: tests of addresses by DHCP: {why}");
+    }
     let no_walk = manuals::hindrance();
     if let Some(why) = &no_walk {
         eprintln!("skipped: the commands of the manual: {why}");
@@ -237,6 +242,7 @@ fn main() -> ExitCode {
                 "gateway" => no_nft.clone(),
                 "metrics" if metrics::BY_PROMETHEUS.contains(&name) => no_prometheus.clone(),
                 "cni" if cni::DELEGATED.iter().any(|(other, _)| *other == name) => no_plugins.clone(),
+                "cni" if cni::DHCP.iter().any(|(other, _)| *other == name) => no_dhcp.clone(),
                 "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,
             };

@@ -124,6 +124,12 @@ impl Config {
         })
     }
 
+    /// Whether `key` says no, in so many words.
+    #[must_use]
+    pub fn is_false(&self, key: &str) -> bool {
+        self.keys.get(key) == Some(&Value::Bool(false))
+    }
+
     /// Refuses `key`, since `why`.
     #[must_use]
     pub fn unsupported(&self, key: &str, why: &str) -> Failure {

@@ -1,19 +1,24 @@
 //! ADD: an interface in the container, with addresses and routes, or nothing at all.
 
+mod port;
+
+use std::fs::File;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
-use vswitch_api::{Allowed, Attach, Attachment as Owner, Cidr, PortInfo, PortPlan, PortSpec, PortState, Query};
+use vswitch_api::PortSpec;
 use vswitch_sys::Netns;
 
-use super::{Call, attachments, detach, gateway_spec, is_dead, port_name, release, routed};
+use self::port::Addressed;
+use super::sweep::sweep;
+use super::{Call, detach, gateway_spec, routed};
 use crate::args::Args;
-use crate::attach::{self, AttachError};
-use crate::daemon::{Daemon, DaemonError, PATIENCE};
+use crate::attach;
+use crate::daemon::{Daemon, PATIENCE};
 use crate::gateway;
 use crate::ipam::Delegate;
-use crate::network::{Ipam, Network, first_host};
+use crate::network::Network;
 use crate::protocol::{Attachment, Code, Failure, Interface, Ip, Route, Success};
 use crate::routes;
 
@@ -25,69 +30,15 @@ pub(super) fn add(call: &Call<'_>, attachment: &Attachment) -> Result<Value, Fai
     let path = attachment.netns.as_deref().unwrap_or_default();
     let netns = attach::open(path)?;
     let mut daemon = Daemon::connect(call.config, PATIENCE)?;
-    let port = port_spec(&network, attachment, &args, path)?;
+    let wish = port::wish(&network, attachment, &args, path)?;
     let delegate = call.delegate()?;
-    if let Some(delegate) = &delegate {
-        prepare(&mut daemon, &network, delegate, attachment)?;
-    }
-    let mut made = Made { daemon, network: &network, attachment, delegate, port: false, ipam: false, gateway: false };
-    match made.make(port, &netns, path) {
+    let held = delegate.as_ref().map(|delegate| sweep(&mut daemon, &network, delegate, attachment)).transpose()?;
+    let mut made =
+        Made { daemon, network: &network, attachment, delegate, held, port: false, ipam: false, gateway: false };
+    match made.make(wish, &netns, path) {
         Ok(own) => combined(previous, own).to_json(call.version),
         Err(failure) => Err(made.undo(failure)),
     }
-}
-
-/// Gives back the addresses of containers that are gone without DEL, and refuses an attachment that is there: its addresses
-/// would be asked for twice, and given back when the second attempt fails.
-fn prepare(
-    daemon: &mut Daemon,
-    network: &Network,
-    delegate: &Delegate<'_>,
-    Attachment { container, ifname, .. }: &Attachment,
-) -> Result<(), Failure> {
-    for there in attachments(daemon, &network.name)? {
-        let same = there.container == *container && there.ifname == *ifname;
-        if there.state == PortState::Lost && (same || is_dead(&there)) {
-            release(daemon, Some(delegate), &there)?;
-        } else if same {
-            let why = format!("interface {ifname} of container {container} is there already, as port {}", there.port);
-            return Err(Failure::new(Code::Refused, why));
-        }
-    }
-    Ok(())
-}
-
-/// The port as far as the configuration says.
-fn port_spec(
-    network: &Network,
-    Attachment { container, ifname, .. }: &Attachment,
-    args: &Args,
-    path: &str,
-) -> Result<PortSpec, Failure> {
-    let owner = Owner {
-        network: network.name.clone(),
-        container: container.clone(),
-        delegated: matches!(network.ipam, Ipam::Delegated(_)),
-        seen: false,
-    };
-    let attachment =
-        Attachment { container: container.clone(), ifname: ifname.clone(), netns: None, args: String::new() };
-    Ok(PortSpec {
-        name: port_name(&attachment, args.pod.as_ref())?,
-        netns: attach::named(path)?,
-        ifname: ifname.clone(),
-        mac: network.mac,
-        addresses: network.addresses.clone(),
-        // Routes are added when the interface is there: where a container has a default route already, by another of its
-        // networks, that one stays.
-        gateways: Vec::new(),
-        mtu: network.mtu,
-        mode: network.mode.clone(),
-        allow_mac: Allowed::Unsaid,
-        allow_ip: Allowed::Unsaid,
-        limits: network.limits,
-        attachment: Some(owner),
-    })
 }
 
 /// An attachment in the making, and what of it there is.
@@ -96,6 +47,8 @@ struct Made<'a> {
     network: &'a Network,
     attachment: &'a Attachment,
     delegate: Option<Delegate<'a>>,
+    /// What keeps others from giving back its addresses, until its port is up.
+    held: Option<File>,
     /// Whether the port may be there.
     port: bool,
     /// Whether the IPAM plugin may have given addresses.
@@ -106,21 +59,15 @@ struct Made<'a> {
 
 impl Made<'_> {
     /// Makes all of it: addresses, interface, routes, and what the host does for it.
-    fn make(&mut self, port: PortSpec, netns: &Netns, path: &str) -> Result<Success, Failure> {
-        let (ips, mut attach, brought) = self.addresses(port)?;
-        if let Some(guarded) = self.guarded(&attach)? {
-            attach.port = guarded;
-        }
-        let attached = attach::attach(&mut self.daemon, netns, &attach);
-        // What was refused was not made: a port of that attachment is another's, of an ADD before.
-        self.port = !matches!(attached, Err(AttachError::Daemon(DaemonError::Refused(_))));
-        let port = attached?;
-        let ips = ips.unwrap_or_else(|| given(&port, &attach));
+    fn make(&mut self, wish: PortSpec, netns: &Netns, path: &str) -> Result<Success, Failure> {
+        let Addressed { port, ips, brought } = self.addressed(wish, netns)?;
         let routes = self.routes(&ips, brought.routes);
         let gateways: Vec<_> = ips.iter().filter_map(|ip| ip.gateway).collect();
         let inside: Vec<_> = routes.iter().map(|route| routed(route, &gateways)).collect();
-        routes::add(netns, port.ifname.as_str(), &inside)
+        let there = routes::add(netns, port.ifname.as_str(), &inside)
             .map_err(|error| Failure::new(Code::Inside, error.to_string()))?;
+        // What another network of the container has already is not by this interface: CHECK would look for it in vain.
+        let routes = routes.into_iter().zip(there).filter_map(|(route, there)| there.then_some(route)).collect();
         let host = gateway_spec(self.network, &ips).map(|spec| {
             self.gateway = true;
             gateway::ensure(&mut self.daemon, &spec)
@@ -146,51 +93,6 @@ impl Made<'_> {
         Ok(Success { interfaces, ips, routes, dns, other: Map::new() })
     }
 
-    /// What the daemon is asked for; the addresses, where they are known before; and routes and DNS that came with them.
-    fn addresses(&mut self, port: PortSpec) -> Result<(Option<Vec<Ip>>, Attach, Success), Failure> {
-        let vni = self.network.vni;
-        let Some(delegate) = &self.delegate else {
-            let pools = match &self.network.ipam {
-                Ipam::Embedded(pools) => pools.clone(),
-                _ => Vec::new(),
-            };
-            return Ok((None, Attach { port, pools, vni }, Success::default()));
-        };
-        // One that fails may have reserved something all the same.
-        self.ipam = true;
-        let mut result = delegate.add()?;
-        if result.ips.is_empty() {
-            return Err(Failure::new(Code::Ipam, "the IPAM plugin succeeded and gave no address"));
-        }
-        let mut addresses = Vec::new();
-        for ip in &mut result.ips {
-            let address = Cidr::new(ip.address);
-            addresses.push(address.map_err(|error| Failure::new(Code::Ipam, format!("the IPAM plugin: {error}")))?);
-            ip.interface = Some(0);
-            if self.network.gateway.is_some() {
-                ip.gateway = ip.gateway.or_else(|| Some(first_host(ip.address)));
-            }
-        }
-        let attach = Attach { port: PortSpec { addresses, ..port }, pools: Vec::new(), vni };
-        Ok((Some(std::mem::take(&mut result.ips)), attach, result))
-    }
-
-    /// The port with the lists of what it may send from, where the configuration says that they be its own addresses: those
-    /// are known only once the daemon has chosen them, and held for it then.
-    fn guarded(&mut self, attach: &Attach) -> Result<Option<PortSpec>, Failure> {
-        let port = match self.network.source_guard {
-            None => return Ok(None),
-            Some(false) => PortSpec { allow_mac: Allowed::Any, allow_ip: Allowed::Any, ..attach.port.clone() },
-            Some(true) => {
-                let plan: PortPlan = self.daemon.call(&Query::AttachmentPlan(attach.clone()).into())?;
-                let (allow_mac, allow_ip) = self.network.allowed(plan.mac, &plan.addresses);
-                let (mac, addresses) = (Some(plan.mac), plan.addresses);
-                PortSpec { mac, addresses, allow_mac, allow_ip, ..attach.port.clone() }
-            }
-        };
-        Ok(Some(port))
-    }
-
     /// The routes of the configuration, those that came with the addresses, and the way out.
     fn routes(&self, ips: &[Ip], brought: Vec<Route>) -> Vec<Route> {
         let mut routes = self.network.routes.clone();
@@ -209,34 +111,32 @@ impl Made<'_> {
 
     /// Undoes what was done, in reverse; what cannot be undone is said with the failure.
     fn undo(&mut self, mut failure: Failure) -> Failure {
+        let by_interface = self.delegate.as_ref().is_some_and(Delegate::needs_interface);
+        if by_interface {
+            failure = self.give_back(failure);
+        }
         if self.port
             && let Err(error) = detach(&mut self.daemon, &self.network.name, self.attachment)
         {
-            failure = failure.and(format!("and the port could not be removed: {error}"));
+            // It has its addresses still: they are DEL's to give back.
+            return failure.and(format!("and the port could not be removed: {error}"));
         }
+        let masquerades = self.network.gateway.is_some_and(|gateway| gateway.masquerade);
         if self.gateway
-            && let Err(error) = gateway::remove_unused(&mut self.daemon, &self.network.name)
+            && let Err(error) = gateway::remove_unused(&mut self.daemon, &self.network.name, masquerades)
         {
             failure = failure.and(format!("and the network's gateway could not be removed: {error}"));
         }
-        if self.ipam
-            && let Some(delegate) = &self.delegate
-            && let Err(error) = delegate.del(None)
-        {
-            failure = failure.and(format!("and the addresses could not be given back: {error}"));
-        }
-        failure
+        if by_interface { failure } else { self.give_back(failure) }
     }
-}
 
-/// The addresses that the port was given, with the routers of their pools.
-fn given(port: &PortInfo, attach: &Attach) -> Vec<Ip> {
-    let ip = |address: &Cidr| {
-        let pool = attach.pools.iter().find(|pool| pool.subnet.net().contains(&address.ip()));
-        let gateway = pool.map(|pool| pool.gateway.unwrap_or_else(|| first_host(pool.subnet.net())));
-        Ip { address: address.net(), gateway, interface: Some(0), other: Map::new() }
-    };
-    port.addresses.iter().map(ip).collect()
+    fn give_back(&self, failure: Failure) -> Failure {
+        let outcome = self.delegate.as_ref().filter(|_| self.ipam).map_or(Ok(()), |delegate| delegate.del(None));
+        match outcome {
+            Ok(()) => failure,
+            Err(error) => failure.and(format!("and the addresses could not be given back: {error}")),
+        }
+    }
 }
 
 fn hex(mac: [u8; 6]) -> String {

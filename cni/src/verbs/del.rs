@@ -1,12 +1,11 @@
 //! DEL: everything of the attachment goes, whatever of it is there.
 
-use super::{Call, detach};
+use super::{Call, detach, tidy};
 use crate::daemon::{Daemon, PATIENCE};
 use crate::protocol::{Attachment, Failure};
-use crate::{gateway, network};
 
-/// Removes the port, then gives its addresses back: nobody else shall have them while it is there. Neither the namespace
-/// nor `prevResult` is needed.
+/// Removes the port, then gives its addresses back: nobody else shall have them while it is there. A DHCP client says by
+/// the interface that it needs them no more. Neither the namespace nor `prevResult` is needed.
 ///
 /// Where vswitchd cannot be reached the answer is "try again": its state has the port, and the address with it. The
 /// kubelet asks again, and whoever does not leaves a port whose namespace is gone, which vswitchd removes when it starts.
@@ -14,16 +13,19 @@ pub(super) fn del(call: &Call<'_>, attachment: &Attachment) -> Result<(), Failur
     let name = call.config.name()?;
     let delegate = call.delegate();
     let mut daemon = Daemon::connect(call.config, PATIENCE)?;
-    detach(&mut daemon, &name, attachment)?;
     let mut failures = Vec::new();
-    match delegate {
-        Ok(Some(delegate)) => failures.extend(delegate.del(None).err()),
-        Ok(None) => {}
-        Err(failure) => failures.push(failure),
+    let delegate = delegate.unwrap_or_else(|failure| {
+        failures.push(failure);
+        None
+    });
+    if let Some(delegate) = delegate.as_ref().filter(|delegate| delegate.needs_interface()) {
+        failures.extend(delegate.del(None).err());
     }
-    if network::gateway(call.config).is_ok_and(|gateway| gateway.is_some()) {
-        failures.extend(gateway::remove_unused(&mut daemon, &name).err().map(Failure::from));
+    detach(&mut daemon, &name, attachment)?;
+    if let Some(delegate) = delegate.as_ref().filter(|delegate| !delegate.needs_interface()) {
+        failures.extend(delegate.del(None).err());
     }
+    failures.extend(tidy(call, &mut daemon, &name).err());
     match Failure::joined(failures) {
         None => Ok(()),
         Some(failure) => Err(failure),

@@ -1,9 +1,8 @@
 //! GC: every attachment of the network that the runtime does not list goes.
 
-use super::{Call, attachments, release};
+use super::{Call, attachments, release, tidy};
 use crate::daemon::{Daemon, PATIENCE};
 use crate::protocol::{Command, Failure};
-use crate::{gateway, network};
 
 /// Removes what it can, and reports what it could not.
 pub(super) fn gc(call: &Call<'_>) -> Result<(), Failure> {
@@ -15,9 +14,13 @@ pub(super) fn gc(call: &Call<'_>) -> Result<(), Failure> {
         failures.push(failure);
         None
     });
-    // Before ports go: they are what remembers which addresses of an older IPAM plugin are to be given back.
+    // Ports are what remembers which addresses are to be given back: they stay where nobody can be told.
+    let unknown = !failures.is_empty();
     for attachment in attachments(&mut daemon, &name)? {
         if valid.iter().any(|valid| valid.is(&attachment.container, &attachment.ifname)) {
+            continue;
+        }
+        if unknown && attachment.delegated {
             continue;
         }
         failures.extend(release(&mut daemon, delegate.as_ref(), &attachment).err());
@@ -30,9 +33,7 @@ pub(super) fn gc(call: &Call<'_>) -> Result<(), Failure> {
             Err(failure) => failures.push(failure),
         }
     }
-    if network::gateway(call.config).is_ok_and(|gateway| gateway.is_some()) {
-        failures.extend(gateway::remove_unused(&mut daemon, &name).err().map(Failure::from));
-    }
+    failures.extend(tidy(call, &mut daemon, &name).err());
     match Failure::joined(failures) {
         None => Ok(()),
         Some(failure) => Err(failure),

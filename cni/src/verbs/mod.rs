@@ -5,19 +5,19 @@ mod check;
 mod del;
 mod gc;
 mod status;
+mod sweep;
 mod version;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::Value;
-use vswitch_api::{AttachmentInfo, Change, Detached, NetworkName, PortName, Query};
-use vswitch_sys::{Netlink, Netns};
+use vswitch_api::{AttachmentInfo, Change, Detached, NetworkName, PortName, PortState, Query};
 
 use crate::daemon::{Daemon, DaemonError};
-use crate::gateway::{GatewayError, GatewaySpec};
+use crate::gateway::{self, GatewayError, GatewaySpec};
 use crate::ipam::Delegate;
-use crate::network::{self, Ipam, Network};
+use crate::network::{self, Network};
 use crate::protocol::{Attachment, Code, Command, Config, Environment, Failure, Ip, Route, Version};
 use crate::routes;
 
@@ -53,15 +53,15 @@ pub(crate) fn perform(call: &Call<'_>) -> Result<Option<Value>, Failure> {
 impl Call<'_> {
     /// The IPAM plugin, where the configuration names one.
     fn delegate(&self) -> Result<Option<Delegate<'_>>, Failure> {
-        let Ipam::Delegated(name) = network::ipam(self.config)? else { return Ok(None) };
+        // By its own key alone: DEL and GC work where a key that only ADD needs is wrong.
+        let Some(name) = self.config.ipam()? else { return Ok(None) };
         Delegate::find(&name, &self.environment.path, self.config).map(Some)
     }
 }
 
 impl From<GatewayError> for Failure {
     fn from(error: GatewayError) -> Self {
-        let again = error.daemon().is_some_and(DaemonError::is_passing);
-        Self::new(if again { Code::TryAgain } else { Code::Gateway }, error.to_string())
+        Self::new(if error.is_passing() { Code::TryAgain } else { Code::Gateway }, error.to_string())
     }
 }
 
@@ -87,20 +87,35 @@ fn attachments(daemon: &mut Daemon, network: &NetworkName) -> Result<Vec<Attachm
 fn detach(daemon: &mut Daemon, network: &NetworkName, attachment: &Attachment) -> Result<(), DaemonError> {
     let Attachment { container, ifname, .. } = attachment;
     let (container, ifname) = (container.clone(), ifname.clone());
-    daemon.call::<Detached>(&Change::AttachmentDel { container, ifname, network: Some(network.clone()) }.into())?;
+    daemon.call::<Detached>(
+        &Change::AttachmentDel { container, ifname, network: Some(network.clone()), lost: false }.into(),
+    )?;
     Ok(())
 }
 
 /// Removes an attachment that nobody needs any more: its addresses are given back, and its port goes.
 fn release(daemon: &mut Daemon, delegate: Option<&Delegate<'_>>, dead: &AttachmentInfo) -> Result<(), Failure> {
-    let AttachmentInfo { network, container, ifname, delegated, .. } = dead;
-    if let (true, Some(delegate)) = (*delegated, delegate) {
-        // The port stays, lost, where its address could not be given back: it is what remembers.
-        delegate.del(Some((container, ifname)))?;
+    let AttachmentInfo { network, container, ifname, delegated, state, .. } = dead;
+    let delegate = delegate.filter(|_| *delegated);
+    // A lost port is what remembers, and stays where its address could not be given back. One that is up uses its address
+    // until it is gone.
+    let before = *state == PortState::Lost || delegate.is_some_and(Delegate::needs_interface);
+    let give_back = || delegate.map_or(Ok(()), |delegate| delegate.del(Some((container, ifname))));
+    if before {
+        give_back()?;
     }
-    let (container, ifname, network) = (container.clone(), ifname.clone(), Some(network.clone()));
-    daemon.call::<Detached>(&Change::AttachmentDel { container, ifname, network }.into())?;
-    Ok(())
+    let (of, name, network) = (container.clone(), ifname.clone(), Some(network.clone()));
+    // One that came back meanwhile is somebody's.
+    let lost = *state == PortState::Lost;
+    daemon.call::<Detached>(&Change::AttachmentDel { container: of, ifname: name, network, lost }.into())?;
+    if before { Ok(()) } else { give_back() }
+}
+
+/// Removes the gateway of network `name` with its last attachment, whatever the configuration says: the one that made it
+/// may have been another.
+fn tidy(call: &Call<'_>, daemon: &mut Daemon, name: &NetworkName) -> Result<(), Failure> {
+    let masquerades = network::gateway(call.config).is_ok_and(|gateway| gateway.is_some_and(|it| it.masquerade));
+    Ok(gateway::remove_unused(daemon, name, masquerades)?)
 }
 
 /// A route for the kernel: where it names no router, that is the one of its family among `gateways`.
@@ -111,20 +126,6 @@ fn routed(route: &Route, gateways: &[IpAddr]) -> routes::Route {
     let on_link = scope.is_some_and(|scope| scope >= 253);
     let gw = gw.or_else(|| if on_link { None } else { of_family() });
     routes::Route { mtu, advmss, priority, table, scope, ..routes::Route::new(dst, gw) }
-}
-
-/// Whether the container of a lost attachment is gone, as far as can be seen from here: no namespace under its name, or
-/// another by now, without our interface.
-fn is_dead(attachment: &AttachmentInfo) -> bool {
-    use vswitch_sys::NetnsError::{NoProcess, NotFound, NotNamespace};
-    let netns = match Netns::open_path(&attachment.netns.path()) {
-        Ok(netns) => netns,
-        Err(error) => return matches!(error, NotFound(_) | NoProcess(_) | NotNamespace(_)),
-    };
-    // What the daemon makes bears the name of its port.
-    let mark = format!(" port {}", attachment.port);
-    let link = Netlink::open_in(&netns).and_then(|netlink| netlink.link(attachment.ifname.as_str()));
-    link.is_ok_and(|link| !link.is_some_and(|link| link.alias.is_some_and(|alias| alias.ends_with(&mark))))
 }
 
 /// What the port of an attachment shall be called: by its pod, where there is one, else by its container.

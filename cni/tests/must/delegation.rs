@@ -1,6 +1,8 @@
 //! Section 4: IPAM plugins.
 
-use crate::world::{World, with_attachments};
+use serde_json::json;
+
+use crate::world::{World, attachment, with_attachments};
 
 const IPAM: &str = r#""ipam":{"type":"fake","x":[1]},"later":{"y":null}"#;
 
@@ -103,15 +105,66 @@ fn gc_reaches_the_delegate() {
     }
 }
 
-/// An address that could not be given back stays with its port, for the next GC.
+/// An address that could not be given back stays with a port that is lost, for the next GC. One that is up uses its
+/// address, and goes first.
 #[test]
 fn gc_forgets_nothing_that_the_delegate_refused() {
-    let world = World::new(with_attachments(&["c1", "c2"]));
-    let refuses = r#"[ $CNI_CONTAINERID != c1 ] || { echo '{"code":11,"msg":"busy"}'; exit 1; }"#;
+    let world = World::new(Box::new(|method, params| match method {
+        "attachment.list" => Ok(json!([attachment("c1", "lost"), attachment("c2", "lost"), attachment("c3", "up")])),
+        other => with_attachments(&[])(other, params),
+    }));
+    let refuses = r#"[ $CNI_CONTAINERID = c2 ] || { echo '{"code":11,"msg":"busy"}'; exit 1; }"#;
     world.plugin("fake", &plugin(&format!("{}\n{refuses}", versions(false))));
     let ran = world.run("GC", &format!(r#"{IPAM},"cni.dev/valid-attachments":[]"#));
-    assert_eq!(ran.code(), 11);
+    assert_eq!(ran.code(), 106);
+    assert_eq!(world.removed(), ["c2", "c3"]);
+}
+
+/// Ports remember which addresses are to be given back: where nobody can be told of them they stay.
+#[test]
+fn gc_without_its_delegate_forgets_no_address() {
+    let own = |container: &str| {
+        let mut own = attachment(container, "up");
+        own["delegated"] = json!(false);
+        own
+    };
+    let world = World::new(Box::new(move |method, params| match method {
+        "attachment.list" => Ok(json!([attachment("c1", "up"), own("c2"), attachment("c3", "lost")])),
+        other => with_attachments(&[])(other, params),
+    }));
+    let ran = world.run("GC", &format!(r#"{IPAM},"cni.dev/valid-attachments":[]"#));
+    assert_eq!(ran.code(), 104);
     assert_eq!(world.removed(), ["c2"]);
+}
+
+/// DEL takes what it needs, and nothing that only ADD does.
+#[test]
+fn del_reaches_the_delegate_past_keys_that_are_wrong() {
+    for keys in [r#""subnet":"10.0.0.0/33""#, r#""subnets":7"#, r#""ipMasq":true"#, r#""vlan":"x""#] {
+        let world = World::new(with_attachments(&[]));
+        world.plugin("fake", &plugin(""));
+        world.run("DEL", &format!("{IPAM},{keys}")).silent();
+        assert_eq!(world.file("calls").lines().count(), 1, "{keys}");
+    }
+}
+
+/// A DHCP client says by the interface that it needs its address no more.
+#[test]
+fn what_speaks_by_the_interface_is_told_before_it_goes() {
+    for (name, removed) in [("dhcp", 0), ("fake", 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let heard = folder.path().join("heard");
+        let script = format!("cat > /dev/null; [ ! -e {} ] || echo late > $WORLD/told", heard.display());
+        let world = World::new(Box::new(move |method, params| {
+            if method == "attachment.del" {
+                std::fs::write(&heard, "x").unwrap();
+            }
+            with_attachments(&[])(method, params)
+        }));
+        world.plugin(name, &script);
+        world.run("DEL", &format!(r#""ipam":{{"type":"{name}"}}"#)).silent();
+        assert_eq!(world.file("told").lines().count(), removed, "{name}");
+    }
 }
 
 /// "Ensure that the delegated plugin's stderr is output to the calling plugin's stderr."

@@ -46,7 +46,14 @@ impl Ran {
 
 /// Runs the program with these variables, as `KEY=VALUE` parted by spaces, and this input.
 pub(crate) fn run(variables: &str, input: impl AsRef<[u8]>) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vswitch-cni"));
+    run_by(&[], variables, input)
+}
+
+/// As [`run`], by another program, these words, which gets the path of ours as its last argument.
+pub(crate) fn run_by(by: &[&str], variables: &str, input: impl AsRef<[u8]>) -> Ran {
+    let words: Vec<_> = by.iter().copied().chain([env!("CARGO_BIN_EXE_vswitch-cni")]).collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     command.env_clear().env("PATH", "/usr/bin:/bin");
     for variable in variables.split_whitespace() {
         let (name, value) = variable.split_once('=').unwrap();
@@ -58,6 +65,13 @@ pub(crate) fn run(variables: &str, input: impl AsRef<[u8]>) -> Ran {
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { exit: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// Whether these words can be run, and succeed.
+pub(crate) fn succeeds(words: &[&str]) -> bool {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// The variables of an attachment-specific verb.

@@ -10,7 +10,7 @@ use std::thread;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::runtime::{Ran, config, run};
+use crate::runtime::{Ran, config, run_by};
 
 /// What the daemon answers to a method with parameters: a result, or an error's code and message.
 pub(crate) type Answers = dyn Fn(&str, &Value) -> Result<Value, (i64, &'static str)> + Send + Sync;
@@ -56,13 +56,22 @@ impl World {
 
     /// Runs a verb of `version` with more keys.
     pub(crate) fn run_in(&self, version: &str, verb: &str, keys: &str) -> Ran {
+        self.run_all(&[], version, verb, keys)
+    }
+
+    /// As [`Self::run`], by another program.
+    pub(crate) fn run_by(&self, by: &[&str], verb: &str, keys: &str) -> Ran {
+        self.run_all(by, "1.1.0", verb, keys)
+    }
+
+    fn run_all(&self, by: &[&str], version: &str, verb: &str, keys: &str) -> Ran {
         let folder = self.folder.path().display();
         let variables = format!(
             "CNI_COMMAND={verb} CNI_CONTAINERID=c1 CNI_IFNAME=eth0 CNI_NETNS=/nonexistent/netns CNI_ARGS=IgnoreUnknown=1 \
              CNI_PATH=/nonexistent:{folder}"
         );
         let comma = if keys.is_empty() { "" } else { "," };
-        run(&variables, config(version, &format!("\"socket\":\"{folder}/s\"{comma}{keys}")))
+        run_by(by, &variables, config(version, &format!("\"socket\":\"{folder}/s\"{comma}{keys}")))
     }
 
     /// What a plugin wrote to a file of the folder; empty where it did not.
@@ -109,6 +118,7 @@ pub(crate) fn with_attachments(containers: &'static [&'static str]) -> Box<Answe
         "attachment.list" => Ok(containers.iter().map(|container| attachment(container, "up")).collect()),
         "attachment.del" => Ok(json!({"port": null})),
         "status" => Ok(status()),
+        "port.show" | "port.del" => Err((2, "there is no such port")),
         _ => Err((-32601, "there is no such method")),
     })
 }

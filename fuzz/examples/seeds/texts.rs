@@ -76,6 +76,7 @@ pub(crate) fn rpc() -> Seeds {
             container: value("c2"),
             ifname: value("eth0"),
             network: Some(value("podman")),
+            lost: true,
         }),
         Request::Query(Query::AttachmentPlan(attach(&desired))),
         Request::Query(Query::AttachmentList { network: None }),

@@ -205,9 +205,27 @@ fn reaped_with_its_container(lab: &Lab) -> Result {
     let port = plugin.add("delegated", &again, theirs.clone())?;
     ensure_eq!((&port["name"], &port["state"]), (&json!("delegated:eth0"), &json!("up")), "attached again");
     ping(&alive, "10.0.0.200".parse()?, 56)?;
-    let refused = plugin.add("delegated", &again, theirs).err().context("attached twice")?.to_string();
+    let refused = plugin.add("delegated", &again, theirs.clone()).err().context("attached twice")?.to_string();
     ensure!(refused.contains("there already"), "{refused}");
+    // Who tidies up by an old list takes nothing from those who are back.
+    let only_lost = |container: &str| json!({"container": container, "ifname": "eth0", "lost": true});
+    for container in ["delegated", "alive", "nobody"] {
+        ensure_eq!(plugin.ask("attachment.del", only_lost(container))?["port"], Value::Null, "{container} is not lost");
+    }
+    plugin.wait_for("alive up, delegated up")?;
+    ping(&alive, "10.0.0.200".parse()?, 56)?;
     drop(again);
+    plugin.wait_for("alive up, delegated lost")?;
+    let wrong = json!({"container": "delegated", "ifname": "eth0", "network": "another", "lost": true});
+    ensure_eq!(plugin.ask("attachment.del", wrong)?["port"], Value::Null, "of another network");
+    ensure_eq!(
+        plugin.ask("attachment.del", only_lost("delegated"))?["port"]["state"],
+        "lost",
+        "what is deleted because it is lost"
+    );
+    let more = lab.quiet_host("more")?;
+    plugin.add("delegated", &more, theirs)?;
+    drop(more);
     plugin.wait_for("alive up, delegated lost")?;
     ensure_eq!(plugin.del("delegated")?["name"], "delegated:eth0", "what is deleted");
     ensure_eq!(plugin.del("delegated")?, Value::Null, "deleted twice");

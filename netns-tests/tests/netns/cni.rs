@@ -13,6 +13,8 @@ mod attach;
 mod crowd;
 #[path = "cni/delegated.rs"]
 mod delegated;
+#[path = "cni/dhcp.rs"]
+mod dhcp;
 #[path = "cni/failures.rs"]
 mod failures;
 
@@ -27,6 +29,7 @@ pub(crate) const TESTS: Tests = &[
     ("gateway", attach::gateway),
     ("chained_after_another", attach::chained_after_another),
     ("handed_over", attach::handed_over),
+    ("two_networks", attach::two_networks),
     ("a_name_that_is_taken", failures::a_name_that_is_taken),
     ("added_twice", failures::added_twice),
     ("a_route_that_is_refused", failures::a_route_that_is_refused),
@@ -46,7 +49,19 @@ pub(crate) const DELEGATED: Tests = &[
     ("an_address_without_del_is_given_back", delegated::an_address_without_del_is_given_back),
     ("gc_gives_addresses_back", delegated::gc_gives_addresses_back),
     ("delegated_killed_at_any_point", delegated::killed_at_any_point),
+    ("a_lease_that_cannot_be_returned", delegated::a_lease_that_cannot_be_returned),
+    ("the_dead_and_the_living_of_one_name", delegated::the_dead_and_the_living_of_one_name),
 ];
+
+/// Those that need a DHCP server and Debian's plugin too.
+pub(crate) const DHCP: Tests = &[
+    ("dhcp", dhcp::leased),
+    ("dhcp_guarded", dhcp::guarded),
+    ("dhcp_handed_over", dhcp::handed_over),
+    ("dhcp_without_its_daemon", dhcp::without_its_daemon),
+];
+
+pub(crate) use dhcp::hindrance as no_dhcp;
 
 /// Why the tests of [`DELEGATED`] cannot run here.
 pub(crate) fn hindrance() -> Option<String> {

@@ -20,6 +20,7 @@ use crate::Tests;
 pub(crate) const TESTS: Tests = &[
     ("lists_of_plugins", lists_of_plugins),
     ("kubernetes_peers", kubernetes_peers),
+    ("kubernetes_peers_v6", kubernetes_peers_v6),
     ("by_hand", by_hand),
     ("install", install),
 ];
@@ -155,6 +156,37 @@ fn kubernetes_peers(lab: &Lab) -> Result {
     running.kill()?;
     running.wait()?;
     outcome
+}
+
+/// Nodes that the table names by another form of their address than `vsctl` prints are not cut off at each turn.
+fn kubernetes_peers_v6(lab: &Lab) -> Result {
+    let underlay = Underlay::new(lab, 1500)?;
+    let node = Node::v6(lab, &underlay, "h1")?;
+    let (settings, tools) = (lab.folder("settings")?, lab.folder("tools")?);
+    fs::write(settings.join("nodes"), format!("node-1 {} x y z\nnode-2 2001:DB8:0:0::00aa x y z\n", node.ip))?;
+    let script = literal(&text("dist/kubernetes/vswitch.yaml")?, "peers.sh")?;
+    let script = script.replace("/etc/vswitch", &settings.display().to_string());
+    let words = tools.join("words");
+    let noting =
+        format!("#!/bin/sh\necho \"$*\" >> {}\nexec {} \"$@\"\n", words.display(), binaries()?.vsctl.display());
+    for (name, text) in [("vsctl", noting.as_str()), ("sleep", "#!/bin/sh\nexec /bin/sleep 0.05\n")] {
+        fs::write(tools.join(name), text)?;
+        fs::set_permissions(tools.join(name), Permissions::from_mode(0o755))?;
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).env("NODE_NAME", "node-1").env("VSWITCH_SOCKET", node.daemon.socket());
+    command.env("PATH", format!("{}:/usr/bin:/bin", tools.display())).stderr(Stdio::null());
+    let mut running = node.host.spawn(command)?;
+    let outcome = eventually(SOON, "the loop has come round", || {
+        let said = fs::read_to_string(&words)?;
+        ensure!(said.matches("peer list").count() >= 3, "it said {said}");
+        Ok(said)
+    });
+    running.kill()?;
+    running.wait()?;
+    ensure!(!outcome?.contains("peer del"), "a peer of the table was removed");
+    ensure_eq!(node.ok("vtep peer list")?[0]["ip"], "2001:db8::aa", "the peer");
+    Ok(())
 }
 
 /// The commands of the manual's section "By hand".

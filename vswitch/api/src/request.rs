@@ -111,6 +111,9 @@ pub enum Change {
         /// Only where it is attached to this network.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         network: Option<NetworkName>,
+        /// Only where it is lost: for who tidies up by a list that may be out of date.
+        #[serde(default, skip_serializing_if = "crate::config::is_false")]
+        lost: bool,
     },
 }
 

@@ -120,8 +120,8 @@ impl Control {
             Request::Change(Wish::AttachmentAdd(attach)) => {
                 json(self.attach(attach, mem::take(fds)).map_err(RpcError::from)?)
             }
-            Request::Change(wish @ Wish::AttachmentDel { container, ifname, .. }) => {
-                json(self.detach(wish, container, ifname).map_err(RpcError::from)?)
+            Request::Change(wish @ Wish::AttachmentDel { container, ifname, lost, .. }) => {
+                json(self.detach(wish, (container, ifname), *lost).map_err(RpcError::from)?)
             }
             Request::Query(Query::AttachmentPlan(attach)) => {
                 json(self.plan_attachment(attach).map_err(RpcError::from)?)

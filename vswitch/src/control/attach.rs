@@ -114,14 +114,17 @@ impl Control {
         Ok(Attached { port: self.port_info(&spec) })
     }
 
-    /// `attachment.del`.
+    /// `attachment.del`; `only_lost` leaves alone what is up.
     pub(super) fn detach(
         &mut self,
         wish: &Wish,
-        container: &ContainerId,
-        ifname: &IfName,
+        (container, ifname): (&ContainerId, &IfName),
+        only_lost: bool,
     ) -> Result<Detached, ControlError> {
         let port = self.desired.attached(container, ifname).map(|spec| self.port_info(spec));
+        if only_lost && port.as_ref().is_some_and(|port| port.state == PortState::Up) {
+            return Ok(Detached { port: None });
+        }
         let outcome = self.change(wish)?;
         self.holds.release(container, ifname, Instant::now());
         Ok(Detached { port: port.filter(|_| outcome.changed) })

@@ -263,6 +263,31 @@ pub(super) fn gateway(lab: &Lab) -> Result {
     nothing_left(&node, &[&a, &b, &c])
 }
 
+/// A container in two networks, both with a default route: it has that of the first, and each CHECK finds what its ADD said.
+pub(super) fn two_networks(lab: &Lab) -> Result {
+    let node = alone(lab)?;
+    let keys = |number: u8| {
+        let subnets = json!([{"subnet": format!("10.{number}.0.0/24")}, {"subnet": format!("fd00:{number}::/64")}]);
+        json!({"vlan": number, "subnets": subnets, "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]})
+    };
+    let (one, two) = (network(&node, keys(1)), network(&node, keys(2)).with(json!({"name": "other"})));
+    let a = lab.host("a")?;
+    let (first, second) = (Attachment::of(&a), Attachment { ifname: "eth1".to_owned(), ..Attachment::of(&a) });
+    let here = one.add(&first)?;
+    ensure_eq!(here["routes"], json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]), "routes by the first network");
+    let there = two.add(&second)?;
+    ensure_eq!(there["routes"], json!([]), "routes by the second network");
+    let defaults = a.netlink().routes()?.into_iter().filter(|route| route.dst.prefix_len() == 0);
+    let by: Vec<_> = defaults.map(|route| route.index).collect();
+    ensure_eq!(by, vec![a.link("eth0")?.index; 2], "interfaces of the default routes");
+    one.check(&first, &here)?;
+    two.check(&second, &there)?;
+    two.del(&second)?;
+    one.check(&first, &here)?;
+    one.del(&first)?;
+    nothing_left(&node, &[&a])
+}
+
 /// "MUST handle prevResult by either passing it through, or modifying it appropriately."
 pub(super) fn chained_after_another(lab: &Lab) -> Result {
     let node = alone(lab)?;

@@ -124,6 +124,68 @@ pub(super) fn an_address_without_del_is_given_back(lab: &Lab) -> Result {
     nothing_left(&node, &[])
 }
 
+/// One lease that its plugin does not take back is nobody else's trouble.
+pub(super) fn a_lease_that_cannot_be_returned(lab: &Lab) -> Result {
+    let node = alone(lab)?;
+    let folder = lab.folder("plugins")?;
+    let refuses = r#"[ "$CNI_COMMAND $CNI_CONTAINERID" != "DEL dead" ] || { echo '{"code":11,"msg":"no"}'; exit 1; }"#;
+    let script = format!("#!/bin/sh\n{refuses}\nexec {}/host-local\n", netns_tests::cni::STOCK);
+    fs::write(folder.join("host-local"), script)?;
+    fs::set_permissions(folder.join("host-local"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let net = by_host_local(lab, &node, "10.1.0.0/24", json!({}))?.path(&folder.display().to_string());
+    let dead = lab.host("dead")?;
+    net.add(&Attachment::of(&dead))?;
+    // Before the other ends, lest its namespace be found by the same path.
+    let a = lab.host("a")?;
+    drop(dead);
+    eventually(SOON, "the port is lost", || {
+        ensure_eq!(node.ok("port show dead:eth0")?["state"], "lost", "state");
+        Ok(())
+    })?;
+    net.add(&Attachment::of(&a))?;
+    ensure_eq!(leases(lab)?, ["10.1.0.2", "10.1.0.3"], "leases");
+    // Its own name is not free.
+    let again = lab.host("dead")?;
+    let refused = net.refused(11, "ADD", Some(&Attachment::of(&again)))?;
+    ensure!(refused.contains("host-local"), "refused: {refused}");
+    ensure_eq!(node.ok("port list")?.as_array().map(Vec::len), Some(2), "ports: the lost one remembers its lease");
+    Ok(())
+}
+
+/// Containers that come again by the same names, all at once, while the leases of those before are given back: nobody gives
+/// back what another has got meanwhile.
+pub(super) fn the_dead_and_the_living_of_one_name(lab: &Lab) -> Result {
+    let node = alone(lab)?;
+    let net = by_host_local(lab, &node, "10.1.0.0/24", json!({}))?;
+    for _ in 0..3 {
+        let containers: Vec<_> = (0..6).map(|number| lab.host(&format!("c{number}"))).collect::<Result<_>>()?;
+        let attachments: Vec<_> = containers.iter().map(Attachment::of).collect();
+        let running: Vec<_> = attachments.iter().map(|own| net.start("ADD", Some(own))).collect::<Result<_>>()?;
+        let mut given = Vec::new();
+        for (child, attachment) in running.into_iter().zip(&attachments) {
+            let outcome = finish(child)?;
+            ensure_eq!(outcome.code, Some(0), "exit code: {outcome:?}");
+            given.push(address(&outcome.json)?.to_string());
+            net.check(attachment, &outcome.json)?;
+        }
+        given.sort();
+        let mut kept = leases(lab)?;
+        kept.sort();
+        ensure_eq!(kept, given, "leases");
+        ensure_eq!(node.ok("port list")?.as_array().map(Vec::len), Some(6), "ports");
+        drop(containers);
+        eventually(SOON, "all ports are lost", || {
+            let ports = node.ok("port list")?;
+            let lost = ports.as_array().into_iter().flatten().filter(|port| port["state"] == "lost").count();
+            ensure_eq!(lost, 6, "lost ports");
+            Ok(())
+        })?;
+    }
+    net.with(json!({"cniVersion": "1.1.0"})).gc(&[])?;
+    ensure_eq!(leases(lab)?, Vec::<String>::new(), "leases after GC");
+    nothing_left(&node, &[])
+}
+
 /// host-local 1.1.1 knows no GC: it is told of each that is gone.
 pub(super) fn gc_gives_addresses_back(lab: &Lab) -> Result {
     let node = alone(lab)?;

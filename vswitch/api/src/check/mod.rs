@@ -65,7 +65,8 @@ impl Desired {
             Change::FdbAdd(entry) => fdb::add(self, entry),
             Change::FdbDel { mac, vlan } => fdb::del(self, *mac, *vlan),
             Change::AttachmentAdd(attach) => attachment::add(self, attach, &Held::default()),
-            Change::AttachmentDel { container, ifname, network } => {
+            // Whether it is lost the daemon knows.
+            Change::AttachmentDel { container, ifname, network, lost: _ } => {
                 attachment::del(self, container, ifname, network.as_ref())
             }
         }

@@ -39,6 +39,6 @@ pub struct Attach {
 
 // By reference: serde hands it over so.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_false(flag: &bool) -> bool {
+pub(crate) const fn is_false(flag: &bool) -> bool {
     !*flag
 }

@@ -10,6 +10,7 @@ mod pool;
 mod port;
 mod settings;
 
+pub(crate) use attachment::is_false;
 pub use attachment::{Attach, Attachment};
 pub use desired::Desired;
 pub use entry::{Ageing, FdbTarget, PeerSpec, PeerVlans, StaticEntry, VlanSpec};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags, RouteProtocol,
@@ -72,13 +72,13 @@ impl fmt::Display for RouteEntry {
 }
 
 impl Netlink {
-    /// Adds a route. Another route to the same destination stays: of IPv4 it goes on being used, of IPv6 both are.
+    /// Adds a route.
     ///
     /// # Errors
-    /// EEXIST where there is just this route, ENETUNREACH (IPv6: EHOSTUNREACH) where the gateway is not on the link.
+    /// EEXIST where there is one to the same destination with the same priority in the same table, ENETUNREACH (IPv6: EHOSTUNREACH) where the gateway is not on the link.
     pub fn add_route_entry(&self, entry: &RouteEntry) -> Result<(), NetlinkError> {
         let operation = format_args!("add the route {entry} by interface {}", entry.index);
-        self.change(operation, RouteNetlinkMessage::NewRoute(message(entry)), NLM_F_CREATE | NLM_F_APPEND)
+        self.change(operation, RouteNetlinkMessage::NewRoute(message(entry)), NLM_F_CREATE | NLM_F_EXCL)
     }
 
     /// All unicast routes of the namespace, of all tables and both families; one with several next hops once for each.
