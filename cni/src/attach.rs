@@ -127,8 +127,10 @@ pub(crate) fn hand_over<T: DeserializeOwned>(
         mark: plan.mark.clone(),
     };
     let (tap, origin) = make(&interface, netns, plan.queues)?;
-    let queues: Vec<_> = tap.queues().iter().map(|queue| queue.as_fd()).collect();
-    let answer = daemon.persist(|daemon| sending(&mut daemon.client, request, &queues));
+    let mut descriptors: Vec<_> = tap.queues().iter().map(|queue| queue.as_fd()).collect();
+    // A daemon without rights over it cannot ask the queues where they lead.
+    descriptors.push(netns.as_fd());
+    let answer = daemon.persist(|daemon| sending(&mut daemon.client, request, &descriptors));
     if matches!((&answer, origin), (Err(DaemonError::Refused(_)), Origin::New)) {
         // It goes with its descriptors. Where there is no answer the daemon may have taken it.
         tap.set_persistent(false).map_err(InterfaceError::from)?;

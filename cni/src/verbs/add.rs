@@ -69,6 +69,7 @@ fn port_spec(
         container: container.clone(),
         delegated: matches!(network.ipam, Ipam::Delegated(_)),
         seen: false,
+        sight: None,
     };
     let attachment =
         Attachment { container: container.clone(), ifname: ifname.clone(), netns: None, args: String::new() };

@@ -10,7 +10,7 @@ mod pool;
 mod port;
 mod settings;
 
-pub use attachment::{Attach, Attachment};
+pub use attachment::{Attach, Attachment, Sight};
 pub use desired::Desired;
 pub use entry::{Ageing, FdbTarget, PeerSpec, PeerVlans, StaticEntry, VlanSpec};
 pub use pool::{Pool, PoolRange};
