@@ -177,7 +177,8 @@ impl Datapath {
                 for out in gone {
                     match sent {
                         Ok(Passage::Left) => counters.sent(self.batch.frames()[out.frame].len()),
-                        Ok(Passage::Waits) => {} // counted when it leaves
+                        // The rest is counted when it leaves.
+                        Ok(Passage::Waits { refused }) => counters.dropped_many(PortDrop::RateLimited, refused),
                         Err(PortDrop::TooBig) => {
                             let tag = self.batch.tag(out.frame);
                             self.oversize.push(out.oversize(tag, tap.mtu()));
@@ -306,7 +307,8 @@ impl Datapath {
                 head.retag(out.egress.tag);
                 match leave(now, tap, shaper.as_deref_mut(), head, payload, &mut self.scissors) {
                     Ok(Passage::Left) => counters.sent(len),
-                    Ok(Passage::Waits) => {} // counted when it leaves
+                    // The rest is counted when it leaves.
+                    Ok(Passage::Waits { refused }) => counters.dropped_many(PortDrop::RateLimited, refused),
                     Err(PortDrop::TooBig) => self.oversize.push(out.oversize(None, tap.mtu())),
                     Err(why) => counters.dropped(why),
                 }
