@@ -314,7 +314,10 @@ fn another_folder_tells_nothing(lab: &Lab) -> Result {
     let mut plugin = Plugin::of(&daemon)?;
     look(&mut plugin, "c1 lost, c2 lost")?;
     let log = daemon.log()?;
-    ensure!(log.contains("vsctl port del c1:eth0") && !log.contains("vsctl port add"), "what can be done is not told: {log}");
+    ensure!(
+        log.contains("vsctl port del c1:eth0") && !log.contains("vsctl port add"),
+        "what can be done is not told: {log}"
+    );
     show()?;
     plugin.wait_for("c1 up, c2 up")?;
     ping(&c1, "10.0.0.3".parse()?, 56)?;
