@@ -141,8 +141,10 @@ pub(crate) fn hand_over<T: DeserializeOwned>(
             Ok(made) => made,
             Err(error) => return Ok(Err(error)),
         };
-        let queues: Vec<_> = tap.queues().iter().map(|queue| queue.as_fd()).collect();
-        let answer = sending(&mut daemon.client, request, &queues);
+        let mut descriptors: Vec<_> = tap.queues().iter().map(|queue| queue.as_fd()).collect();
+        // A daemon without rights over it cannot ask the queues where they lead.
+        descriptors.push(netns.as_fd());
+        let answer = sending(&mut daemon.client, request, &descriptors);
         if matches!((&answer, origin), (Err(ClientError::Refused(_)), Origin::New)) {
             // It goes with its descriptors. Where there is no answer the daemon may have taken it.
             if let Err(error) = tap.set_persistent(false) {

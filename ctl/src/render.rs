@@ -69,7 +69,7 @@ pub(crate) fn port(port: &PortInfo, out: &mut String) {
         ("limit rx", limit(port.limits.and_then(|limits| limits.rx))),
         ("limit tx", limit(port.limits.and_then(|limits| limits.tx))),
     ];
-    if let Some(Attachment { network, container, delegated, seen: _ }) = &port.attachment {
+    if let Some(Attachment { network, container, delegated, seen: _, sight: _ }) = &port.attachment {
         rows.push(("container", container.to_string()));
         rows.push(("network", network.to_string()));
         let whose =

@@ -15,7 +15,8 @@ vswitch_core::drop_reasons! {
         InterfaceDown => "interface_down",
         /// The device or socket took no more frames for now: its reader is slower than its senders.
         QueueFull => "queue_full",
-        /// The port was sent more than its --tx-limit lets through, for longer than frames may wait.
+        /// The port was sent more than its --tx-limit lets through, for longer than frames may wait. Super-frames
+        /// that wait in segments, at less than 100 Mbit/s, count as these.
         RateLimited => "rate_limited",
         /// The port is gone: its namespace was deleted or its descriptor closed.
         PortLost => "port_lost",

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use thiserror::Error;
-use vswitch_api::{IfName, NetnsRef, PortName};
+use vswitch_api::{BootId, IfName, NetnsRef, PortName};
 use vswitch_sys::{
     InterfaceError, InterfaceSpec, Netlink, NetlinkError, Netns, NetnsError, Origin, Tap, TapError, TapQueue,
 };
@@ -35,6 +35,11 @@ pub(crate) enum HostError {
     )]
     NoEntry(PortName),
     #[error(
+        "this vswitchd may not enter network namespaces (it has no CAP_SYS_ADMIN and CAP_NET_ADMIN, or gave them up): \
+         restart the container, so that its runtime hands over port {0} again, or `vsctl port del {0}`"
+    )]
+    NoEntryToContainer(PortName),
+    #[error(
         "the interface of port {0} was handed over, and this vswitchd may not enter its namespace to change MTU, \
          addresses or gateways: `vsctl port del {0}`, then `vsctl port add {0} --hand-over ...` with what it shall have"
     )]
@@ -57,16 +62,26 @@ pub(crate) enum HostError {
     #[error("its container is gone: the interface is no more in the namespace that {0} leads to, if to any")]
     ContainerGone(NetnsRef),
     #[error(
-        "{0} does not lead this vswitchd to its namespace, which it was given by descriptor: the runtime has to attach \
-         the container again"
+        "{netns} does not lead to its container, and was seen in another folder of that name, as in another mount \
+         namespace: the port comes back once it does; else restart the container, or `vsctl port del {port}`"
     )]
-    Unnamed(NetnsRef),
+    OutOfSight { port: PortName, netns: NetnsRef },
+    #[error(
+        "{netns} does not lead this vswitchd to its namespace, which it was given by descriptor: restart the container, so \
+         that its runtime attaches it again, or `vsctl port del {port}`"
+    )]
+    Unnamed { port: PortName, netns: NetnsRef },
     #[error(
         "{0} leads this vswitchd to another namespace than its caller: name it under /run/netns, or by a path that both see"
     )]
     OtherNamespace(NetnsRef),
     #[error("it was lost when this daemon took over; `vsctl port add` brings it back once its namespace is there")]
     LostBefore,
+    #[error(
+        "it was lost when this daemon took over, and comes back where its interface is left in {netns}; else restart the \
+         container, or `vsctl port del {port}`"
+    )]
+    ContainerLostBefore { port: PortName, netns: NetnsRef },
 }
 
 /// The namespace that `reference` names.
@@ -109,14 +124,36 @@ pub(crate) enum Whereabouts {
 /// Where `reference` leads. Nothing is opened, so it takes few rights and no time.
 pub(crate) fn whereabouts(reference: &NetnsRef) -> Whereabouts {
     let path = reference.path();
-    // A folder that is not there tells of another mount namespace as well as of a container that is gone.
-    let folder = if path.starts_with("/proc") { Path::new("/proc") } else { path.parent().unwrap_or(&path) };
     match fs::metadata(&path) {
+        // A plain file is what is left of the name where the mount on it did not get to.
+        Ok(file) if !is_namespace(&file) => Whereabouts::Unknown,
         Ok(file) => Whereabouts::Namespace((file.dev(), file.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => Whereabouts::Gone,
+        // A folder that is not there tells of another mount namespace as well as of a container that is gone.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder(&path).is_dir() => Whereabouts::Gone,
         Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Whereabouts::Gone,
         Err(_) => Whereabouts::Unknown,
     }
+}
+
+/// Whether a file is of the filesystem of namespaces, of which there is one.
+fn is_namespace(file: &fs::Metadata) -> bool {
+    fs::metadata("/proc/self/ns/net").is_ok_and(|own| own.dev() == file.dev())
+}
+
+/// The folder in which the name `path` comes and goes.
+fn folder(path: &Path) -> &Path {
+    if path.starts_with("/proc") { Path::new("/proc") } else { path.parent().unwrap_or(path) }
+}
+
+/// The folder in which the name `reference` comes and goes, told from others by device and inode, where it is there.
+pub(crate) fn folder_of(reference: &NetnsRef) -> Option<(u64, u64)> {
+    let folder = fs::metadata(folder(&reference.path())).ok()?;
+    Some((folder.dev(), folder.ino()))
+}
+
+/// The boot of the host, where it is told.
+pub(crate) fn boot() -> Option<BootId> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim_end().parse().ok()
 }
 
 /// The namespace that `reference` names, told from others; `None` where there is none.
@@ -192,12 +229,13 @@ fn tell_origin(setup: &PortSetup, queues: u16, origin: Origin) {
 }
 
 /// The interface of a port behind `descriptors`, which nobody looked after for a while: a change may have been half-made, or
-/// written down and not made. What the container added stays. An interface that cannot be the port's is deleted.
+/// written down and not made. What the container added stays. An interface that cannot be the port's is deleted; where it
+/// is tells only where the namespace `is_named`.
 pub(crate) fn kept_interface(
     setup: &PortSetup,
     mark: &str,
     descriptors: Vec<OwnedFd>,
-    workers: u16,
+    (workers, is_named): (u16, bool),
 ) -> Result<Tap, HostError> {
     let tap = Tap::adopt_all(descriptors)?;
     let (queue, ifname) = (tap.queues().first(), setup.ifname.as_str());
@@ -205,7 +243,7 @@ pub(crate) fn kept_interface(
     let (netns, name) = queue.map(place).transpose()?.flatten().ok_or_else(vanished)?;
     let netlink = Netlink::open_in(&netns)?;
     let link = netlink.link(&name)?.ok_or_else(vanished)?;
-    let is_there = !setup.is_named() || netns_identity(&setup.netns)? == Some(netns.identity()?);
+    let is_there = !is_named || netns_identity(&setup.netns)? == Some(netns.identity()?);
     if !is_there || name != ifname || tap.queues().len() != usize::from(workers) {
         netlink.delete_link(link.index)?;
         let there = if is_there { name } else { format!("{name} in another namespace") };
@@ -375,6 +413,7 @@ mod tests {
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         symlink("/proc/self/ns/net", path("own")).unwrap();
         symlink("/nowhere", path("broken")).unwrap();
+        fs::write(path("plain"), "").unwrap();
         let own = fs::metadata("/proc/self/ns/net").unwrap();
         let here = Whereabouts::Namespace((own.dev(), own.ino()));
         let table = [
@@ -382,6 +421,7 @@ mod tests {
             (format!("pid:{}", std::process::id()), here),
             (path("own"), here),
             (path("broken"), Whereabouts::Gone),
+            (path("plain"), Whereabouts::Unknown),
             (path("gone"), Whereabouts::Gone),
             ("pid:4194304".to_owned(), Whereabouts::Gone),
             (path("no-such-folder/gone"), Whereabouts::Unknown),

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 use vswitch_api::{
-    Allowed, Attachment, Cidr, Desired, FdbTarget, IfName, Limits, Mac, Net, NetnsRef, PortName, PortSpec, Vid, Vni,
+    Allowed, Attachment, BootId, Cidr, Desired, FdbTarget, IfName, Limits, Mac, Net, NetnsRef, PortName, PortSpec, Vid,
+    Vni,
 };
 use vswitch_core::switch::{Guard, PortMode, VlanSet};
 use vswitch_core::{MacAddr, Prefix, VlanId};
@@ -43,6 +44,8 @@ pub(crate) struct Site {
     pub(crate) identity: u64,
     /// Whether ports that do not say otherwise send from their own addresses only.
     pub(crate) source_guard: bool,
+    /// The boot of the host, where that is told.
+    pub(crate) boot: Option<BootId>,
 }
 
 impl Site {
@@ -288,7 +291,7 @@ mod tests {
 
     fn site() -> Site {
         let address = "192.0.2.1".parse().unwrap();
-        Site { underlay: Some(Underlay { address, index: 2, mtu: 1500 }), identity: 7, source_guard: false }
+        Site { underlay: Some(Underlay { address, index: 2, mtu: 1500 }), identity: 7, source_guard: false, boot: None }
     }
 
     fn two_ports() -> serde_json::Value {

@@ -12,6 +12,7 @@ use vswitch_api::{Carried, Desired, Sandbox};
 use crate::args::Run;
 use crate::clock;
 use crate::control::{Control, Server};
+use crate::host;
 use crate::metrics::Listener;
 use crate::network::Site;
 use crate::port::carrier::UnderlayMode;
@@ -55,13 +56,15 @@ pub(crate) fn alone(
     let (estate, vxlan) = Estate::waiting(left.as_ref().map(|left| &left.snapshot), descriptors);
     let tunnels = tunnels(run, underlay, vxlan, &mut manager)?;
     let metrics = Listener::open(run.metrics_addr, None)?; // as long as it may
+    let boot = host::boot(); // no file is read once there is a sandbox
     let rights = rights(run, &store)?; // before any thread starts, so that all of them have no more
     // Paused: what waits in queues that were kept would find half of the ports.
     let workers = Workers::start(Datapath::siblings(tunnels, run.bounds, seed()), options(run), &server.waker())?;
-    let site = Site { underlay, identity: store.identity(seed)?, source_guard: run.source_guard };
+    let site = Site { underlay, identity: store.identity(seed)?, source_guard: run.source_guard, boot };
     let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, (estate, manager))?;
     control.write_down()?;
     control.record(run.recorder)?;
+    control.note_sights();
     if let Some(Kept { snapshot, tally }) = left {
         control.restore_learned(snapshot.learned)?;
         control.restore_tally(tally)?;
@@ -103,10 +106,11 @@ pub(crate) fn in_place(
         None => Vec::new(),
     };
     let metrics = Listener::open(run.metrics_addr, metrics)?;
+    let boot = host::boot();
     let rights = rights(run, &store)?;
     let datapaths = Datapath::siblings(by_worker(run, tunnels), run.bounds, seed());
     let workers = Workers::start(datapaths, options(run), &server.waker())?;
-    let site = Site { underlay, identity: store.identity(seed)?, source_guard: run.source_guard };
+    let site = Site { underlay, identity: store.identity(seed)?, source_guard: run.source_guard, boot };
     let desired = aged(run, snapshot.desired);
     manager.assume(&snapshot.descriptors);
     let inherited = (estate, std::mem::take(manager));
@@ -132,6 +136,7 @@ pub(crate) fn in_place(
     if let Err(error) = control.write_down() {
         tracing::error!(%error, "what was taken over could not be written down");
     }
+    control.note_sights();
     Ok(Some((control, server)))
 }
 

@@ -3,6 +3,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -24,6 +25,9 @@ pub(crate) const TESTS: Tests = &[
     ("reaped_with_its_container", reaped_with_its_container),
     ("reaped_at_the_next_start", reaped_at_the_next_start),
     ("what_cannot_be_seen_is_not_gone", what_cannot_be_seen_is_not_gone),
+    ("another_folder_tells_nothing", another_folder_tells_nothing),
+    ("a_reboot_ends_all", a_reboot_ends_all),
+    ("deleted_without_a_descriptor_left", deleted_without_a_descriptor_left),
     ("a_thousand_at_once", a_thousand_at_once),
     ("two_hosts_share_a_subnet", two_hosts_share_a_subnet),
     ("a_takeover_keeps_them", a_takeover_keeps_them),
@@ -139,7 +143,7 @@ fn a_namespace_without_a_name(lab: &Lab) -> Result {
         (&json!(["10.0.0.2/24"]), &json!(["10.0.0.3/24"])),
         "addresses"
     );
-    let attachment = json!({"network": "net", "container": "c1"});
+    let attachment = json!({"network": "net", "container": "c1", "sight": {"boot": boot()?}});
     ensure_eq!(first["attachment"], attachment, "attachment, of a namespace that the daemon does not see");
     ping(&c1, "10.0.0.3".parse()?, 1000)?;
     ensure!(elsewhere.netlink().link("eth0")?.is_none(), "an interface is where the name leads");
@@ -290,11 +294,145 @@ fn what_cannot_be_seen_is_not_gone(lab: &Lab) -> Result {
     ensure_eq!(plugin.list()?, "c1 lost", "attachments without a view of names");
     ensure_eq!(plugin.used()?, 1, "addresses used");
     ensure!(c1.netlink().link("eth0")?.is_some(), "the container's interface went");
-    daemon.end(Signal::SIGTERM)?;
+    // Once names are seen again, and by nobody's doing.
     fs::rename(away, folder)?;
+    plugin.wait_for("c1 up")?;
+    ping(&c1, "10.0.0.2".parse()?, 56)
+}
+
+/// As in another mount namespace, where a folder of that name is there and empty, or has others' names.
+fn another_folder_tells_nothing(lab: &Lab) -> Result {
+    let (host, daemon) = daemon(lab)?;
+    let [c1, c2, other] = ["c1", "c2", "other"].map(|name| lab.quiet_host(name));
+    let (c1, c2, other) = (c1?, c2?, other?);
+    for (name, container) in [("c1", &c1), ("c2", &c2)] {
+        let path = named(lab, name, container)?;
+        Plugin::of(&daemon)?.add(name, container, json!({"port": {"netns": path}}))?;
+    }
+    // Looks at them as it does twice a second, and before it refuses.
+    let look = |plugin: &mut Plugin, list: &str| {
+        let taken = json!({"port": {"name": "c2:eth0", "address": "10.0.0.2/24"}});
+        let said = plugin.add("c3", &other, taken).err().context("an address was given twice")?.to_string();
+        ensure!(said.contains("10.0.0.2"), "{said}");
+        ensure_eq!(plugin.list()?, list, "attachments");
+        ensure_eq!(plugin.used()?, 2, "addresses used");
+        ensure!(other.netlink().link("eth0")?.is_none(), "an interface in another's namespace");
+        Ok::<_, Failure>(())
+    };
+    let (folder, away) = (lab.folder("names")?, lab.folder("h1")?.join("away"));
+    let hide = || {
+        fs::rename(&folder, &away)?;
+        fs::create_dir(&folder)?;
+        symlink(other.path(), folder.join("c2"))
+    };
+    let show = || fs::remove_dir_all(&folder).and_then(|()| fs::rename(&away, &folder));
+    daemon.end(Signal::SIGKILL)?;
+    hide()?;
     let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
-    ensure_eq!(Plugin::of(&daemon)?.list()?, "c1 up", "attachments once names are seen again");
+    let mut plugin = Plugin::of(&daemon)?;
+    look(&mut plugin, "c1 lost, c2 lost")?;
+    let log = daemon.log()?;
+    ensure!(
+        log.contains("vsctl port del c1:eth0") && !log.contains("vsctl port add"),
+        "what can be done is not told: {log}"
+    );
+    show()?;
+    plugin.wait_for("c1 up, c2 up")?;
+    ping(&c1, "10.0.0.3".parse()?, 56)?;
+    // Now that the daemon's own descriptors keep the namespaces alive, it is the name that tells of their end.
+    hide()?;
+    look(&mut plugin, "c1 up, c2 up")?;
+    let daemon = daemon.taken_over(lab, &host, &DaemonSpec::default())?;
+    let mut plugin = Plugin::of(&daemon)?;
+    look(&mut plugin, "c1 up, c2 up")?;
+    ping(&c1, "10.0.0.3".parse()?, 56)?;
+    show()?;
+    fs::remove_file(folder.join("c1"))?;
+    plugin.wait_for("c2 up")
+}
+
+/// What the kernel says.
+fn boot() -> Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+}
+
+fn a_reboot_ends_all(lab: &Lab) -> Result {
+    let (host, daemon) = daemon(lab)?;
+    let [seen, unseen, theirs, old] = ["seen", "unseen", "theirs", "old"].map(|name| lab.quiet_host(name));
+    let (seen, unseen, theirs, old) = (seen?, unseen?, theirs?, old?);
+    let nowhere =
+        |delegated: bool| json!({"port": {"netns": "/run/netns/unseen", "attachment": {"delegated": delegated}}});
+    let mut plugin = Plugin::of(&daemon)?;
+    plugin.add("seen", &seen, json!({"port": {"netns": named(lab, "seen", &seen)?}}))?;
+    plugin.add("unseen", &unseen, nowhere(false))?;
+    plugin.add("theirs", &theirs, nowhere(true))?;
+    plugin.add("old", &old, json!({"port": {"netns": named(lab, "old", &old)?}}))?;
+    let state = lab.folder("h1")?.join("state/state.json");
+    let rewrite = |change: &dyn Fn(&str, &mut Value)| {
+        let mut text: Value = serde_json::from_str(&fs::read_to_string(&state)?)?;
+        for port in text["port"].as_array_mut().context("no ports")? {
+            let container = port["attachment"]["container"].as_str().context("no container")?.to_owned();
+            change(&container, &mut port["attachment"]["sight"]);
+        }
+        fs::write(&state, text.to_string())?;
+        Ok::<_, Failure>(())
+    };
+    // As a daemon wrote it that did not know: what is there is there, and what it sees it knows from now on.
+    daemon.end(Signal::SIGKILL)?;
+    rewrite(&|_, sight| *sight = Value::Null)?;
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
+    let mut plugin = Plugin::of(&daemon)?;
+    ensure_eq!(plugin.list()?, "old up, seen up, theirs lost, unseen lost", "attachments of an old state");
+    ensure_eq!(plugin.used()?, 4, "addresses used");
+    let port = daemon.vsctl().ok("port show seen:eth0")?;
+    ensure_eq!(port["attachment"]["sight"]["boot"], boot()?, "boot in which it was seen");
+    daemon.end(Signal::SIGKILL)?;
+    // Namespaces and names are given again after a reboot: that these are the same tells nothing.
+    let another = json!("00000000-0000-4000-8000-000000000001");
+    rewrite(&|container, sight| {
+        if container != "old" {
+            *sight = json!({ "boot": another });
+        }
+    })?;
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
+    let mut plugin = Plugin::of(&daemon)?;
+    plugin.wait_for("old up, theirs lost")?;
+    ensure_eq!(plugin.used()?, 2, "addresses used");
     Ok(())
+}
+
+/// Of two copies that a deletion takes at most one can be made: the port goes all the same, and its number with it.
+fn deleted_without_a_descriptor_left(lab: &Lab) -> Result {
+    let host = lab.host("h1")?;
+    let config = "workers = 2\n".to_owned();
+    let daemon = Daemon::start(lab, &host, &DaemonSpec { config, ..DaemonSpec::default() })?;
+    let mut plugin = Plugin::of(&daemon)?;
+    let [gone, stays, new] = ["gone", "stays", "new"].map(|name| lab.quiet_host(name));
+    let (gone, stays, new) = (gone?, stays?, new?);
+    plugin.add("gone", &gone, json!({}))?;
+    plugin.add("stays", &stays, json!({}))?;
+    ping(&gone, "10.0.0.3".parse()?, 56)?;
+    let limit = |descriptors: usize| {
+        let pid = daemon.pid().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={descriptors}:")]).status()?;
+        ensure!(status.success(), "prlimit (util-linux) says {status}");
+        Ok::<_, Failure>(())
+    };
+    let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?;
+    let open: BTreeSet<usize> =
+        open.map(|entry| Ok::<_, Failure>(entry?.file_name().to_string_lossy().parse()?)).collect::<Result<_>>()?;
+    let free = (0..).find(|number| !open.contains(number)).context("all numbers are used")?;
+    limit(free + 1)?; // the state takes it
+    let deleted = plugin.del("gone");
+    limit(1024)?;
+    ensure_eq!(deleted?["name"], "gone:eth0", "what is deleted");
+    ensure_eq!(plugin.list()?, "stays up", "attachments");
+    eventually(SOON, "its interface goes", || {
+        ensure!(gone.netlink().link("eth0")?.is_none(), "it is there");
+        Ok(())
+    })?;
+    plugin.add("new", &new, json!({}))?;
+    ping(&new, "10.0.0.3".parse()?, 1000)
 }
 
 /// 16 clients attach 1,000 interfaces, and the daemon is killed in the middle: no address is given twice, and each that

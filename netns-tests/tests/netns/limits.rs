@@ -1,6 +1,7 @@
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, UdpSocket};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,12 +10,14 @@ use std::time::{Duration, Instant};
 use netns_tests::traffic::paced::Paced;
 use netns_tests::traffic::ping::ping;
 use netns_tests::traffic::tcp::Connection;
+use netns_tests::traffic::udp::sender;
 use netns_tests::{
     Context, Daemon, DaemonSpec, Failure, Host, Lab, Node, Result, SOON, Stats, drops, ensure, ensure_eq, eventually,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use socket2::{Domain, Type};
+use vswitch_sys::Train;
 
 use crate::Tests;
 
@@ -25,6 +28,7 @@ pub(crate) const TESTS: Tests = &[
     ("one_budget_for_all_workers", one_budget_for_all_workers),
     ("a_flood_from_a_port_waits", a_flood_from_a_port_waits),
     ("a_flood_to_a_port_is_dropped", a_flood_to_a_port_is_dropped),
+    ("each_segment_is_counted", each_segment_is_counted),
     ("limits_come_and_go", limits_come_and_go),
     ("after_a_restart_and_a_takeover", after_a_restart_and_a_takeover),
     ("what_waits_for_a_port_that_is_lost", what_waits_for_a_port_that_is_lost),
@@ -306,6 +310,48 @@ fn a_flood_to_a_port_is_dropped(lab: &Lab) -> Result {
     ensure_eq!(rest.drops_since(&all), drops([("c1", "rate_limited", dropped)]), "drops");
     // And an ordinary packet gets through at once.
     ping(&source, ip(1), 56)
+}
+
+/// Super-frames to a port wait in segments: of one that finds room for some of them these arrive, and the others are counted.
+fn each_segment_is_counted(lab: &Lab) -> Result {
+    /// Super-frames, segments in each, and bytes of each.
+    const TRAINS: usize = 20;
+    const EACH: usize = 40;
+    const SEGMENT: u16 = 1000;
+    let node = node(lab, 1)?;
+    let (limited, source) = (attach(&node, lab, 1, "--tx-limit 10M")?, attach(&node, lab, 2, "")?);
+    ping(&source, ip(1), 56)?;
+    let sink = limited.socket(Domain::IPV4, Type::DGRAM, None)?;
+    sink.bind(&SocketAddr::new(ip(1), 0).into())?;
+    sink.set_nonblocking(true)?;
+    sink.set_recv_buffer_size(64 << 20)?;
+    let to = sink.local_addr()?.as_socket().context("a UDP socket has an address")?;
+    let sink = UdpSocket::from(sink);
+    let before = node.stats()?;
+    let mut client = sender((&source, ip(2)))?;
+    let bytes = vec![7; EACH * usize::from(SEGMENT)];
+    let slices = [IoSlice::new(&bytes)];
+    for _ in 0..TRAINS {
+        let sent = client.send(&[Train { to, tos: 0, segment: NonZeroU16::new(SEGMENT), slices: &slices }]);
+        ensure!(sent.error.is_none(), "{:?}", sent.error);
+    }
+    let mut arrived = 0;
+    let dropped = eventually(SOON, "each datagram arrived or was counted", || {
+        while sink.recv(&mut [0; 2000]).is_ok() {
+            arrived += 1;
+        }
+        let dropped = node.stats()?.drops_since(&before);
+        let limited = dropped.get(&("c1".to_owned(), "rate_limited".to_owned())).copied().unwrap_or(0);
+        ensure_eq!(dropped, drops([("c1", "rate_limited", limited)]), "drops");
+        ensure_eq!(
+            arrived + usize::try_from(limited)?,
+            TRAINS * EACH,
+            "datagrams: {arrived} arrived, {limited} counted"
+        );
+        Ok(limited)
+    })?;
+    ensure!(dropped > 0, "all found room");
+    Ok(())
 }
 
 fn limits_come_and_go(lab: &Lab) -> Result {

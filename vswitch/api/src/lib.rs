@@ -22,7 +22,7 @@ pub use check::{Held, Outcome, Refusal};
 pub use client::{Client, ClientError};
 pub use config::{
     Ageing, Attach, Attachment, Config, Desired, FdbTarget, PeerSpec, PeerVlans, Pool, PoolRange, PortMode, PortSpec,
-    Settings, StaticEntry, VlanSpec,
+    Settings, Sight, StaticEntry, VlanSpec,
 };
 pub use error::{Code, RpcError};
 pub use explain::{
@@ -37,7 +37,7 @@ pub use reply::{
 pub use request::{Change, PortSet, Query, Request, Takeover};
 pub use rpc::Id;
 pub use types::{
-    Allowed, AllowedWord, BadValue, Cidr, ContainerId, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, NetworkName,
-    PortName, RateLimit, Vid, VlanList, VlanName, Vni,
+    Allowed, AllowedWord, BadValue, BootId, Cidr, ContainerId, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef,
+    NetworkName, PortName, RateLimit, Vid, VlanList, VlanName, Vni,
 };
 pub use worker::{Histogram, WorkerInfo};

@@ -9,8 +9,8 @@ use crate::request::Request;
 /// The longest line a daemon reads. A port with all it can have fits many times.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
-/// Most descriptors that come with a request: a queue for each worker.
-pub const MAX_DESCRIPTORS: usize = 64;
+/// Most descriptors that come with a request: a queue for each worker, and the namespace.
+pub const MAX_DESCRIPTORS: usize = 65;
 
 /// The longest line a client reads: an address table of a million entries fits.
 pub const MAX_REPLY: usize = 256 * 1024 * 1024;

@@ -71,6 +71,12 @@ impl Control {
     /// Makes `target` from nothing. What the host refuses is logged and left out: the port is lost.
     pub(super) fn restore(&mut self, target: Network) -> Result<(), ControlError> {
         for change in plan(&Network::default(), &target) {
+            if let Change::Port(diff) = &change
+                && diff.after.as_ref().is_some_and(|setup| self.is_of_another_boot(setup))
+            {
+                self.lost.note_gone(&diff.key);
+                continue;
+            }
             let meant = match &change {
                 // What is there already need not be looked for.
                 Change::Port(diff) if !self.estate.has(&diff.key) => {
@@ -147,8 +153,12 @@ impl Control {
 
     fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
+        let brought = self.brought.as_ref().filter(|(port, _)| port == name && setup.attachment.is_some());
+        let told = brought.and_then(|(_, brought)| brought.netns());
         let (id, tap) = self.interface(name, setup, queues)?;
-        let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?);
+        // What the kernel does not tell us, whoever handed the interface over did: it may be that we keep the namespace alive.
+        let told = told.filter(|_| !self.rights.privileges.enters());
+        let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?.or(told));
         let netns = setup.attachment.as_ref().and_then(|_| pinned.or_else(|| host::tap_netns(&tap)));
         let (mtu, mode, guard, title) = (setup.mtu, setup.mode.clone(), setup.guard(), name.clone());
         let limits = SharedLimits::new(&setup.limits);
@@ -173,7 +183,7 @@ impl Control {
     fn delete_port(&mut self, name: &PortName, setup: Option<&PortSetup>) -> Result<(), ControlError> {
         self.counted_before.remove(name);
         self.lost.forget(name);
-        let Some(LivePort { id, .. }) = self.live.remove(name) else {
+        let Some(&LivePort { id, .. }) = self.live.get(name) else {
             // Lost, and its interface may be where this daemon could not reach it before.
             let removed = setup.map_or(Ok(()), |setup| host::remove_interface(setup, &self.site.mark(name)));
             if let Err(error) = removed {
@@ -184,6 +194,8 @@ impl Control {
         // The last descriptor to be closed takes the interface along, which takes the kernel a while: not a worker's.
         let queues = self.let_interface_go(name, id)?;
         self.workers.each(move |worker| worker.remove_tap(id))?;
+        // Not before: its number is free with it.
+        self.live.remove(name);
         drop(queues);
         tracing::info!(port = %name, "port deleted");
         Ok(())

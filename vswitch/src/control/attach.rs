@@ -90,7 +90,7 @@ impl Control {
         let brought = self.brought(&attach.port, fds)?;
         let mut attach = attach.clone();
         if let Some(attachment) = &mut attach.port.attachment {
-            attachment.seen = super::is_seen(&attach.port.netns, brought.as_ref());
+            self.look_at(attachment, &attach.port.netns, brought.as_ref());
         }
         if self.desired.port(&attach.port.name).is_some() {
             self.look_after_lost_ports()?;
@@ -163,7 +163,7 @@ impl Control {
     /// `attachment.list`.
     pub(super) fn attachments(&self, network: Option<&NetworkName>) -> Vec<AttachmentInfo> {
         let info = |spec: &PortSpec| {
-            let Attachment { network, container, delegated, seen: _ } = spec.attachment.clone()?;
+            let Attachment { network, container, delegated, seen: _, sight: _ } = spec.attachment.clone()?;
             Some(AttachmentInfo {
                 network,
                 container,

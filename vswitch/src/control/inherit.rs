@@ -20,6 +20,10 @@ impl Control {
         queues: u16,
     ) -> Result<(PortId, Tap), ControlError> {
         let id = match self.estate.port(name) {
+            Heirloom::Lost if setup.attachment.is_some() => {
+                let (port, netns) = (name.clone(), setup.netns.clone());
+                return Err(HostError::ContainerLostBefore { port, netns }.into());
+            }
             Heirloom::Lost => return Err(HostError::LostBefore.into()),
             Heirloom::Working { queues, id, offloads } => {
                 return Ok((id, Tap::adopt_granted(queues, offloads).map_err(HostError::from)?));
@@ -37,22 +41,36 @@ impl Control {
         let id = id.map_or_else(|| self.free_id(), Ok)?;
         let mark = self.site.mark(name);
         let netns = match self.brought.take_if(|(port, _)| port == name).map(|(_, brought)| brought) {
-            Some(Brought::Interface(tap)) => return Ok((id, self.kept_by_manager(name, tap))),
+            Some(Brought::Interface(tap, _)) => return Ok((id, self.kept_by_manager(name, tap))),
             Some(Brought::Namespace(netns)) => Some(netns),
             None => None,
         };
         if !self.rights.privileges.enters() {
-            return Err(HostError::NoEntry(name.clone()).into());
+            let name = name.clone();
+            let is_container = setup.attachment.is_some();
+            return Err(
+                if is_container { HostError::NoEntryToContainer(name) } else { HostError::NoEntry(name) }.into()
+            );
         }
         if netns.is_none() && !setup.is_named() {
-            return Err(HostError::Unnamed(setup.netns.clone()).into());
+            return Err(HostError::Unnamed { port: name.clone(), netns: setup.netns.clone() }.into());
         }
         let tap = if self.is_restoring && setup.attachment.is_some() {
-            host::left_interface(setup, &mark, queues)?
+            self.left_interface(name, setup, queues)?
         } else {
             host::obtain_interface(setup, &mark, queues, netns)?
         };
         Ok((id, self.kept_by_manager(name, tap)))
+    }
+
+    /// The interface that is left in a container, which is gone where there is none, as far as this daemon can tell.
+    fn left_interface(&self, name: &PortName, setup: &PortSetup, queues: u16) -> Result<Tap, HostError> {
+        host::left_interface(setup, &self.site.mark(name), queues).map_err(|error| match error {
+            HostError::ContainerGone(netns) if !self.follows(setup) => {
+                HostError::OutOfSight { port: name.clone(), netns }
+            }
+            error => error,
+        })
     }
 
     /// `tap`, whose descriptors the service manager keeps from now on.
@@ -71,23 +89,29 @@ impl Control {
         queues: u16,
     ) -> Result<Tap, HostError> {
         if self.rights.privileges.enters() {
-            host::kept_interface(setup, &self.site.mark(name), waiting, queues)
+            let is_named = setup.attachment.is_none() || self.follows(setup);
+            host::kept_interface(setup, &self.site.mark(name), waiting, (queues, is_named))
         } else {
             host::adopt_interface(name, &setup.ifname, waiting, queues.into())
         }
     }
 
-    /// Makes the interface of port `id` go with our descriptors, of which these are copies, and those that the service
-    /// manager has.
+    /// Makes the interface of port `id` go with our descriptors, of which these are copies as far as there can be any, and
+    /// those that the service manager has.
     pub(super) fn let_interface_go(&mut self, name: &PortName, id: PortId) -> Result<Vec<TapQueue>, ControlError> {
         let queues = self.workers.each(move |worker| worker.datapath.tap(id).map(TapQueue::try_clone))?;
-        let queues = queues.into_iter().flatten().collect::<Result<Vec<_>, _>>().map_err(HostError::Descriptor)?;
+        // Without a descriptor left for a copy a worker closes the last one: a port that is deleted has to go.
+        let queues: Vec<_> = queues.into_iter().flatten().filter_map(Result::ok).collect();
         // Gone already where the namespace is.
-        let _ = queues.first().map(|queue| queue.set_persistent(false));
+        let persists_not = |queue: &TapQueue| drop(queue.set_persistent(false));
+        match queues.first() {
+            Some(queue) => persists_not(queue),
+            None => self.workers.one(move |worker| worker.datapath.tap(id).map_or((), persists_not))?,
+        }
         if self.manager.is_there() {
             self.manager.forget(&Name::Tap(name.clone()));
             // The manager's copies go later; a port of that name that is added before would find the interface.
-            match self.place(id)? {
+            match self.place(id).ok().flatten() {
                 Some((netns, ifname)) if self.rights.privileges.enters() => {
                     if let Err(error) = host::delete_interface(&netns, &ifname) {
                         tracing::warn!(port = %name, %error, "the interface of a port that is deleted stays for now");

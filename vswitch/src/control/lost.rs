@@ -9,7 +9,7 @@ use vswitch_api::{NetnsRef, PortName};
 use vswitch_core::switch::PortId;
 
 use super::{Control, ControlError};
-use crate::host::{self, Whereabouts};
+use crate::host::{self, HostError, Whereabouts};
 use crate::network::PortSetup;
 use crate::takeover::Name;
 
@@ -132,7 +132,7 @@ impl Control {
                 Whereabouts::Gone => true,
                 Whereabouts::Unknown => false, // what cannot be told is not taken for gone
             };
-            if setup.is_named() && is_gone {
+            if is_gone && (setup.attachment.is_none() || self.follows(setup)) {
                 gone.insert(port.id);
             }
         }
@@ -153,10 +153,13 @@ impl Control {
         let lost = self.lost_ports();
         // Who may not enter namespaces waits for somebody to hand them over.
         let enters = self.rights.privileges.enters();
-        let lost = lost.filter(move |(_, setup)| enters && is_lasting(&setup.netns));
-        // A container's comes back where it was, and nowhere else.
-        let was = |name: &PortName| self.lost.netns(name).filter(|_| !self.lost.is_gone(name));
-        lost.filter(move |(name, setup)| setup.attachment.is_none() || was(name).is_some()).map(|(name, _)| name)
+        let lost = lost.filter(move |(name, _)| enters && !self.lost.is_gone(name));
+        // A container's comes back where it was, or to what is left of it, and nowhere else.
+        let returns = |name: &PortName, setup: &PortSetup| match &setup.attachment {
+            Some(attachment) if self.lost.netns(name).is_none() => attachment.seen,
+            _ => is_lasting(&setup.netns),
+        };
+        lost.filter(move |(name, setup)| returns(name, setup)).map(|(name, _)| name)
     }
 
     fn bring_ports_back(&mut self) {
@@ -166,15 +169,26 @@ impl Control {
             found.is_some_and(|found| self.lost.netns(name).is_none_or(|was| was == found))
         };
         let back: Vec<_> = self.returning().filter(there).cloned().collect();
+        let is_back = !back.is_empty();
         for name in back {
-            match self.bring_back(&name) {
+            // Of a container that this daemon never met only what is left is taken up, as at the start.
+            self.is_restoring = self.lost.netns(&name).is_none();
+            let outcome = self.bring_back(&name);
+            self.is_restoring = false;
+            match outcome {
                 Ok(_) => tracing::info!(port = %name, "the port is back"),
+                Err(ControlError::Host(HostError::ContainerGone(_))) => {
+                    self.lost.note_gone(&name);
+                }
                 Err(error) => {
                     if self.lost.is_news(&name, error.to_string()) {
                         tracing::warn!(port = %name, %error, "the port's namespace is there, and the port cannot come back");
                     }
                 }
             }
+        }
+        if is_back {
+            self.note_sights();
         }
     }
 }

@@ -13,6 +13,7 @@ mod metrics;
 mod observe;
 mod reap;
 mod server;
+mod sight;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,9 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
-use vswitch_api::{
-    BadValue, Change as Wish, Code, Desired, NetnsRef, Outcome, PortName, PortPlan, PortSpec, Refusal, RpcError,
-};
+use vswitch_api::{BadValue, Change as Wish, Code, Desired, Outcome, PortName, PortPlan, PortSpec, Refusal, RpcError};
 use vswitch_core::switch::{FdbError, PortId, Switch};
 use vswitch_sys::{Netns, Tap};
 use vtep::DirectoryError;
@@ -95,8 +94,8 @@ struct LivePort {
 /// What came with a request for a port.
 #[derive(Debug)]
 enum Brought {
-    /// Its interface.
-    Interface(Tap),
+    /// Its interface, and the namespace that is in, where that came along.
+    Interface(Tap, Option<Netns>),
     /// The namespace in which to make it.
     Namespace(Netns),
 }
@@ -105,7 +104,10 @@ impl Brought {
     /// The namespace of the port, told from others, where that can be told.
     fn netns(&self) -> Option<(u64, u64)> {
         match self {
-            Self::Interface(tap) => host::tap_netns(tap),
+            // The kernel tells those with rights over it only.
+            Self::Interface(tap, netns) => {
+                host::tap_netns(tap).or_else(|| netns.as_ref().and_then(|netns| netns.identity().ok()))
+            }
             Self::Namespace(netns) => netns.identity().ok(),
         }
     }
@@ -221,7 +223,7 @@ impl Control {
         let brought = self.brought(spec, fds)?;
         let mut spec = spec.clone();
         match (&mut spec.attachment, &brought) {
-            (Some(attachment), _) => attachment.seen = is_seen(&spec.netns, brought.as_ref()),
+            (Some(attachment), _) => self.look_at(attachment, &spec.netns, brought.as_ref()),
             // By this name the next daemon would take another namespace for the port's.
             (None, Some(Brought::Namespace(netns))) => {
                 let given = netns.identity().map_err(HostError::from)?;
@@ -239,15 +241,17 @@ impl Control {
 
     /// What `fds` are, which came with a request for `port`.
     fn brought(&self, port: &PortSpec, mut fds: Vec<OwnedFd>) -> Result<Option<Brought>, ControlError> {
-        if fds.len() <= 1 {
-            match fds.pop().map(Netns::from_descriptor) {
-                None => return Ok(None),
-                Some(Ok(netns)) => return Ok(Some(Brought::Namespace(netns))),
-                Some(Err(fd)) => fds.push(fd),
+        let netns = match fds.pop().map(Netns::from_descriptor) {
+            None => return Ok(None),
+            Some(Ok(netns)) if fds.is_empty() => return Ok(Some(Brought::Namespace(netns))),
+            Some(Ok(netns)) => Some(netns),
+            Some(Err(fd)) => {
+                fds.push(fd);
+                None
             }
-        }
+        };
         let tap = host::adopt_interface(&port.name, &port.ifname, fds, self.workers.count().get())?;
-        Ok(Some(Brought::Interface(tap)))
+        Ok(Some(Brought::Interface(tap, netns)))
     }
 
     /// What the interface of such a port would be.
@@ -342,14 +346,5 @@ impl Control {
             }
         }
         Ok(Arc::new(directory))
-    }
-}
-
-/// Whether `reference` leads this daemon to the namespace of a port that `brought` came for.
-fn is_seen(reference: &NetnsRef, brought: Option<&Brought>) -> bool {
-    match (host::whereabouts(reference), brought) {
-        (Whereabouts::Namespace(seen), Some(brought)) => brought.netns() == Some(seen),
-        (_, None) => true, // it is opened by that name
-        (Whereabouts::Gone | Whereabouts::Unknown, Some(_)) => false,
     }
 }

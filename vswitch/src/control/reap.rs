@@ -1,7 +1,7 @@
 //! Ports of containers that are gone. Not every runtime says so: `ctr run -d` never does.
 //!
 //! A port with an attachment goes with its container: where it is lost and the name of its namespace leads nowhere, or to
-//! another one. Its addresses are free with it. One whose addresses are somebody else's to give stays lost, and told of,
+//! another one; or where the host was started anew since. Its addresses are free with it. One whose addresses are somebody else's to give stays lost, and told of,
 //! until that somebody was told.
 
 use vswitch_api::PortName;
@@ -53,10 +53,11 @@ impl Control {
     }
 
     fn is_gone(&self, name: &PortName, setup: &PortSetup) -> bool {
-        match host::whereabouts(&setup.netns) {
+        let is_gone = match host::whereabouts(&setup.netns) {
             Whereabouts::Namespace(found) => self.lost.netns(name).is_some_and(|was| was != found),
             Whereabouts::Gone => true,
             Whereabouts::Unknown => false,
-        }
+        };
+        is_gone && self.follows(setup)
     }
 }

@@ -215,7 +215,8 @@ impl Datapath {
                     let frame = &self.batch.frames()[out.frame];
                     match sent {
                         Ok(Passage::Left) => counters.sent(frame.len()),
-                        Ok(Passage::Waits) => {} // counted when it leaves
+                        // The rest is counted when it leaves.
+                        Ok(Passage::Waits { refused }) => counters.dropped_many(PortDrop::RateLimited, refused),
                         Err(PortDrop::TooBig) => {
                             let tag = self.batch.tag(out.frame);
                             self.oversize.push(out.oversize(tag, tap.mtu()));
@@ -393,7 +394,8 @@ impl Datapath {
                 }
                 match sent {
                     Ok(Passage::Left) => counters.sent(len),
-                    Ok(Passage::Waits) => {} // counted when it leaves
+                    // The rest is counted when it leaves.
+                    Ok(Passage::Waits { refused }) => counters.dropped_many(PortDrop::RateLimited, refused),
                     Err(PortDrop::TooBig) => self.oversize.push(out.oversize(None, tap.mtu())),
                     Err(why) => counters.dropped(why),
                 }
@@ -520,7 +522,9 @@ fn leave<'a>(
 fn departure<'a>(out: &Outgoing, sent: Result<Passage, PortDrop>, bytes: &'a [u8]) -> Option<Sight<'a>> {
     let fate = match sent {
         Ok(Passage::Left) => Fate::Left,
-        Ok(Passage::Waits) | Err(PortDrop::TooBig) => return None,
+        Ok(Passage::Waits { refused: 0 }) | Err(PortDrop::TooBig) => return None,
+        // Seen once, however many of its segments found no room.
+        Ok(Passage::Waits { .. }) => Fate::Dropped(PortDrop::RateLimited.into()),
         Err(why) => Fate::Dropped(why.into()),
     };
     Some(Sight::departure(out.egress.port, Some(out.egress.vlan), fate, bytes))

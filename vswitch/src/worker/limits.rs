@@ -82,7 +82,10 @@ pub(super) struct Shaper {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Passage {
     Left,
-    Waits,
+    /// It waits, but for so many of its segments that found no room.
+    Waits {
+        refused: u64,
+    },
 }
 
 impl Limited {
@@ -114,16 +117,19 @@ impl Shaper {
         }
         tap.accepts(head, payload)?; // its sender is told of a frame that is too big
         let Self { backlog, cuts, .. } = self;
-        let taken = |fits: bool| if fits { Ok(()) } else { Err(PortDrop::RateLimited) };
+        let mut refused = 0;
         if *cuts && head.offload.gso.is_some() {
             scissors.cut(head, tail, |headers, payload| {
-                taken(backlog.push(Offload::default(), [headers, payload].into_iter()))
+                refused += u64::from(!backlog.push(Offload::default(), [headers, payload].into_iter()));
+                Ok(())
             })?;
         } else {
             let pieces = std::iter::once(head.bytes()).chain(tail.map(|piece| -> &[u8] { piece }));
-            taken(backlog.push(head.offload, pieces))?;
+            if !backlog.push(head.offload, pieces) {
+                return Err(PortDrop::RateLimited);
+            }
         }
-        Ok(Passage::Waits)
+        Ok(Passage::Waits { refused })
     }
 
     /// When frames that wait may leave, where no alarm is set for that yet.

@@ -35,6 +35,7 @@ pub(super) fn wish(
         container: container.clone(),
         delegated: matches!(network.ipam, Ipam::Delegated(_)),
         seen: false,
+        sight: None,
     };
     let attachment =
         Attachment { container: container.clone(), ifname: ifname.clone(), netns: None, args: String::new() };

@@ -1,8 +1,13 @@
 //! Attachments that work: what they are made of, and what CHECK says of them.
 
+use std::fs;
+
 use ipnet::IpNet;
 use netns_tests::cni::{Attachment, addresses};
-use netns_tests::{Account, Context as _, DaemonSpec, Lab, Node, Result, ensure, ensure_eq, traffic};
+use netns_tests::{Account, Context as _, DaemonSpec, Lab, Node, Result, SOON, ensure, ensure_eq, eventually, traffic};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{address, alone, has, network, nothing_left};
@@ -337,5 +342,28 @@ pub(super) fn handed_over(lab: &Lab) -> Result {
     net.check(&first, &one)?;
     net.del(&first)?;
     net.del(&second)?;
-    nothing_left(&node, &[&a, &b])
+    nothing_left(&node, &[&a, &b])?;
+
+    // A container that goes without a DEL: the daemon follows a name that is in nobody's /proc.
+    let (names, c) = (lab.folder("names")?, lab.host("c")?);
+    let name = names.join("c");
+    fs::write(&name, "")?;
+    let (target, source) = (name.clone(), c.path());
+    let mounted = node.host.call(move || {
+        unshare(CloneFlags::CLONE_NEWNS)?; // of the thread that starts programs there
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        mount(Some(&source), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+    });
+    mounted.context("mount a namespace")?;
+    node.daemon.end(Signal::SIGTERM)?;
+    let daemon = netns_tests::Daemon::start(lab, &node.host, &spec)?;
+    let node = Node { daemon, ..node };
+    let net = network(&node, json!({"subnet": "10.1.0.0/24"}));
+    net.add(&Attachment::named("c", "eth0", Some(name.clone())))?;
+    ensure_eq!(node.ok("port show c:eth0")?["attachment"]["seen"], true, "whether the daemon follows the name");
+    drop(c);
+    let unmounted = name.clone();
+    node.host.call(move || umount2(&unmounted, MntFlags::MNT_DETACH)).context("unmount a namespace")?;
+    fs::remove_file(name)?;
+    eventually(SOON, "its port goes", || nothing_left(&node, &[]))
 }

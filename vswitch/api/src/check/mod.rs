@@ -14,10 +14,11 @@ pub use attachment::Held;
 pub use refusal::Refusal;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Desired;
+use crate::config::{Attachment, Desired};
 use crate::error::{Code, RpcError};
 use crate::request::Change;
 use crate::types::PortName;
@@ -76,6 +77,15 @@ impl Desired {
     #[must_use]
     pub fn without_ports<'a>(&self, ports: impl IntoIterator<Item = &'a PortName>) -> Self {
         ports.into_iter().fold(self.clone(), port::without)
+    }
+
+    /// The state where port `name`, if there is one, has `attachment`.
+    #[must_use]
+    pub fn with_attachment(mut self, name: &PortName, attachment: Attachment) -> Self {
+        if let Some(spec) = self.ports.get_mut(name) {
+            Arc::make_mut(spec).attachment = Some(attachment);
+        }
+        self
     }
 
     /// Whether this state, read from a file, suits a switch whose VTEP has the address `vtep`.

@@ -48,7 +48,7 @@ fn is_named(spec: &PortSpec) -> bool {
 fn is_same(there: &PortSpec, asked: &PortSpec) -> bool {
     let mut asked = asked.clone();
     if let (Some(there), Some(asked)) = (&there.attachment, &mut asked.attachment) {
-        asked.seen = there.seen;
+        (asked.seen, asked.sight) = (there.seen, there.sight);
     }
     *there == asked
 }
@@ -131,7 +131,7 @@ fn consistent(spec: &PortSpec) -> Result<(), Refusal> {
 }
 
 fn described(attachment: &Attachment) -> String {
-    let Attachment { network, container, delegated, seen: _ } = attachment;
+    let Attachment { network, container, delegated, seen: _, sight: _ } = attachment;
     format!("{container} in {network}{}", if *delegated { " with addresses of another's" } else { "" })
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Pool, PortSpec};
-use crate::types::{ContainerId, NetworkName, Vni};
+use crate::types::{BootId, ContainerId, NetworkName, Vni};
 
 /// Whose a port is, where a container runtime asked for it: container and interface name are those of no other port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,22 @@ pub struct Attachment {
     /// container is. Set by the daemon.
     #[serde(default, skip_serializing_if = "is_false")]
     pub seen: bool,
+    /// When and where that was. Set by the daemon; unknown of what an older one made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sight: Option<Sight>,
+}
+
+/// When and where a daemon knew a container to be there, so that a later one can tell what it means that its name is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sight {
+    /// The boot of the host: no container outlives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootId>,
+    /// The folder with the name of the namespace, by device and inode: in another one, as in another mount namespace, the
+    /// name never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<(u64, u64)>,
 }
 
 /// What `attachment.add` asks for.

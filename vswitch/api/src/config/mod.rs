@@ -11,7 +11,7 @@ mod port;
 mod settings;
 
 pub(crate) use attachment::is_false;
-pub use attachment::{Attach, Attachment};
+pub use attachment::{Attach, Attachment, Sight};
 pub use desired::Desired;
 pub use entry::{Ageing, FdbTarget, PeerSpec, PeerVlans, StaticEntry, VlanSpec};
 pub use pool::{Pool, PoolRange};

@@ -1,6 +1,7 @@
 //! The values users write, each checked where it is read: whoever holds one need not check again.
 
 mod allowed;
+mod boot;
 mod cidr;
 mod mac;
 mod name;
@@ -11,6 +12,7 @@ mod rate;
 mod vlan_list;
 
 pub use allowed::{Allowed, AllowedWord};
+pub use boot::BootId;
 pub use cidr::Cidr;
 pub use mac::Mac;
 pub use name::{ContainerId, IfName, NetworkName, PortName, VlanName};
@@ -76,6 +78,9 @@ pub enum BadValue {
          or digit"
     )]
     ContainerId(String),
+    /// Not what a kernel calls a boot.
+    #[error("{0:?} is not the ID of a boot: it is a UUID in small letters, as in /proc/sys/kernel/random/boot_id")]
+    BootId(String),
     /// Too long for the kernel.
     #[error("interface name {0:?} is too long: it has {len} characters, 1 to 15 are allowed", len = .0.len())]
     IfNameLong(String),
