@@ -87,6 +87,7 @@ fn port_spec(
         allow_ip: Allowed::Unsaid,
         limits: network.limits,
         attachment: Some(owner),
+        gateway_of: None,
     })
 }
 
