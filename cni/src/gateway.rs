@@ -263,6 +263,7 @@ fn add(
         allow_ip: Allowed::Any,
         limits: Limits::default(),
         attachment: None,
+        gateway_of: Some(network.clone()),
     };
     let plan: PortPlan = daemon.call(&Query::PortPlan(port.clone()).into()).map_err(refused(network))?;
     // It lives on this port: no container can pass for the router.

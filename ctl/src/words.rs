@@ -69,9 +69,22 @@ fn port_add(add: cli::PortAdd) -> Result<Task, Wrong> {
     let allow_ip = allowed(add.guard.ips)?.unwrap_or_default();
     let limit = |word: Option<LimitWord>| word.and_then(|word| word.0);
     let limits = Limits { rx: limit(add.limits.rx), tx: limit(add.limits.tx) };
-    let attachment = None;
-    let spec =
-        PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits, attachment };
+    let (attachment, gateway_of) = (None, None);
+    let spec = PortSpec {
+        name,
+        netns,
+        ifname,
+        mac,
+        addresses,
+        gateways,
+        mtu,
+        mode,
+        allow_mac,
+        allow_ip,
+        limits,
+        attachment,
+        gateway_of,
+    };
     Ok(if add.hand_over { Task::HandOver(spec) } else { Task::Ask(Change::PortAdd(spec).into()) })
 }
 

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use thiserror::Error;
 use vswitch_api::{BootId, IfName, NetnsRef, PortName};
+use vswitch_sys::interface::takes_advertisements;
 use vswitch_sys::{
     InterfaceError, InterfaceSpec, Netlink, NetlinkError, Netns, NetnsError, Origin, Tap, TapError, TapQueue,
 };
@@ -200,6 +201,14 @@ pub(crate) fn obtain_interface(
     let spec = spec(setup, mark);
     let ends_by_name = setup.attachment.as_ref().is_some_and(|attachment| attachment.seen);
     let (tap, origin) = if ends_by_name { spec.obtain_inside(&netns, queues)? } else { spec.obtain(&netns, queues)? };
+    let own = Netns::current().and_then(|own| own.identity());
+    if own.is_ok_and(|own| netns.identity().is_ok_and(|its| its == own)) && takes_advertisements(&spec.name) {
+        let key = format!("net.ipv6.conf.{}.accept_ra", spec.name);
+        tracing::warn!(
+            ifname = spec.name,
+            "this host takes containers for routers: /proc/sys is read-only for vswitchd; set {key}=0 by sysctl(8)"
+        );
+    }
     tell_origin(setup, queues, origin);
     Ok(tap)
 }

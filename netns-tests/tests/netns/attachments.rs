@@ -32,6 +32,9 @@ pub(crate) const TESTS: Tests = &[
     ("two_hosts_share_a_subnet", two_hosts_share_a_subnet),
     ("a_takeover_keeps_them", a_takeover_keeps_them),
     ("what_fails_leaves_nothing", what_fails_leaves_nothing),
+    ("what_fails_leaves_what_was_lost", what_fails_leaves_what_was_lost),
+    ("planned_with_the_address_of_the_dead", planned_with_the_address_of_the_dead),
+    ("nothing_is_looked_for_that_was_never_made", nothing_is_looked_for_that_was_never_made),
     ("what_is_refused", what_is_refused),
     ("handed_over_as_planned", handed_over_as_planned),
     ("nothing_of_the_dead_is_kept", nothing_of_the_dead_is_kept),
@@ -625,6 +628,89 @@ fn what_fails_leaves_nothing(lab: &Lab) -> Result {
     Ok(())
 }
 
+/// An attachment that is lost knows whose its addresses are: it goes when another takes its place, and not before.
+fn what_fails_leaves_what_was_lost(lab: &Lab) -> Result {
+    let (_host, daemon) = daemon(lab)?;
+    let mut plugin = Plugin::of(&daemon)?;
+    let state = lab.folder("h1")?.join("state/state.json");
+    let (gone, alive, taken) = (lab.quiet_host("gone")?, lab.quiet_host("alive")?, lab.quiet_host("taken")?);
+    let theirs = json!({"pools": [], "port": {"address": "10.0.0.200/24", "attachment": {"delegated": true}}});
+    plugin.add("gone", &gone, theirs.clone())?;
+    plugin.add("alive", &alive, json!({}))?;
+    daemon.vsctl().ok("fdb add 02:00:00:00:00:99 --vlan 10 --port gone:eth0")?;
+    ping(&alive, "10.0.0.200".parse()?, 56)?;
+    drop(gone);
+    plugin.wait_for("alive up, gone lost")?;
+    let row = || daemon.vsctl().ok("stats gone:eth0");
+    let everything = |plugin: &mut Plugin| -> Result<_> {
+        let files = fs::read_to_string(&state)?;
+        Ok((daemon.vsctl().ok("port list")?, row()?, plugin.ask("attachment.list", json!({}))?, files))
+    };
+    let before = everything(&mut plugin)?;
+    ensure!(before.1[0]["rx_frames"].as_u64() > Some(0), "nothing was counted");
+    taken.netlink().add_bridge("eth0")?;
+    for name in ["gone:eth0", "other"] {
+        let mut params = theirs.clone();
+        params["port"]["name"] = json!(name);
+        let refused = plugin.add("gone", &taken, params).err().context("it was done")?.to_string();
+        ensure!(refused.contains("eth0"), "{refused}");
+        ensure_eq!(everything(&mut plugin)?, before, "everything after what was refused");
+    }
+    let away = state.with_file_name("away");
+    fs::rename(&state, &away)?;
+    fs::create_dir(&state)?;
+    let next = lab.quiet_host("next")?;
+    let refused = plugin.add("gone", &next, theirs.clone()).err().context("it was done")?.to_string();
+    ensure!(refused.contains("state.json"), "{refused}");
+    fs::remove_dir(&state)?;
+    fs::rename(&away, &state)?;
+    ensure_eq!(everything(&mut plugin)?, before, "everything after a state that cannot be saved");
+    ensure!(next.netlink().link("eth0")?.is_none(), "an interface stayed");
+
+    let port = plugin.add("gone", &next, theirs)?;
+    ensure_eq!((&port["name"], &port["state"]), (&json!("gone:eth0"), &json!("up")), "attached in the end");
+    ensure_eq!(row()?[0]["rx_frames"], 0, "it begins to count anew");
+    ping(&alive, "10.0.0.200".parse()?, 56)?;
+    plugin.wait_for("alive up, gone up")
+}
+
+/// Who plans is told of the dead as who attaches is.
+fn planned_with_the_address_of_the_dead(lab: &Lab) -> Result {
+    let (_host, daemon) = daemon(lab)?;
+    let mut plugin = Plugin::of(&daemon)?;
+    for method in ["attachment.add", "attachment.plan"] {
+        let (c1, c2) = (lab.quiet_host("c1")?, lab.quiet_host("c2")?);
+        let path = named(lab, method, &c1)?;
+        let wish = json!({"port": {"address": "10.0.0.7/24"}});
+        let mut first = wish.clone();
+        first["port"]["netns"] = json!(path);
+        plugin.add("c1", &c1, first)?;
+        // A name that is gone is news to nobody: it is found by looking.
+        fs::remove_file(path)?;
+        let said = plugin.say(method, attach("c2", &c2.path(), wish), &[])?;
+        let addresses = if method == "attachment.add" { &said["port"]["addresses"] } else { &said["addresses"] };
+        ensure_eq!(addresses, &json!(["10.0.0.7/24"]), "addresses of {method}");
+        plugin.del("c2")?;
+        plugin.wait_for("")?;
+    }
+    Ok(())
+}
+
+fn nothing_is_looked_for_that_was_never_made(lab: &Lab) -> Result {
+    let host = lab.host("h1")?;
+    let args = vec!["--no-enter-namespaces".to_owned()];
+    let daemon = Daemon::start(lab, &host, &DaemonSpec { args, ..DaemonSpec::default() })?;
+    let c1 = lab.quiet_host("c1")?;
+    let refused = Plugin::of(&daemon)?.add("c1", &c1, json!({})).err().context("it was done")?.to_string();
+    ensure!(refused.contains("--hand-over"), "{refused}");
+    let log = daemon.log()?;
+    ensure!(
+        !log.contains("WARN") && !log.contains("ERROR"),
+        "what it says of an attachment that it may not make: {log}"
+    );
+    Ok(())
+}
+
 fn what_is_refused(lab: &Lab) -> Result {
     let (_host, daemon) = daemon(lab)?;
     let mut plugin = Plugin::of(&daemon)?;
@@ -657,7 +743,9 @@ fn what_is_refused(lab: &Lab) -> Result {
         ("attachment.del", bare(json!({"container": "", "ifname": "eth0"})), "ID of a container"),
         ("attachment.list", bare(json!({"network": "a/b"})), "name of a network"),
         ("attachment.list", bare(json!({"container": "c1"})), "container"),
+        ("port.add", bare(json!({"name": "g", "netns": "/proc/self/ns/net", "gateway-of": "another"})), "no container on this host"),
         ("pool.show", bare(json!({"vlan": 0, "pools": []})), "1 to 4094"),
+        ("pool.show", bare(json!({"vlan": 1, "pools": vec![json!({"subnet": SUBNET}); 65]})), "at most 64"),
         ("pool.show", bare(json!({"vlan": 1, "pools": [{"subnet": SUBNET, "first": "10.0.0.9", "last": "10.0.0.8"}]})), "backwards"),
     ];
     for (method, params, part) in table {

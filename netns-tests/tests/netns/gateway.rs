@@ -18,6 +18,8 @@ pub(crate) const TESTS: Tests = &[
     ("only_a_gateway_makes_a_router", no_router),
     ("the_last_takes_the_gateway_along", last),
     ("a_container_is_no_router_of_the_host", advertised),
+    ("nor_where_the_daemon_makes_the_gateway_anew", advertised_anew),
+    ("the_gateway_goes_with_a_container_that_nobody_deletes", vanished),
     ("sixty_four_at_once", crowd),
     ("a_network_may_grow", growth),
     ("check_finds_what_is_missing_and_add_mends_it", mended),
@@ -264,6 +266,108 @@ fn advertised(lab: &Lab) -> Result {
     attach(lab, "b", &red)?;
     ensure_eq!(site.setting(listens)?, "0", "whether the host listens to containers");
     ensure!(!advertised()?, "the container is a router of the host");
+    Ok(())
+}
+
+fn advertised_anew(lab: &Lab) -> Result {
+    let mut site = Site::new(lab)?;
+    for key in ["accept_ra", "autoconf", "accept_redirects"] {
+        site.host.netns().set_sysctl(&format!("ipv6/conf/default/{key}"), "1")?;
+    }
+    let config = json!({"isGateway": true, "subnets": [{"subnet": "10.10.0.0/24"}]});
+    let (a, _) = attach(lab, "a", &site.network("red", 10, config))?;
+    let groups = ("ff02::1".parse::<Ipv6Addr>()?, [0x33, 0x33, 0, 0, 0, 1]);
+    let router = "fe80::1".parse::<Ipv6Addr>()?;
+    let builder = PacketBuilder::ethernet2(a.mac("eth0")?, groups.1).ipv6(router.octets(), groups.0.octets(), 255);
+    // No timers; a prefix (RFC 4861 4.6.2) of 64 bits, on the link and to make addresses of, for an hour.
+    let mut payload = [&[0; 8][..], &[3, 4, 64, 0xc0, 0, 0, 14, 16, 0, 0, 14, 16, 0, 0, 0, 0]].concat();
+    payload.extend("2001:db8:bad::".parse::<Ipv6Addr>()?.octets());
+    let mut frame = Vec::new();
+    builder.icmpv6_raw(134, 0, [64, 0, 0x07, 0x08]).write(&mut frame, &payload)?;
+    let believed = |site: &Site| -> Result<(bool, bool)> {
+        let own = site.host.netlink().addresses()?;
+        let own = own.iter().any(|(_, net)| net.to_string().starts_with("2001:db8:bad:"));
+        Ok((site.host.netlink().routes()?.iter().any(|route| route.advertised), own))
+    };
+    let socket = a.packet_socket("eth0")?;
+    for restarted in [false, true] {
+        let index = site.host.link("vsw-red")?.index;
+        if restarted {
+            site.daemon.end(Signal::SIGTERM)?;
+            site.host.netlink().delete_link(index)?;
+            site.daemon = Daemon::start(lab, &site.host, &DaemonSpec::default())?;
+        } else {
+            site.host.netlink().delete_link(index)?;
+        }
+        eventually(SOON, "the gateway is back", || {
+            ensure!(site.host.link("vsw-red")?.index != index, "it is the old one");
+            ping(&a, "10.10.0.1".parse()?, 56)
+        })?;
+        for key in ["accept_ra", "autoconf", "accept_redirects"] {
+            ensure_eq!(site.setting(&format!("ipv6/conf/vsw-red/{key}"))?, "0", "{key}, restarted: {restarted}");
+        }
+        socket.send(&frame)?;
+        // Behind it in the same queues.
+        ping(&a, "10.10.0.1".parse()?, 56)?;
+        ensure_eq!(believed(&site)?, (false, false), "a route and an address of a container's making");
+    }
+    // It is one that a host would believe.
+    for key in ["accept_ra", "autoconf"] {
+        site.host.netns().set_sysctl(&format!("ipv6/conf/vsw-red/{key}"), "1")?;
+    }
+    eventually(SOON, "the host takes the container for a router", || {
+        socket.send(&frame)?;
+        ensure_eq!(believed(&site)?, (true, true), "a route and an address");
+        Ok(())
+    })
+}
+
+/// As of `ctr run -d`, and of a host that starts anew.
+fn vanished(lab: &Lab) -> Result {
+    let mut site = Site::new(lab)?;
+    let ports = |site: &Site| -> Result<Vec<String>> {
+        let ports = site.daemon.vsctl().ok("port list")?;
+        let names = ports.as_array().into_iter().flatten().filter_map(|port| port["name"].as_str());
+        Ok(names.map(str::to_owned).collect())
+    };
+    for restarted in [false, true] {
+        let (red, blue) = (site.network("red", 10, masquerading()), site.network("blue", 20, masquerading()));
+        let (a, _) = attach(lab, "a", &red)?;
+        let (b, _) = attach(lab, "b", &red)?;
+        let (c, _) = attach(lab, "c", &blue)?;
+        site.expect(&["blue", "red"])?;
+        ensure_eq!(site.daemon.vsctl().ok("port show gateway:red")?["gateway_of"], "red", "whose gateway it is");
+        drop(a);
+        eventually(SOON, "the first goes alone", || {
+            ensure_eq!(ports(&site)?, ["b:eth0", "c:eth0", "gateway:blue", "gateway:red"], "ports");
+            Ok(())
+        })?;
+        if restarted {
+            site.daemon.end(Signal::SIGTERM)?;
+            for name in ["vsw-red", "vsw-blue"] {
+                site.host.netlink().delete_link(site.host.link(name)?.index)?;
+            }
+            drop(b);
+            site.daemon = Daemon::start(lab, &site.host, &DaemonSpec::default())?;
+        } else {
+            drop(b);
+        }
+        eventually(SOON, "the gateway goes with the last", || {
+            ensure_eq!(ports(&site)?, ["c:eth0", "gateway:blue"], "ports");
+            ensure_eq!(site.gateways()?[1], ["blue"], "interfaces");
+            Ok(())
+        })?;
+        ensure_eq!(site.seen(&c)?, ips(HOST)?, "whom the server sees");
+        // Who comes next has a gateway again, and a DEL that comes late tidies up the rest.
+        let (red, blue) = (site.network("red", 10, masquerading()), site.network("blue", 20, masquerading()));
+        let (d, _) = attach(lab, "d", &red)?;
+        ensure_eq!(site.seen(&d)?, ips(HOST)?, "whom the server sees");
+        site.expect(&["blue", "red"])?;
+        detach(&red, &d)?;
+        site.expect(&["blue"])?;
+        detach(&blue, &c)?;
+        site.expect(&[])?;
+    }
     Ok(())
 }
 

@@ -47,6 +47,9 @@ pub struct PortInfo {
     /// Whose it is; null where no container runtime asked for it.
     #[serde(default)]
     pub attachment: Option<Attachment>,
+    /// The network whose gateway on this host it is; left out where it is none's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_of: Option<NetworkName>,
 }
 
 /// What a port may carry; null for no limit.

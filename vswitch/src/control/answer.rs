@@ -186,6 +186,7 @@ impl Control {
             allow_ip: setup.and_then(|setup| setup.allow_ips.clone()),
             limits: LimitsInfo::of(&spec.limits),
             attachment: spec.attachment.clone(),
+            gateway_of: spec.gateway_of.clone(),
         }
     }
 

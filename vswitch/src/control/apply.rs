@@ -184,7 +184,10 @@ impl Control {
         self.counted_before.remove(name);
         self.lost.forget(name);
         let Some(&LivePort { id, .. }) = self.live.get(name) else {
-            // Lost, and its interface may be where this daemon could not reach it before.
+            // Lost, and its interface may be where this daemon could not reach it before; or never made, as the port of a
+            // change that is taken back, of which only who makes interfaces has something to look for.
+            let may_be = self.rights.privileges.enters() || self.network.ports.contains_key(name);
+            let setup = setup.filter(|_| may_be);
             let removed = setup.map_or(Ok(()), |setup| host::remove_interface(setup, &self.site.mark(name)));
             if let Err(error) = removed {
                 tracing::warn!(port = %name, %error, "the lost port's interface may have stayed in its namespace");

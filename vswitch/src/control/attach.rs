@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use vswitch_api::{
-    Attach, Attached, Attachment, AttachmentInfo, Cidr, ContainerId, Desired, Detached, Held, IfName, NetworkName,
-    Pool, PoolInfo, PortName, PortPlan, PortSpec, PortState, Refusal, RpcError, Vid,
+    Attach, Attached, Attachment, AttachmentInfo, Cidr, ContainerId, Desired, Detached, FdbTarget, Held, IfName,
+    NetworkName, Pool, PoolInfo, PortName, PortPlan, PortSpec, PortState, Refusal, RpcError, Vid,
 };
 
 use super::{Control, ControlError, Wish};
+use crate::host;
 
 /// How long what was planned is held for whoever asked.
 const HOLD: Duration = Duration::from_secs(60);
@@ -95,19 +96,12 @@ impl Control {
         if self.desired.port(&attach.port.name).is_some() {
             self.look_after_lost_ports()?;
         }
-        let (desired, spec) = match self.attached(&attach, now) {
-            // Where that is for a container that has just gone, another look tells.
-            Err(ControlError::Refused(_)) => {
-                self.look_after_lost_ports()?;
-                self.attached(&attach, now)?
-            }
-            outcome => outcome?,
-        };
-        if let Some(name) = self.lost_attachment(&container, &ifname) {
-            self.change(&Wish::PortDel { name })?;
-        }
+        let (desired, spec) = self.attached(&attach, now)?;
         self.brought = brought.map(|brought| (spec.name.clone(), brought));
-        let made = self.make(desired);
+        let made = match self.lost_attachment(&container, &ifname) {
+            Some(lost) => self.make_instead_of(&lost, desired),
+            None => self.make(desired),
+        };
         self.brought = None;
         made?;
         self.holds.release(&container, &ifname, now);
@@ -139,8 +133,41 @@ impl Control {
         Ok(plan)
     }
 
+    /// Makes `desired`, in which another port takes the place of `lost`, which stays where that fails.
+    fn make_instead_of(&mut self, lost: &PortName, desired: Desired) -> Result<(), ControlError> {
+        let before = self.network.clone();
+        let (counted, known) = (self.counted_before.remove(lost), self.lost.forget(lost));
+        // Nothing of it is in the switch: without it the network is what is made already.
+        if let Some(setup) = self.network.ports.remove(lost)
+            && self.rights.privileges.enters()
+            && let Err(error) = host::remove_interface(&setup, &self.site.mark(lost))
+        {
+            tracing::warn!(port = %lost, %error, "the lost port's interface may have stayed in its namespace");
+        }
+        self.network.statics.retain(|_, target| *target != FdbTarget::Port(lost.clone()));
+        let made = self.make(desired);
+        if made.is_err() {
+            self.network = before;
+            self.counted_before.extend(counted.map(|counted| (lost.clone(), counted)));
+            self.lost.remember(lost, known);
+        }
+        made
+    }
+
     /// The state with the attachment, and its port: instead of one that is lost, and with what is held for it.
-    fn attached(&self, attach: &Attach, now: Instant) -> Result<(Desired, PortSpec), ControlError> {
+    fn attached(&mut self, attach: &Attach, now: Instant) -> Result<(Desired, PortSpec), ControlError> {
+        match self.applied(attach, now) {
+            // Where that is for a container that has just gone, another look tells.
+            Err(ControlError::Refused(_)) => {
+                self.look_after_lost_ports()?;
+                self.applied(attach, now)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// As [`Self::attached`], as far as is known of who is gone.
+    fn applied(&self, attach: &Attach, now: Instant) -> Result<(Desired, PortSpec), ControlError> {
         let Attachment { container, .. } = attachment(attach)?;
         let ifname = &attach.port.ifname;
         let held = self.holds.of_others(container, ifname, now);
@@ -182,7 +209,7 @@ impl Control {
     /// `pool.show`.
     pub(super) fn pools(&self, vlan: Vid, pools: &[Pool]) -> Result<Vec<PoolInfo>, RpcError> {
         let held = self.holds.held(Instant::now(), |_| true);
-        Ok(pools.iter().map(|pool| self.desired.pool(vlan, pool, &held)).collect::<Result<_, _>>()?)
+        Ok(self.desired.pools(vlan, pools, &held)?)
     }
 }
 

@@ -30,6 +30,13 @@ pub(super) struct LostPorts {
     gone: BTreeSet<PortName>,
 }
 
+/// What is known of one.
+#[derive(Debug)]
+pub(super) struct Known {
+    netns: Option<(u64, u64)>,
+    is_gone: bool,
+}
+
 impl LostPorts {
     /// The container of port `name` is gone.
     pub(super) fn note_gone(&mut self, name: &PortName) -> bool {
@@ -51,11 +58,16 @@ impl LostPorts {
         self.hindrances.insert(name.clone(), why.clone()) != Some(why)
     }
 
-    /// Forgets port `name`: it is there, or no longer wanted.
-    pub(super) fn forget(&mut self, name: &PortName) {
+    /// Forgets port `name`: it is there, or no longer wanted. Says what was known.
+    pub(super) fn forget(&mut self, name: &PortName) -> Known {
         self.hindrances.remove(name);
-        self.netns.remove(name);
-        self.gone.remove(name);
+        Known { netns: self.netns.remove(name), is_gone: self.gone.remove(name) }
+    }
+
+    /// Knows of port `name` what was known before.
+    pub(super) fn remember(&mut self, name: &PortName, known: Known) {
+        self.netns.extend(known.netns.map(|netns| (name.clone(), netns)));
+        self.gone.extend(known.is_gone.then(|| name.clone()));
     }
 }
 

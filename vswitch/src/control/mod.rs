@@ -220,6 +220,9 @@ impl Control {
 
     /// `port.add`; the port's interface, or its namespace, may have come with the request.
     fn add_port(&mut self, spec: &PortSpec, fds: Vec<OwnedFd>) -> Result<Outcome, ControlError> {
+        if let Some(network) = spec.gateway_of.as_ref().filter(|network| !self.desired.is_attached_to(network)) {
+            return Err(Refusal::GatewayUnused { name: spec.name.clone(), network: network.clone() }.into());
+        }
         let brought = self.brought(spec, fds)?;
         let mut spec = spec.clone();
         match (&mut spec.attachment, &brought) {

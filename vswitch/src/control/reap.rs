@@ -3,6 +3,8 @@
 //! A port with an attachment goes with its container: where it is lost and the name of its namespace leads nowhere, or to
 //! another one; or where the host was started anew since. Its addresses are free with it. One whose addresses are somebody else's to give stays lost, and told of,
 //! until that somebody was told.
+//!
+//! The gateway of a network on this host goes with the network's last container.
 
 use vswitch_api::PortName;
 
@@ -23,8 +25,10 @@ impl Control {
         if dead.is_empty() {
             return;
         }
-        let outcome = self.make(self.desired.without_ports(&dead));
-        for name in dead {
+        let living = self.desired.without_ports(&dead);
+        let unused: Vec<_> = living.unused_gateways().map(|port| port.name.clone()).collect();
+        let outcome = self.make(living.without_ports(&unused));
+        for name in dead.into_iter().chain(unused) {
             match &outcome {
                 Ok(()) => tracing::info!(port = %name, "the port is deleted with its container"),
                 Err(error) if self.lost.is_news(&name, error.to_string()) => {

@@ -1,5 +1,6 @@
 //! The interface of a port: a TAP device in somebody's namespace, with all it needs there.
 
+use std::fs;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -7,6 +8,9 @@ use ipnet::IpNet;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::netns::{Netns, NetnsError};
 use crate::tap::{Tap, TapError};
+
+/// The settings of the namespace of whoever looks.
+const SETTINGS: &str = "/proc/sys/net";
 
 /// What an interface shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,20 +106,19 @@ impl InterfaceSpec {
         // One thread for all that has to be done over there: a busy machine lets each wait for its turn.
         let (netlink, made) = netns.run(|| {
             let netlink = Netlink::open()?;
-            let there = match netlink.index(&self.name)? {
-                Some(_) => netlink.link(&self.name)?,
-                None => None,
-            };
-            // Where another has the name this says so.
-            let made = match there.filter(|link| link.alias.as_ref() == Some(&self.mark)) {
-                Some(left) => Err(left.index),
-                None => Ok(Tap::open(&self.name, queues, None)?),
+            // Most often there is none yet; to look for it first would take a turn among all who change links.
+            let made = match Tap::open(&self.name, queues, None) {
+                Err(TapError::NameTaken(name)) => {
+                    let left = netlink.link(&self.name)?.filter(|link| link.alias.as_ref() == Some(&self.mark));
+                    Err(left.ok_or(TapError::NameTaken(name))?.index)
+                }
+                outcome => Ok(outcome?),
             };
             Ok::<_, InterfaceError>((netlink, made))
         })??;
         match made {
             Ok(tap) => {
-                self.set_up(&tap, &netlink)?;
+                self.set_up(&tap, &netlink, netns)?;
                 Ok((tap, Origin::New))
             }
             Err(index) => self.take_up(&netlink, index, netns, queues),
@@ -177,12 +180,16 @@ impl InterfaceSpec {
     /// Makes the interface in `netns`, with `queues` queues (1 to 256): MAC, MTU, addresses, up, default routes, in that
     /// order. On failure nothing stays: only once it is whole it may outlive its descriptors.
     ///
+    /// In the caller's own namespace it is the host's among containers, none of which is to be its router: before it is up,
+    /// router advertisements and redirects are refused there, as far as `/proc/sys` can be written
+    /// ([`takes_advertisements`]).
+    ///
     /// # Errors
     /// A name that is taken, a setting the kernel refuses, and without the right to do so: `CAP_NET_ADMIN` where the
     /// caller is, `CAP_NET_ADMIN` and `CAP_SYS_ADMIN` over `netns`.
     pub fn create(&self, netns: &Netns, queues: u16) -> Result<Tap, InterfaceError> {
         let tap = Tap::open(&self.name, queues, Some(netns))?;
-        self.set_up(&tap, &Netlink::open_in(netns)?)?;
+        self.set_up(&tap, &Netlink::open_in(netns)?, netns)?;
         Ok(tap)
     }
 
@@ -193,15 +200,18 @@ impl InterfaceSpec {
     /// As [`Self::create`], but for the rights where the caller is.
     pub fn create_inside(&self, netns: &Netns, queues: u16) -> Result<Tap, InterfaceError> {
         let tap = netns.run(|| Tap::open(&self.name, queues, None))??;
-        self.set_up(&tap, &Netlink::open_in(netns)?)?;
+        self.set_up(&tap, &Netlink::open_in(netns)?, netns)?;
         Ok(tap)
     }
 
-    fn set_up(&self, tap: &Tap, netlink: &Netlink) -> Result<(), InterfaceError> {
+    fn set_up(&self, tap: &Tap, netlink: &Netlink, netns: &Netns) -> Result<(), InterfaceError> {
         let index = netlink.index(&self.name)?.ok_or_else(|| InterfaceError::Vanished(self.name.clone()))?;
         netlink.dress(index, self.mac, u32::from(self.mtu), &self.mark)?;
         for &address in &self.addresses {
             netlink.add_address(index, address)?;
+        }
+        if netns.identity()? == Netns::current()?.identity()? {
+            refuse_routers(&self.name);
         }
         netlink.set_up(index, true)?;
         for &gateway in &self.gateways {
@@ -209,6 +219,25 @@ impl InterfaceSpec {
         }
         tap.set_persistent(true)?;
         Ok(())
+    }
+}
+
+/// Whether interface `name`, of the namespace of the calling thread, believes in routers on its link that say so
+/// (RFC 4861 6.3.4): Linux does unless told otherwise, or where it is a router itself. Not where there is no IPv6.
+#[must_use]
+pub fn takes_advertisements(name: &str) -> bool {
+    let is = |key: &str, value: &str| {
+        fs::read_to_string(format!("{SETTINGS}/ipv6/conf/{name}/{key}")).is_ok_and(|found| found.trim() == value)
+    };
+    is("accept_ra", "2") || is("accept_ra", "1") && is("forwarding", "0")
+}
+
+/// Has interface `name`, of the namespace of the calling thread, believe in no router on its link.
+fn refuse_routers(name: &str) {
+    let keys = ["ipv6/conf/{}/accept_ra", "ipv6/conf/{}/autoconf", "ipv6/conf/{}/accept_redirects"];
+    for key in keys.into_iter().chain(["ipv4/conf/{}/accept_redirects"]) {
+        // There may be no IPv6, and /proc/sys may be read-only, its settings made beforehand.
+        let _ = fs::write(format!("{SETTINGS}/{}", key.replace("{}", name)), "0");
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn wish(
         allow_ip: Allowed::Unsaid,
         limits: network.limits,
         attachment: Some(owner),
+        gateway_of: None,
     })
 }
 

@@ -11,6 +11,9 @@ use crate::types::{Cidr, ContainerId, IfName, Net, NetworkName, PortName, Vid, V
 /// Subnets whose place in the search is remembered; past this one of them begins anew.
 const CURSORS: usize = 4096;
 
+/// Pools of a request at most: each takes time that others wait for.
+const POOLS: usize = 64;
+
 /// The longest name a port may have.
 const NAME: usize = 128;
 
@@ -32,16 +35,20 @@ impl Desired {
         add(self.clone(), attach, held)
     }
 
-    /// How full `pool` is in `vlan`, where what is `held` counts as used.
+    /// How full `pools`, at most 64, are in `vlan`, where what is `held` counts as used.
     ///
     /// # Errors
-    /// Where it is no pool.
-    pub fn pool(&self, vlan: Vid, pool: &Pool, held: &Held) -> Result<PoolInfo, Refusal> {
-        let range = pool.range()?;
-        let used = taken(self, vlan, held).into_iter().filter(|ip| range.contains(*ip)).count();
-        let used = u64::try_from(used).unwrap_or(u64::MAX);
-        let free = range.size().saturating_sub(used);
-        Ok(PoolInfo { subnet: pool.subnet, first: range.first(), last: range.last(), used, free })
+    /// Where one is no pool, or they are too many.
+    pub fn pools(&self, vlan: Vid, pools: &[Pool], held: &Held) -> Result<Vec<PoolInfo>, Refusal> {
+        let ranges = ranges(pools)?;
+        let taken = taken(self, vlan, held);
+        let info = |(pool, range): (&Pool, PoolRange)| {
+            let used = taken.iter().filter(|ip| range.contains(**ip)).count();
+            let used = u64::try_from(used).unwrap_or(u64::MAX);
+            let free = range.size().saturating_sub(used);
+            PoolInfo { subnet: pool.subnet, first: range.first(), last: range.last(), used, free }
+        };
+        Ok(pools.iter().zip(ranges).map(info).collect())
     }
 }
 
@@ -104,6 +111,14 @@ fn free_name(desired: &Desired, wish: &PortName, held: &Held) -> PortName {
     numbered.into_iter().find(is_free).unwrap_or_else(|| wish.clone())
 }
 
+/// What `pools` come to.
+fn ranges(pools: &[Pool]) -> Result<Vec<PoolRange>, Refusal> {
+    if pools.len() > POOLS {
+        return Err(Refusal::TooManyPools { given: pools.len(), most: POOLS });
+    }
+    pools.iter().map(Pool::range).collect()
+}
+
 /// The addresses of `vlan` that are somebody's.
 fn taken(desired: &Desired, vlan: Vid, held: &Held) -> BTreeSet<IpAddr> {
     let ports = desired.ports().filter(|port| port.mode.untagged() == Some(vlan));
@@ -119,7 +134,7 @@ fn addresses(
     wished: &[Cidr],
     held: &Held,
 ) -> Result<Vec<Cidr>, Refusal> {
-    let ranges = pools.iter().map(Pool::range).collect::<Result<Vec<_>, _>>()?;
+    let ranges = ranges(pools)?;
     let mut taken = taken(desired, vlan, held);
     for &address in wished {
         let ip = address.ip();
@@ -139,11 +154,17 @@ fn addresses(
     }
     let mut given = wished.to_vec();
     for (pool, range) in pools.iter().zip(ranges) {
-        if let Some(wished) = wished.iter().find(|address| range.contains(address.ip())) {
-            desired.cursors.insert((vlan, pool.subnet), wished.ip());
+        let after = desired.cursors.get(&(vlan, pool.subnet)).copied();
+        if let Some(wished) = wished.iter().map(|wished| wished.ip()).find(|ip| range.contains(*ip)) {
+            // The search goes on behind what it would have found, as where a plan is carried out; for any other it does
+            // not turn back, lest what was just freed is given before what rests longer.
+            taken.remove(&wished);
+            if range.next(after, &taken) == Some(wished) {
+                desired.cursors.insert((vlan, pool.subnet), wished);
+            }
+            taken.insert(wished);
             continue;
         }
-        let after = desired.cursors.get(&(vlan, pool.subnet)).copied();
         let Some(ip) = range.next(after, &taken) else {
             let (first, last, size) = (range.first(), range.last(), range.size());
             return Err(Refusal::Exhausted { vlan, subnet: pool.subnet, first, last, size });

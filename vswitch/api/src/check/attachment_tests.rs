@@ -143,6 +143,68 @@ fn an_address_rests_while_others_are_free() {
 }
 
 #[test]
+fn an_address_that_is_wished_for_does_not_turn_the_search_back() {
+    let add = |state: &Desired, container: &str, more: Value| {
+        let state = say(state, "attachment.add", attach(container, more)).unwrap();
+        let got = port(&state, container).split(' ').nth(1).unwrap().to_owned();
+        (state, got)
+    };
+    let del = |state: &Desired, container: &str| {
+        say(state, "attachment.del", json!({"container": container, "ifname": "eth0"})).unwrap()
+    };
+    // 10.0.0.2 to 5 are taken, so that these get 6, 7 and 8.
+    let three = ["c3", "c4", "c5"].iter().fold(switch(), |state, container| add(&state, container, json!({})).0);
+    let freed = del(&del(&three, "c5"), "c4");
+    let table = [
+        // What one wishes for, and what the next one gets.
+        ("10.0.0.7/24", "10.0.0.9/24"),
+        ("10.0.0.8/24", "10.0.0.9/24"),
+        ("10.0.0.9/24", "10.0.0.7/24"),
+    ];
+    for (wish, next) in table {
+        let (state, got) = add(&freed, "c4", json!({"port": {"address": wish}}));
+        assert_eq!((got.as_str(), add(&state, "c6", json!({})).1.as_str()), (wish, next));
+    }
+}
+
+#[test]
+fn pools_are_bounded() {
+    let pools = |count: usize| json!({"vlan": 10, "pools": vec![json!({"subnet": "10.0.0.0/24"}); count]});
+    let show = |count| match Request::decode("pool.show", pools(count)).unwrap() {
+        Request::Query(crate::Query::PoolShow { vlan, pools }) => switch().pools(vlan, &pools, &Held::default()),
+        other => panic!("{other:?} asks for no pool"),
+    };
+    assert_eq!(show(64).unwrap().len(), 64);
+    for message in [
+        show(65).unwrap_err().to_string(),
+        say(&switch(), "attachment.add", attach("c3", json!({"pools": pools(65)["pools"]}))).unwrap_err().message,
+    ] {
+        assert!(message.contains("65 pools") && message.contains("at most 64"), "{message}");
+    }
+}
+
+#[test]
+fn a_gateway_is_unused_where_nobody_is_attached() {
+    let gateway =
+        |name: &str, network: &str| json!({"name": name, "netns": "own", "ifname": name, "gateway-of": network});
+    let mut state = switch();
+    for (name, network) in [("g1", "net"), ("g2", "another")] {
+        state = say(&state, "port.add", gateway(name, network)).unwrap();
+    }
+    let unused = |state: &Desired| {
+        let state: Desired = serde_json::from_value(serde_json::to_value(state).unwrap()).unwrap();
+        state.unused_gateways().map(|port| port.name.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(unused(&state), "g2");
+    for (container, expected) in [("c1", "g2"), ("c2", "g1 g2")] {
+        state = say(&state, "attachment.del", json!({"container": container, "ifname": "eth0"})).unwrap();
+        assert_eq!(unused(&state), expected, "without {container}");
+    }
+    let message = say(&state, "port.add", gateway("g1", "other")).unwrap_err().message;
+    assert!(message.contains("gateway-of: net, asked: other"), "{message}");
+}
+
+#[test]
 fn a_vni_comes_with_the_first_that_names_it() {
     let state = switch();
     let with = |more| say(&state, "attachment.add", attach("c3", more)).unwrap();
@@ -173,9 +235,7 @@ fn what_is_held_is_nobody_elses() {
     wished.port.addresses = vec!["10.0.0.7/24".parse().unwrap()];
     assert!(state.attach(&wished, &held).unwrap_err().to_string().contains("that of port c3:eth0"));
 
-    let show = |state: &Desired, held: &Held| {
-        wish.pools.iter().map(|pool| state.pool(vlan, pool, held).unwrap()).collect::<Vec<_>>()
-    };
+    let show = |state: &Desired, held: &Held| state.pools(vlan, &wish.pools, held).unwrap();
     let figures = |shown: &[crate::PoolInfo]| shown.iter().map(|pool| (pool.used, pool.free)).collect::<Vec<_>>();
     assert_eq!(figures(&show(&state, &Held::default())), [(4, 4), (3, u64::MAX - 4)]);
     assert_eq!(figures(&show(&state, &held)), [(7, 1), (4, u64::MAX - 5)]);

@@ -157,6 +157,7 @@ fn differences(there: &PortSpec, asked: &PortSpec) -> String {
             ("rx-limit", option(spec.limits.rx)),
             ("tx-limit", option(spec.limits.tx)),
             ("attachment", spec.attachment.as_ref().map_or_else(String::new, described)),
+            ("gateway-of", option(spec.gateway_of.as_ref())),
         ]
     };
     let said = |text: String| if text.is_empty() { "none given".to_owned() } else { text };

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::config::{FdbTarget, PortMode};
-use crate::types::{Cidr, ContainerId, IfName, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, Vni};
+use crate::types::{Cidr, ContainerId, IfName, Mac, Mtu, Net, NetnsRef, NetworkName, PortName, Vid, VlanList, Vni};
 
 /// Why a change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +66,13 @@ pub enum Refusal {
         .there.map_or_else(String::new, |vni| vni.to_string())
     )]
     OtherVni { vlan: Vid, there: Option<Vni>, asked: Vni },
+    #[error(
+        "port {name} is to be the gateway of network {network}, which no container on this host is attached to: it \
+         would go with the last one; attach one first"
+    )]
+    GatewayUnused { name: PortName, network: NetworkName },
+    #[error("{given} pools are too many: give at most {most}, one for each address of a port")]
+    TooManyPools { given: usize, most: usize },
     #[error("pool {subnet} is none: {why}")]
     BadPool { subnet: Net, why: String },
     #[error(

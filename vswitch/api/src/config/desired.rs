@@ -10,7 +10,7 @@ use super::pool::Cursor;
 use super::{Ageing, PeerSpec, PeerVlans, PortSpec, StaticEntry, VlanSpec};
 use crate::check::Refusal;
 use crate::request::Change;
-use crate::types::{ContainerId, IfName, Mac, Net, PortName, Vid};
+use crate::types::{ContainerId, IfName, Mac, Net, NetworkName, PortName, Vid};
 
 /// The state an operator wants. It is consistent: the only ways to one are [`Desired::apply`] and reading a file, which
 /// applies entry after entry.
@@ -86,6 +86,17 @@ impl Desired {
                 && port.attachment.as_ref().is_some_and(|attachment| attachment.container == *container)
         };
         self.ports().find(is_it)
+    }
+
+    /// Whether a container is attached to `network`.
+    #[must_use]
+    pub fn is_attached_to(&self, network: &NetworkName) -> bool {
+        self.ports().any(|port| port.attachment.as_ref().is_some_and(|attachment| attachment.network == *network))
+    }
+
+    /// Gateways of networks that no container is attached to.
+    pub fn unused_gateways(&self) -> impl Iterator<Item = &PortSpec> {
+        self.ports().filter(|port| port.gateway_of.as_ref().is_some_and(|network| !self.is_attached_to(network)))
     }
 
     /// The remote VTEP `ip`.

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Attachment;
 use crate::check::Refusal;
-use crate::types::{Allowed, Cidr, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList};
+use crate::types::{
+    Allowed, Cidr, IfName, LimitWord, Limits, Mac, Mtu, Net, NetnsRef, NetworkName, PortName, Vid, VlanList,
+};
 
 /// A port: a TAP interface in somebody's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,8 @@ pub struct PortSpec {
     pub limits: Limits,
     /// Whose it is, where a container runtime asked for it.
     pub attachment: Option<Attachment>,
+    /// The network whose gateway on this host it is: it goes with the network's last attachment.
+    pub gateway_of: Option<NetworkName>,
 }
 
 /// Which VLANs a port is in, and how its frames are tagged.
@@ -150,24 +154,40 @@ struct PortTable {
     tx_limit: Option<LimitWord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     attachment: Option<Attachment>,
+    #[serde(default, rename = "gateway-of", skip_serializing_if = "Option::is_none")]
+    gateway_of: Option<NetworkName>,
 }
 
 impl TryFrom<PortTable> for PortSpec {
     type Error = Refusal;
     fn try_from(table: PortTable) -> Result<Self, Refusal> {
         let PortTable { name, netns, ifname, mac, address, gateway, mtu, access, trunk, native, .. } = table;
-        let PortTable { allow_mac, allow_ip, rx_limit, tx_limit, attachment, .. } = table;
+        let PortTable { allow_mac, allow_ip, rx_limit, tx_limit, attachment, gateway_of, .. } = table;
         let mode = PortMode::from_words(access, trunk, native)?.unwrap_or_default();
         let limits = Limits { rx: rx_limit.and_then(|word| word.0), tx: tx_limit.and_then(|word| word.0) };
         let (addresses, gateways) = (address, gateway);
-        Ok(Self { name, netns, ifname, mac, addresses, gateways, mtu, mode, allow_mac, allow_ip, limits, attachment })
+        Ok(Self {
+            name,
+            netns,
+            ifname,
+            mac,
+            addresses,
+            gateways,
+            mtu,
+            mode,
+            allow_mac,
+            allow_ip,
+            limits,
+            attachment,
+            gateway_of,
+        })
     }
 }
 
 impl From<PortSpec> for PortTable {
     fn from(spec: PortSpec) -> Self {
         let PortSpec { name, netns, ifname, mac, addresses, gateways, mtu, mode, .. } = spec;
-        let PortSpec { allow_mac, allow_ip, limits, attachment, .. } = spec;
+        let PortSpec { allow_mac, allow_ip, limits, attachment, gateway_of, .. } = spec;
         let (access, trunk, native) = match mode {
             PortMode::Access(vlan) => (Some(vlan), None, None),
             PortMode::Trunk { vlans, native } => (None, Some(vlans), native),
@@ -191,6 +211,7 @@ impl From<PortSpec> for PortTable {
             rx_limit,
             tx_limit,
             attachment,
+            gateway_of,
         }
     }
 }

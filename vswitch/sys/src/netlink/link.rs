@@ -72,7 +72,8 @@ impl Netlink {
     }
 
     /// The number of the link called `name`. Unlike all else here it does not wait for who is changing links, in whatever
-    /// namespace: the kernel (6.18) reads names under RCU.
+    /// namespace: the kernel (6.18) reads names under RCU. For a link that is there: for another, and a caller with
+    /// `CAP_NET_ADMIN`, the kernel starts modprobe to find a module of that name, and waits for it (`dev_load`).
     ///
     /// # Errors
     /// What the kernel answers, but for "there is none".
