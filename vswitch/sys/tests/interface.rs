@@ -1,4 +1,5 @@
 //! Interfaces of ports: found, made, and what they are told before they are up.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "so a test fails")]
 
 mod common;
 
