@@ -252,3 +252,14 @@ fn json_reads_what_it_writes() {
         assert!(error.contains(bad) && error.contains("1 to 4094"), "{bad}: {error}");
     }
 }
+
+#[test]
+fn boots() {
+    let good = "0a1b2c3d-0000-4000-8000-00000000000f";
+    check::<BootId>(good, Ok(good));
+    for bad in
+        ["", "0", "0A1B2C3D-0000-4000-8000-00000000000F", "0a1b2c3d00004000800000000000000f", &format!("{good}0")]
+    {
+        check::<BootId>(bad, Err(&["ID of a boot", "boot_id"]));
+    }
+}
