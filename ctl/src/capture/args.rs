@@ -214,6 +214,8 @@ mod tests {
 
     #[derive(Parser)]
     struct Tracing {
+        #[arg(long)]
+        live: bool,
         #[command(flatten)]
         args: LiveArgs,
     }
@@ -277,11 +279,12 @@ mod tests {
             ),
         ];
         for (text, params) in table {
-            let Tracing { args } = Tracing::try_parse_from(words(text)).unwrap();
+            let Tracing { live, args } = Tracing::try_parse_from(words(&format!("--live {text}"))).unwrap();
+            assert!(live);
             assert_eq!(asked(args.request()), ("capture.start".to_owned(), params), "{text}");
         }
         for text in ["--match web", "--match colour=red", "--match vlan=0", "--rate 0", "--match direction=up"] {
-            assert!(Tracing::try_parse_from(words(text)).is_err(), "{text}");
+            assert!(Tracing::try_parse_from(words(&format!("--live {text}"))).is_err(), "{text}");
         }
     }
 }

@@ -702,7 +702,7 @@ fn nothing_is_looked_for_that_was_never_made(lab: &Lab) -> Result {
     let daemon = Daemon::start(lab, &host, &DaemonSpec { args, ..DaemonSpec::default() })?;
     let c1 = lab.quiet_host("c1")?;
     let refused = Plugin::of(&daemon)?.add("c1", &c1, json!({})).err().context("it was done")?.to_string();
-    ensure!(refused.contains("--hand-over"), "{refused}");
+    ensure!(refused.contains("hands over port c1:eth0"), "{refused}");
     let log = daemon.log()?;
     ensure!(
         !log.contains("WARN") && !log.contains("ERROR"),

@@ -321,6 +321,7 @@ fn journeys(lab: &Lab) -> Result {
     let (_underlay, h1, h2) = Node::pair(lab, 1500)?;
     let a = h1.attach_quiet(lab, "a", "--access 10 --address 10.0.0.1/24")?;
     let b = h1.attach_quiet(lab, "b", "--trunk 10,20")?;
+    h1.ok("fdb flush")?; // they made themselves known
     let before = (h1.stats()?, h1.fdb()?);
     let trace = |words: &str| h1.ok(&format!("trace {words}"));
     let mac = text(b.mac("eth0")?);
