@@ -30,7 +30,10 @@ fn inside_it_is_new_or_what_was_left_and_never_anothers() {
             Err(InterfaceError::Tap(TapError::NameTaken(name))) => name,
             other => panic!("{other:?}"),
         };
-        assert_eq!(taken("ours"), "eth0", "somebody serves it");
+        if queues == 1 {
+            // Of several queues the kernel lets more be opened beside those that are.
+            assert_eq!(taken("ours"), "eth0", "somebody serves it");
+        }
         drop(tap);
         assert_eq!(taken("another's"), "eth0", "it bears another's mark");
         let (tap, origin) = spec("ours").obtain_inside(&host.netns, queues).unwrap();

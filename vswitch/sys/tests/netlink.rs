@@ -354,11 +354,12 @@ fn two_routes_to_one_destination() {
         let (a, _b) = joined(left, right);
         let index = a.index("eth0");
         let dst: IpNet = far.parse().unwrap();
-        for gateway in [first, second] {
-            a.netlink.add_route_entry(&RouteEntry::new(dst, Some(ip(gateway)), index)).unwrap();
-        }
+        let by = |gateway| RouteEntry::new(dst, Some(ip(gateway)), index);
+        a.netlink.add_route_entry(&by(first)).unwrap();
+        assert!(a.netlink.add_route_entry(&by(second)).unwrap_err().is_exists(), "neither beside the first nor for it");
+        a.netlink.add_route_entry(&RouteEntry { priority: Some(2000), ..by(second) }).unwrap();
         let gateways: Vec<_> = made(&a, index).into_iter().filter_map(|entry| entry.gateway).collect();
-        assert_eq!(gateways, [ip(first), ip(second)], "each next hop is listed");
+        assert_eq!(gateways, [ip(first), ip(second)], "each is listed");
         if dst.addr().is_ipv4() {
             assert_eq!(a.netlink.route_to(dst.addr()).unwrap().gateway, Some(ip(first)), "the first goes on");
         }
