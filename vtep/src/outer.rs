@@ -27,7 +27,8 @@ pub const fn outer_len(ip: IpAddr) -> usize {
 /// Appends to `out` all that goes before the untagged bytes of `frame` in a packet of network `vni`, where `more` bytes of
 /// payload follow those of the frame: outer headers, VXLAN
 /// header, and, where a tag has to be left out, the addresses before it. Returns how many bytes of `frame` to leave out;
-/// `None`, and nothing appended, where the whole is longer than an IP packet can be.
+/// `None`, and nothing appended, where the whole is longer than an IP packet can be, or another tag would be the first
+/// thing inside (RFC 7348 6.1): the switch hands out no such frame.
 ///
 /// The frame may be a super-frame: lengths are those of the whole. Over IPv4 the UDP checksum is zero (RFC 7348 5). Over
 /// IPv6 it is complete, or for a super-frame the pseudo-header's sum, to be completed by whoever cuts it. The Ethernet
@@ -42,6 +43,9 @@ pub fn write_outer(
 ) -> Option<usize> {
     let bytes = frame.bytes();
     let tag = tag_len(bytes);
+    if tag > 0 && tag_len(bytes.get(tag..)?) > 0 {
+        return None;
+    }
     let udp = u16::try_from(UDP_LEN + HEADER_LEN + bytes.len() - tag + more).ok()?;
     match (from.ip(), to.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => write_ipv4(out, from, to, tos, udp.checked_add(20)?),
@@ -199,6 +203,18 @@ mod tests {
         let headers = sent.len() - whole.len();
         let arrived = [&sent[..headers], &whole[..]].concat();
         check(&arrived);
+    }
+
+    #[test]
+    fn no_tag_is_the_first_thing_inside() {
+        let inner = Build::tcp4().payload(b"inside").bytes();
+        let double = Frame::from_bytes(&tagged(&tagged(&inner, 10), 20));
+        for (from, to) in ENDS {
+            let mut out = vec![1, 2, 3];
+            let ends = (from.parse().unwrap(), to.parse().unwrap());
+            assert_eq!(write_outer(&mut out, &double, 0, Vni::new(7).unwrap(), ends, 0), None);
+            assert_eq!(out, [1, 2, 3]);
+        }
     }
 
     #[test]
