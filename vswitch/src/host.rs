@@ -126,7 +126,9 @@ pub(crate) enum Whereabouts {
 pub(crate) fn whereabouts(reference: &NetnsRef) -> Whereabouts {
     let path = reference.path();
     match fs::metadata(&path) {
-        // A plain file is what is left of the name where the mount on it did not get to.
+        // What a process has open under that number now is something else. Elsewhere, a plain file is what is left of the
+        // name where the mount on it did not get to.
+        Ok(file) if !is_namespace(&file) && path.starts_with("/proc") => Whereabouts::Gone,
         Ok(file) if !is_namespace(&file) => Whereabouts::Unknown,
         Ok(file) => Whereabouts::Namespace((file.dev(), file.ino())),
         // A folder that is not there tells of another mount namespace as well as of a container that is gone.
@@ -414,6 +416,7 @@ fn give_gateway(netlink: &Netlink, index: u32, gateway: IpAddr) -> Result<(), Ne
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -425,8 +428,12 @@ mod tests {
         fs::write(path("plain"), "").unwrap();
         let own = fs::metadata("/proc/self/ns/net").unwrap();
         let here = Whereabouts::Namespace((own.dev(), own.ino()));
+        let other = fs::File::open("/dev/null").unwrap();
+        let open = |number: i32| format!("/proc/{}/fd/{number}", std::process::id());
         let table = [
             ("/proc/self/ns/net".to_owned(), here),
+            (open(other.as_raw_fd()), Whereabouts::Gone),
+            (open(i32::MAX), Whereabouts::Gone),
             (format!("pid:{}", std::process::id()), here),
             (path("own"), here),
             (path("broken"), Whereabouts::Gone),
