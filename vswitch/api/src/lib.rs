@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod explain;
 pub mod observe;
+pub mod peer_stats;
 pub mod record;
 pub mod reply;
 pub mod request;
@@ -29,6 +30,7 @@ pub use explain::{
     ExplainStep, Journey, NeighbourInfo, OuterInfo, StepOutcome, TraceAsk, TraceVerdict, Way, Why, WhyAsk,
 };
 pub use observe::Observe;
+pub use peer_stats::PeerStats;
 pub use reply::{
     Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,
     ModeKind, Offload, PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Attachment, FdbTarget, PortMode};
+use crate::peer_stats::PeerStats;
 use crate::types::{
     Cidr, ContainerId, IfName, Limits, Mac, Net, NetnsRef, NetworkName, PortName, RateLimit, Vid, VlanName, Vni,
 };
@@ -332,6 +333,9 @@ pub enum Carried {
 pub struct Stats {
     /// By port, then those of [`TUNNEL`].
     pub ports: Vec<PortStats>,
+    /// By remote VTEP; empty where one port is asked for. They are among those of [`TUNNEL`], and begin with the daemon.
+    #[serde(default)]
+    pub peers: Vec<PeerStats>,
     /// What the reasons among them mean.
     pub reasons: BTreeMap<String, String>,
 }
