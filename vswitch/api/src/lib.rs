@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod explain;
+pub mod health;
 pub mod observe;
 pub mod record;
 pub mod reply;
@@ -28,6 +29,7 @@ pub use error::{Code, RpcError};
 pub use explain::{
     ExplainStep, Journey, NeighbourInfo, OuterInfo, StepOutcome, TraceAsk, TraceVerdict, Way, Why, WhyAsk,
 };
+pub use health::{Finding, Health, HealthState, Probe, ProbeAsk, RoundTrip};
 pub use observe::Observe;
 pub use reply::{
     Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,
