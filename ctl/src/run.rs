@@ -225,6 +225,7 @@ impl Call {
                 Query::VlanList {} => self.show(request, render::vlans),
                 Query::VtepShow {} => self.show(request, render::vtep),
                 Query::PeerList {} => self.show(request, render::peers),
+                Query::PeerProbe(_) => json(&self.ask::<serde_json::Value>(request)?),
                 Query::FdbList(_) => self.show(request, render::fdb),
                 Query::Status {} => self.show(request, render::status),
                 Query::NeighbourList {} => self.show(request, explain::neighbours),
@@ -364,7 +365,7 @@ mod tests {
     fn lists_for_people_and_for_programs() {
         let answer = r#""result":[{"ip":"192.0.2.2","all_vlans":false,"vlans":[10]}]"#;
         assert_eq!(vsctl("vtep peer list", answer), done("PEER       VLANS\n192.0.2.2  10\n"));
-        let json = "[{\"ip\":\"192.0.2.2\",\"all_vlans\":false,\"vlans\":[10]}]\n";
+        let json = "[{\"ip\":\"192.0.2.2\",\"all_vlans\":false,\"vlans\":[10],\"health\":null}]\n";
         assert_eq!(vsctl("vtep peer list --json", answer), done(json));
         assert_eq!(vsctl("vtep peer list -q", answer), done(""));
 

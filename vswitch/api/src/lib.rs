@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod explain;
+pub mod health;
 pub mod observe;
 pub mod peer_stats;
 pub mod record;
@@ -29,6 +30,7 @@ pub use error::{Code, RpcError};
 pub use explain::{
     ExplainStep, Journey, NeighbourInfo, OuterInfo, StepOutcome, TraceAsk, TraceVerdict, Way, Why, WhyAsk,
 };
+pub use health::{Finding, Health, HealthState, Probe, ProbeAsk, RoundTrip};
 pub use observe::Observe;
 pub use peer_stats::PeerStats;
 pub use reply::{

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Attachment, FdbTarget, PortMode};
+use crate::health::Health;
 use crate::peer_stats::PeerStats;
 use crate::types::{
     Cidr, ContainerId, IfName, Limits, Mac, Net, NetnsRef, NetworkName, PortName, RateLimit, Vid, VlanName, Vni,
@@ -291,7 +292,7 @@ pub struct VlanInfo {
 }
 
 /// A remote VTEP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerInfo {
     /// Its address.
     pub ip: IpAddr,
@@ -299,6 +300,9 @@ pub struct PeerInfo {
     pub all_vlans: bool,
     /// The VLANs it is in now.
     pub vlans: Vec<Vid>,
+    /// How the way to it is; null where it was not probed yet, as with `--probe-interval` off.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// The own VTEP.

@@ -151,6 +151,7 @@ impl Control {
             Query::FdbList(filter) => json(self.fdb(filter)?),
             Query::Trace(ask) => json(self.trace(ask)?),
             Query::Why(_) => Err(RpcError::new(Code::Internal, "why is answered elsewhere")),
+            Query::PeerProbe(_) => Err(RpcError::new(Code::Internal, "a probe is answered elsewhere")),
             Query::NeighbourList {} => json(self.neighbours()?),
             Query::Stats { port } => json(self.stats(port.as_deref())?),
             Query::WorkerList {} => json(self.loads()?),
@@ -223,6 +224,7 @@ impl Control {
                 .map(|spec| spec.vlan)
                 .filter(|&vlan| self.desired.is_peer_in(peer.ip, vlan))
                 .collect(),
+            health: None,
         };
         self.desired.peers().map(info).collect()
     }
