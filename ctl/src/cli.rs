@@ -100,6 +100,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         trace: Box<crate::trace::Trace>,
     },
+    /// Ports, peers and workers by what passes now, with drops and their reasons, on a screen of its own
+    #[cfg(feature = "top")]
+    Top(crate::top::TopArgs),
     /// Try it: two hosts and two containers in network namespaces, VXLAN between them, and traffic
     Demo(Demo),
     /// Print a completion script for a shell

@@ -10,6 +10,8 @@ mod hand_over;
 mod render;
 mod run;
 mod table;
+#[cfg(feature = "top")]
+mod top;
 mod trace;
 mod words;
 

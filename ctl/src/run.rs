@@ -20,6 +20,8 @@ use crate::demo::{self, DemoError};
 use crate::explain;
 use crate::hand_over::{self, HandOverError};
 use crate::render;
+#[cfg(feature = "top")]
+use crate::top::{self, TopError};
 use crate::trace::{Trace, TraceError};
 use crate::words::{self, Task};
 
@@ -60,6 +62,9 @@ enum Failure {
     HandOver(HandOverError),
     #[error(transparent)]
     Capture(CaptureError),
+    #[cfg(feature = "top")]
+    #[error(transparent)]
+    Top(TopError),
     #[error(transparent)]
     Demo(#[from] DemoError),
 }
@@ -68,6 +73,10 @@ impl Failure {
     const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) | Self::Trace(_) => Exit::Usage,
+            #[cfg(feature = "top")]
+            Self::Top(TopError::NoTerminal(_)) => Exit::Usage,
+            #[cfg(feature = "top")]
+            Self::Top(_) => Exit::Refused,
             Self::Daemon { error: ClientError::Refused(_), .. }
             | Self::Output(_)
             | Self::Json(_)
@@ -148,6 +157,8 @@ fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, F
         Task::Follow(args) => {
             watch(&cli.global, |client, options| capture::trace(client, &args, options, (out, err)))?;
         }
+        #[cfg(feature = "top")]
+        Task::Top(args) => show_top(&cli.global, &args, out)?,
         Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request))?,
         Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec))?,
         Task::Trace(trace) => print(&cli.global, out, |call| call.trace(&trace))?,
@@ -171,6 +182,22 @@ fn watch(
     shown.and_then(|client| show(client, &options)).map_err(|error| match error {
         CaptureError::Daemon(error) => Failure::Daemon { error, path },
         error => Failure::Capture(error),
+    })
+}
+
+/// Shows what passes now.
+#[cfg(feature = "top")]
+fn show_top(
+    Global { socket, json, quiet, timeout }: &Global,
+    args: &top::TopArgs,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let path = socket::path(socket.clone());
+    let options = top::Options { path: path.clone(), timeout: *timeout, json: *json, quiet: *quiet, explain };
+    top::run(args, options, out).map_err(|error| match error {
+        TopError::Daemon(error) => Failure::Daemon { error, path },
+        TopError::Output(error) => Failure::Output(error),
+        error => Failure::Top(error),
     })
 }
 

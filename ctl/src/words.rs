@@ -24,6 +24,9 @@ pub(crate) enum Task {
     Why(vswitch_api::WhyAsk),
     /// To tell the journey of a frame.
     Trace(Box<crate::trace::Trace>),
+    /// To show what passes now.
+    #[cfg(feature = "top")]
+    Top(crate::top::TopArgs),
     /// To write a completion script.
     Complete(clap_complete::Shell),
     /// To show it all.
@@ -57,6 +60,8 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Capture(args) => return Ok(Task::Capture(args)),
         Command::Trace { live: true, follow, .. } => return Ok(Task::Follow(follow)),
         Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
+        #[cfg(feature = "top")]
+        Command::Top(args) => return Ok(Task::Top(args)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
     }))
@@ -199,6 +204,8 @@ mod tests {
             Task::Complete(shell) => Ok(("completions".to_owned(), json!(shell.to_string()))),
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
+            #[cfg(feature = "top")]
+            Task::Top(args) => Ok(("top".to_owned(), json!([args.interval.as_secs_f64(), args.once]))),
             Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
     }
@@ -321,6 +328,10 @@ mod tests {
             ("stats tunnel", "stats", json!({"port": "tunnel"})),
             ("status", "status", json!({})),
             ("--json status --timeout 0.5 -q --socket /s", "status", json!({})),
+            #[cfg(feature = "top")]
+            ("top", "top", json!([1.0, false])),
+            #[cfg(feature = "top")]
+            ("top --once --interval 250ms", "top", json!([0.25, true])),
             ("demo", "demo", json!([false, false, null])),
             ("demo --keep", "demo", json!([true, false, null])),
             ("demo --remove", "demo", json!([false, true, null])),
@@ -378,6 +389,8 @@ mod tests {
             ("status --timeout 0", "0.001 to 86400"),
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),
+            #[cfg(feature = "top")]
+            ("top --interval 0", "0.1 s to an hour"),
             ("demo --keep --remove", "--remove"),
             ("completions tcl", "tcl"),
         ];
