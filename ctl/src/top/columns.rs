@@ -17,6 +17,8 @@ pub(super) enum Value {
     /// Not known.
     None,
     Text(String),
+    /// A worker's number.
+    Index(usize),
     /// In a second, or a mean.
     Number(f64),
     /// 0 to 1.
@@ -29,19 +31,21 @@ impl Value {
         match self {
             Self::None => "-".to_owned(),
             Self::Text(text) => text.clone(),
+            Self::Index(index) => index.to_string(),
             Self::Number(number) => si(*number),
             Self::Share(share) => percent(*share),
             Self::Micros(time) => micros(*time),
         }
     }
 
-    /// Texts by the alphabet, numbers with the greatest first, what is not known last.
+    /// Texts by the alphabet, indices ascending, numbers with the greatest first, what is not known last.
     fn order(&self, other: &Self) -> Ordering {
         let number = |value: &Self| match value {
-            Self::None | Self::Text(_) => f64::NEG_INFINITY,
+            Self::None | Self::Text(_) | Self::Index(_) => f64::NEG_INFINITY,
             Self::Number(value) | Self::Share(value) | Self::Micros(value) => *value,
         };
         match (self, other) {
+            (Self::Index(a), Self::Index(b)) => a.cmp(b),
             (Self::Text(a), Self::Text(b)) => a.is_empty().cmp(&b.is_empty()).then_with(|| a.cmp(b)),
             _ => number(other).total_cmp(&number(self)),
         }
@@ -178,7 +182,7 @@ pub(super) fn workers() -> Vec<Column<Worker>> {
         value.map_or(Value::None, Value::Number)
     }
     vec![
-        Column { is_number: false, ..number(WORKER, 0, |worker| Value::Text(format!("{:>2}", worker.number))) },
+        Column { is_number: false, ..number(WORKER, 0, |worker| Value::Index(worker.number)) },
         number("BATCH", 2, |worker| known(worker.batch)),
         number("TURN P99", 3, |worker| worker.turn_us.map_or(Value::None, |time| Value::Micros(float(time)))),
         number("TURNS/s", 4, |worker| known(worker.turns)),

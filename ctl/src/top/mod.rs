@@ -242,10 +242,7 @@ fn ask(client: Client, interval: Duration, options: &Options, events: &Sender<Ev
         });
         let (event, pause) = match sample {
             Ok(sample) => (Event::Sample(Box::new(sample)), interval),
-            Err(error) => {
-                let why = (options.explain)(&error, &options.path);
-                (Event::Trouble(format!("NO ANSWER, trying again: {why}")), interval.max(RETRY))
-            }
+            Err(error) => (Event::Trouble((options.explain)(&error, &options.path)), interval.max(RETRY)),
         };
         if events.send(event).is_err() {
             return;

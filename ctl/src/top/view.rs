@@ -6,7 +6,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Paragraph, StatefulWidget, Table, TableState, Widget as _};
+use ratatui::widgets::{Cell, Paragraph, StatefulWidget, Table, TableState, Widget as _, Wrap};
 use vswitch_api::Status;
 
 use super::columns::{Column, Row};
@@ -23,12 +23,14 @@ const GAP: u16 = 2;
 /// A history in less says nothing.
 const SHORTEST: u16 = 4;
 /// A name in less says nothing.
-const NAME: u16 = 8;
+const NAME: u16 = 16;
 /// Columns of a number: what [`si`] needs.
 const NUMBER: usize = 5;
 
 const KEYS: &str = "q quit  ? help  tab table  < > sort  r reverse  / filter  p pause";
 const HELP: &str = "\
+What keys do, and what columns say.
+
  q, Ctrl-C   quit                      p, space    pause, and go on
  tab         the next table            / TEXT      only names with TEXT in them; enter keeps it
  < >, arrows sort by another column    esc         all names, no mark
@@ -109,7 +111,7 @@ impl Look {
 pub(super) fn draw(ui: &Ui, look: Look, area: Rect, buffer: &mut Buffer) {
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         let text = format!("too small: {}x{} at least", SMALLEST.0, SMALLEST.1);
-        return Paragraph::new(text).render(area, buffer);
+        return Paragraph::new(text).wrap(Wrap { trim: true }).render(area, buffer);
     }
     let header = header(ui, look, area.width);
     // Where there is little room, tables are worth more than figures.
@@ -199,8 +201,8 @@ fn header(ui: &Ui, look: Look, width: u16) -> Vec<Line<'static>> {
         first.push(Span::styled("PAUSED", Style::new().add_modifier(Modifier::REVERSED)));
         first.push(Span::raw("  "));
     }
-    if let Some(trouble) = &ui.trouble {
-        first.push(Span::styled(trouble.clone(), look.tone(Tone::Bad)));
+    if ui.trouble.is_some() {
+        first.push(Span::styled("NO ANSWER, trying again; what is below is old", look.tone(Tone::Bad)));
     } else {
         let ailments = network.ailments();
         if ailments.is_empty() {
@@ -212,8 +214,11 @@ fn header(ui: &Ui, look: Look, width: u16) -> Vec<Line<'static>> {
             first.push(Span::styled(text, look.tone(tone)));
         }
     }
-    let mut lines =
-        vec![Line::from(first), Line::from(figures(status, network, look)), Line::from(sums(network, look))];
+    let second = match &ui.trouble {
+        Some(why) => Line::styled(why.clone(), look.tone(Tone::Bad)),
+        None => Line::from(figures(status, network, look)),
+    };
+    let mut lines = vec![Line::from(first), second, Line::from(sums(network, look))];
     if width > 0 {
         lines.push(Line::from(look.bars(&network.total.history, None, width)));
     }
@@ -307,11 +312,12 @@ fn tables(ui: &Ui, look: Look, area: Rect, buffer: &mut Buffer) {
     let focus = ui.focus.index();
     let others: u16 = wanted.iter().sum::<u16>() - wanted[focus];
     if others + wanted[focus] > room {
-        // A quarter for each of the others, and nothing where that is not even a head with a row.
-        let least = if room / 4 >= 2 { room / 4 } else { 0 };
+        // A quarter for each of the others, or what the one in focus leaves them: a head with a row at least, or nothing.
+        let mut free = room.saturating_sub(wanted[focus]);
         for section in Section::ALL.map(Section::index).into_iter().filter(|section| *section != focus) {
-            let free = room.saturating_sub(wanted[focus]) / 2;
-            wanted[section] = wanted[section].min(least.max(free));
+            let height = wanted[section].min(free.max(room / 4));
+            wanted[section] = if height < 2 { 0 } else { height };
+            free = free.saturating_sub(wanted[section]);
         }
         let others: u16 = wanted.iter().sum::<u16>() - wanted[focus];
         wanted[focus] = room.saturating_sub(others);
@@ -358,9 +364,8 @@ fn table<T: Row>(
     let sort = ui.sort(section);
     // A long name gives way first, down to what still says something.
     while natural(&columns, &rows) > area.width + width(&columns[0], &rows).saturating_sub(NAME) {
-        let spare = columns.iter().enumerate().filter(|(_, column)| column.spare > 0);
-        let Some((at, _)) = spare.max_by_key(|(_, column)| column.spare) else { break };
-        columns.remove(at);
+        let Some(spare) = columns.iter().map(|column| column.spare).max().filter(|spare| *spare > 0) else { break };
+        columns.retain(|column| column.spare < spare);
     }
     let mut widths: Vec<_> = columns.iter().map(|column| width(column, &rows)).collect();
     let over = natural(&columns, &rows).saturating_sub(area.width);
@@ -400,4 +405,255 @@ fn table<T: Row>(
         .column_spacing(GAP)
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     StatefulWidget::render(table, area, buffer, &mut state);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::network::tests::{health, sample};
+    use super::super::ui::tests::{press, viewer};
+    use super::*;
+
+    const PLAIN: Look = Look { is_coloured: false, is_unicode: true, interval: Duration::from_secs(1) };
+
+    fn drawn(ui: &Ui, look: Look, width: u16, height: u16) -> Buffer {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
+        draw(ui, look, buffer.area, &mut buffer);
+        buffer
+    }
+
+    fn shown(ui: &Ui, width: u16, height: u16) -> String {
+        lines(&drawn(ui, PLAIN, width, height)).join("\n")
+    }
+
+    #[test]
+    fn a_screen() {
+        let expected = "\
+vswitchd 0.1.0, up 1 h 1 min  drops 25/s (storm_broadcast)
+2 ports, 1 peer, 1 worker, 3 of 131072 addresses, VTEP 192.0.2.1; every 1 s
+all ports: rx 1.21k/s 1.21Mb/s, tx 1.21k/s 12.0Mb/s, drops 25/s, most storm_broa
+                                                                               █
+PORT     RX/s   RX b/s   TX/s   TX b/s   DROP/s  NOTE              b/s▼
+blue       10    8.00k  1.20k    12.0M       25  storm_broadcast  12.0M        █
+red     1.20k    1.20M     10    8.00k        0                   1.21M        █
+tunnel      0        0    100    80.0k        0                   80.0k        █
+
+PEER        RX/s   RX b/s   TX/s   TX b/s   DROP/s  NOTE    b/s▼
+192.0.2.2      0        0    100    80.0k        0         80.0k               █
+
+WORKER▼   BATCH   TURN P99   TURNS/s   SLEEPS/s   BUSY
+0            13      32 us       100         50   25 %                        ▂▂
+
+
+
+blue: 25/s storm_broadcast (more broadcasts than the storm limit lets pass)
+q quit  ? help  tab table  < > sort  r reverse  / filter  p pause";
+        assert_eq!(shown(&viewer("<down>"), 80, 19), expected);
+    }
+
+    #[test]
+    fn screens_with_less_room() {
+        let narrow = "\
+vswitchd 0.1.0, up 1 h 1 min  drops 25/s (storm_b
+2 ports, 1 peer, 1 worker, 3 of 131072 addresses,
+all ports: rx 1.21k/s 1.21Mb/s, tx 1.21k/s 12.0Mb
+                                                █
+PORT     DROP/s  NOTE              b/s▼
+blue         25  storm_broadcast  12.0M         █
+red           0                   1.21M         █
+tunnel        0                   80.0k         █
+PEER        DROP/s  NOTE    b/s▼
+192.0.2.2        0         80.0k                █
+WORKER▼   BATCH   TURN P99   TURNS/s   BUSY
+0            13      32 us       100   25 %    ▂▂
+
+q quit  ? help  tab table  < > sort  r reverse  /";
+        assert_eq!(shown(&viewer(""), 49, 14), narrow);
+        // What is not in focus goes first, whole tables at a time.
+        let low = "\
+vswitchd 0.1.0, up 1 h 1 min
+PORT     DROP/s   b/s▼
+blue         25  12.0M       █
+red           0  1.21M       █
+tunnel        0  80.0k       █
+PEER        DROP/s   b/s▼
+192.0.2.2        0  80.0k
+q quit  ? help  tab table  < >";
+        assert_eq!(shown(&viewer(""), 30, 8), low);
+        let least = "\
+vswitchd 0.1.0, up 1 h 1 min
+PORT     DROP/s   b/s▼
+red           0  1.21M       █
+tunnel        0  80.0k       █
+q quit  ? help  tab table  < >";
+        assert_eq!(shown(&viewer("<end>"), 30, 5), least);
+        let workers = "\
+vswitchd 0.1.0, up 1 h 1 min
+WORKER▼   BATCH   BUSY
+0            13   25 %      ▂▂
+
+q quit  ? help  tab table  < >";
+        assert_eq!(shown(&viewer("<tab><tab>"), 30, 5), workers);
+        assert_eq!(shown(&viewer(""), 20, 3), "too small: 30x5 at\nleast\n");
+    }
+
+    #[test]
+    fn what_peers_have_where_they_are_probed() {
+        let mut ui = viewer("<tab><down>");
+        let mut probed = sample(3);
+        let finding = json!([{"name": "mtu_smaller", "text": "1400 bytes reach it, not 1500", "mend": null}]);
+        probed.peers[0].health = Some(health("degraded", finding));
+        ui.take(&probed);
+        let screen = shown(&ui, 100, 16);
+        let lines: Vec<_> = screen.lines().collect();
+        let expected = [
+            (0, "vswitchd 0.1.0, up 1 h 1 min  192.0.2.2 degraded (mtu_smaller), drops 25/s (storm_broadcast)"),
+            (8, "PEER        RX/s   RX b/s   TX/s   TX b/s   DROP/s  NOTE     TRIP   LOSS  STATE      b/s▼"),
+            (9, "192.0.2.2      0        0    100    80.0k        0         200 us   10 %  degraded  80.0k         ██"),
+            (14, "192.0.2.2: mtu_smaller: 1400 bytes reach it, not 1500"),
+        ];
+        for (at, text) in expected {
+            assert_eq!(lines[at], text, "{screen}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_above_and_below() {
+        let trouble = |mut ui: Ui| {
+            ui.trouble = Some("cannot connect to /s".to_owned());
+            ui
+        };
+        let table = [
+            ("paused", viewer("p"), 0, "vswitchd 0.1.0, up 1 h 1 min  PAUSED  drops 25/s (storm_broadcast)"),
+            (
+                "gone",
+                trouble(viewer("")),
+                0,
+                "vswitchd 0.1.0, up 1 h 1 min  NO ANSWER, trying again; what is below is old",
+            ),
+            ("gone, why", trouble(viewer("")), 1, "cannot connect to /s"),
+            ("not there yet", Ui::new(), 0, "asking vswitchd"),
+            ("never there", trouble(Ui::new()), 0, "cannot connect to /s"),
+            ("filtering", viewer("/re"), 19, "/re_   enter keeps it, esc shows all"),
+            (
+                "filtered",
+                viewer("/red<enter>"),
+                5,
+                "red    1.20k    1.20M     10    8.00k        0         1.21M                   █",
+            ),
+            ("hidden", viewer("/zzz<enter>"), 5, "none of that name"),
+            ("reversed", viewer("r"), 4, "PORT     RX/s   RX b/s   TX/s   TX b/s   DROP/s  NOTE              b/s▲"),
+            ("by another", viewer(">>"), 4, "PORT    RX/s▼   RX b/s   TX/s   TX b/s   DROP/s  NOTE               b/s"),
+            ("help", viewer("?"), 6, " q, Ctrl-C   quit                      p, space    pause, and go on"),
+        ];
+        for (what, ui, line, expected) in table {
+            let screen = shown(&ui, 80, 20);
+            assert_eq!(screen.lines().nth(line), Some(expected), "{what}:\n{screen}");
+        }
+        let mut quiet = Ui::new();
+        for n in 1..3 {
+            let mut sample = sample(n);
+            sample.stats.ports[1].drops.clear();
+            quiet.take(&sample);
+        }
+        let screen = shown(&quiet, 80, 20);
+        assert!(screen.starts_with("vswitchd 0.1.0, up 1 h 1 min  healthy\n"), "{screen}");
+        assert!(screen.contains("tx 1.21k/s 12.0Mb/s, no drops\n"), "{screen}");
+        let help = shown(&viewer("?"), 110, 24);
+        assert!(HELP.lines().all(|line| help.contains(line.trim_end())), "{help}");
+    }
+
+    #[test]
+    fn one_screen_as_text() {
+        let expected = "\
+vswitchd 0.1.0, up 1 h 1 min  drops 25/s (storm_broadcast)
+2 ports, 1 peer, 1 worker, 3 of 131072 addresses, VTEP 192.0.2.1; every 1 s
+all ports: rx 1.21k/s 1.21Mb/s, tx 1.21k/s 12.0Mb/s, drops 25/s, most storm_broadcast
+
+PORT     RX/s   RX b/s   TX/s   TX b/s   DROP/s  NOTE              b/sv
+blue       10    8.00k  1.20k    12.0M       25  storm_broadcast  12.0M
+red     1.20k    1.20M     10    8.00k        0                   1.21M
+tunnel      0        0    100    80.0k        0                   80.0k
+
+PEER        RX/s   RX b/s   TX/s   TX b/s   DROP/s  NOTE    b/sv
+192.0.2.2      0        0    100    80.0k        0         80.0k
+
+WORKERv   BATCH   TURN P99   TURNS/s   SLEEPS/s   BUSY
+0            13      32 us       100         50   25 %
+";
+        assert_eq!(text(&viewer(""), PLAIN), expected);
+        // A switch with nothing on it.
+        let mut empty = sample(1);
+        empty.stats.ports.clear();
+        empty.peers.clear();
+        let mut ui = Ui::new();
+        ui.take(&empty);
+        assert!(text(&ui, PLAIN).contains("\nnone\n\nWORKERv"), "{}", text(&ui, PLAIN));
+    }
+
+    #[test]
+    fn no_colour_where_none_is_wanted() {
+        let colours = |look| {
+            let screen = drawn(&viewer("<down>"), look, 80, 24);
+            screen.content().iter().filter(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset).count()
+        };
+        assert_eq!(colours(PLAIN), 0);
+        assert!(colours(Look { is_coloured: true, ..PLAIN }) > 0);
+    }
+
+    #[test]
+    fn ascii_where_there_is_nothing_else() {
+        let screen = drawn(&viewer(""), Look { is_unicode: false, ..PLAIN }, 80, 24);
+        assert!(lines(&screen).iter().all(|line| line.is_ascii()), "{screen:?}");
+    }
+
+    #[test]
+    fn bars_are_as_high_as_values() {
+        let mut history = History::default();
+        (0..=8).for_each(|value| history.push(f64::from(value)));
+        assert_eq!(PLAIN.bars(&history, None, 12), "    ▁▂▃▄▅▆▇█");
+        assert_eq!(PLAIN.bars(&history, Some(16.0), 9), " ▁▁▂▂▃▃▄▄");
+        assert_eq!(Look { is_unicode: false, ..PLAIN }.bars(&history, None, 3), "+*#");
+        assert_eq!(PLAIN.bars(&History::default(), None, 3), "   ");
+    }
+
+    /// Whatever the size and the state, something is drawn, and nothing fails.
+    #[test]
+    fn any_size() {
+        let mut gone = viewer("");
+        gone.trouble = Some("x".repeat(300));
+        let states = [Ui::new(), viewer(""), viewer("<tab><end>"), viewer("/zzz"), viewer("?"), viewer("<end>p"), gone];
+        for width in (0..35).chain([60, 80, 200]) {
+            for height in (0..30).chain([100]) {
+                for ui in &states {
+                    let screen = drawn(ui, PLAIN, width, height);
+                    let is_blank = lines(&screen).iter().all(String::is_empty);
+                    assert_eq!(is_blank, width * height == 0, "{width}x{height}: {ui:?}");
+                }
+            }
+        }
+    }
+
+    /// A long name gives way before a column does, and the marked row is in sight among many.
+    #[test]
+    fn long_names_and_many_rows() {
+        let mut ui = Ui::new();
+        let mut many = sample(1);
+        let row = many.stats.ports[0].clone();
+        many.stats.ports.extend(
+            (0..100).map(|n| vswitch_api::PortStats { port: format!("port-of-the-container-{n:02}"), ..row.clone() }),
+        );
+        ui.take(&many);
+        press(&mut ui, ">");
+        assert_eq!(
+            lines(&drawn(&ui, PLAIN, 60, 24))[5],
+            "blue                       -        -        -             -"
+        );
+        press(&mut ui, "<end>");
+        let screen = shown(&ui, 60, 24);
+        assert!(screen.contains("tunnel") && !screen.contains("blue"), "{screen}");
+        press(&mut ui, "<home>");
+        assert!(shown(&ui, 60, 24).contains("blue"));
+    }
 }
