@@ -174,9 +174,7 @@ mod tests {
         let (events, happens) = mpsc::channel();
         mind_panics(events);
         let mut screen = Screen::take().unwrap();
-        screen
-            .show(|area, buffer| drop(buffer.set_string(area.x, area.y, "drawn", ratatui::style::Style::new())))
-            .unwrap();
+        screen.show(|area, buffer| buffer.set_string(area.x, area.y, "drawn", ratatui::style::Style::new())).unwrap();
         match env::var(WHAT).unwrap().as_str() {
             "ends" => {}
             "panics" => panic!("a fault here"),
