@@ -135,7 +135,7 @@ fn objects(lab: &Lab) -> Result {
 }
 
 fn no_terminal(lab: &Lab) -> Result {
-    let (node, _) = alone(lab, "")?;
+    let (node, _containers) = alone(lab, "")?;
     let output = node.vsctl().command()?.arg("top").stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure_eq!(output.status.code(), Some(2), "exit code: {said}");
@@ -234,7 +234,7 @@ fn uptime(screen: &str) -> Option<u64> {
 }
 
 fn sizes(lab: &Lab) -> Result {
-    let (node, _) = alone(lab, "")?;
+    let (node, _containers) = alone(lab, "")?;
     let terminal = shown(lab, &node, SIZE, &[])?;
     let head =
         |screen: &str| screen.lines().find(|line| line.starts_with("PORT")).map(|line| line.trim_end().to_owned());
@@ -255,14 +255,16 @@ fn sizes(lab: &Lab) -> Result {
 }
 
 fn colours(lab: &Lab) -> Result {
-    let (node, _) = alone(lab, "")?;
-    // SGR 30 to 37 and 38 are colours of characters.
+    let (node, _containers) = alone(lab, "")?;
+    // SGR 30 to 38 are colours of characters; 39 is none.
     let is_coloured = |screen: &str| {
         screen.split('\x1b').any(|part| {
             part.strip_prefix('[').is_some_and(|codes| {
-                codes
-                    .split_once('m')
-                    .is_some_and(|(codes, _)| codes.split(';').any(|code| code.starts_with('3') && code.len() == 2))
+                codes.split_once('m').is_some_and(|(codes, _)| {
+                    codes.split(';').any(|code| {
+                        code.len() == 2 && ('0'..='8').any(|colour| code.ends_with(colour)) && code.starts_with('3')
+                    })
+                })
             })
         })
     };
@@ -284,8 +286,9 @@ fn a_daemon_that_goes(lab: &Lab) -> Result {
     let terminal = shown(lab, &node, SIZE, &[])?;
     let Node { daemon, host, .. } = node;
     daemon.end(Signal::SIGKILL)?;
-    let screen = terminal.shows("NO ANSWER, trying again")?;
-    ensure!(screen.contains("is vswitchd running?"), "why, and what to do:\n{screen}");
+    let screen = terminal.until("why, and what to do", |screen| {
+        screen.contains("NO ANSWER, trying again") && screen.contains("is vswitchd running?")
+    })?;
     ensure!(row(&screen, "red").is_some(), "what was known is there still:\n{screen}");
     let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
     terminal.until("it is heard again", |screen| !screen.contains("NO ANSWER") && screen.contains("all ports: rx"))?;
@@ -299,13 +302,13 @@ fn a_daemon_that_goes(lab: &Lab) -> Result {
     node.daemon.end(Signal::SIGTERM)?;
     terminal.runs(&format!("clear; {line}; echo exit code $?"))?;
     terminal.shows("exit code 3")?;
-    ensure!(terminal.screen()?.contains("is vswitchd running?"), "what it says");
+    ensure!(terminal.screen()?.contains("cannot connect to"), "it says\n{}", terminal.screen()?);
     Ok(())
 }
 
 /// Whatever ends it, the shell has its terminal again: its modes, its screen, its cursor.
 fn it_gives_the_terminal_back(lab: &Lab) -> Result {
-    let (node, _) = alone(lab, "")?;
+    let (node, _containers) = alone(lab, "")?;
     let terminal = Terminal::open(lab, SIZE, &[])?;
     let line = top(&node, "")?;
     let modes = lab.folder("modes")?;
@@ -329,7 +332,7 @@ fn it_gives_the_terminal_back(lab: &Lab) -> Result {
         ensure_eq!(terminal.knows("alternate_on")?, "1", "{what}: a screen of its own");
         ensure_eq!(terminal.knows("cursor_flag")?, "0", "{what}: the cursor is hidden");
         end(&terminal).context(what)?;
-        terminal.shows(&format!("\n{done} {code}\n")).context(what)?;
+        terminal.shows(&format!("{done} {code}")).context(what)?;
         ensure_eq!(terminal.knows("alternate_on")?, "0", "{what}: the screen of the shell");
         ensure_eq!(terminal.knows("cursor_flag")?, "1", "{what}: the cursor is there");
         let modes = |path| std::fs::read_to_string(path).context("modes of the terminal");
@@ -353,7 +356,7 @@ fn signal(terminal: &Terminal, signal: Signal) -> Result {
 }
 
 fn it_stops_and_goes_on(lab: &Lab) -> Result {
-    let (node, _) = alone(lab, "")?;
+    let (node, _containers) = alone(lab, "")?;
     let terminal = shown(lab, &node, SIZE, &[])?;
     type Way<'a> = (&'a str, &'a dyn Fn(&Terminal) -> Result);
     let ways: [Way<'_>; 3] = [
