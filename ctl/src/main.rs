@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 the daemon refused; 2 usage; 3 the daemon cannot be reached.
 
+mod attachments;
 mod capture;
 mod cli;
 mod complete;

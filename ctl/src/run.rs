@@ -14,6 +14,7 @@ use vswitch_api::{
     Change, Client, ClientError, Outcome, PortInfo, PortPlan, PortSpec, Query, Request, Stats, Why, WhyAsk, socket,
 };
 
+use crate::attachments;
 use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
 use crate::complete;
@@ -247,9 +248,10 @@ impl Call {
                 Query::PortShow { .. } => self.show(request, render::port),
                 // Only asked on the way to `port add --hand-over`.
                 Query::PortPlan(_) => json(&self.ask::<PortPlan>(request)?),
-                Query::AttachmentPlan(_) | Query::AttachmentList { .. } | Query::PoolShow { .. } => {
-                    json(&self.ask::<serde_json::Value>(request)?)
-                }
+                // Only asked by a container runtime's plugin.
+                Query::AttachmentPlan(_) => json(&self.ask::<serde_json::Value>(request)?),
+                Query::AttachmentList { .. } => self.show(request, attachments::list),
+                Query::PoolShow { .. } => self.show(request, attachments::pools),
                 // No word of vsctl asks for it alone: `status` tells of it, and programs ask.
                 Query::WorkerList {} => json(&self.ask::<serde_json::Value>(request)?),
                 Query::VlanList {} => self.show(request, render::vlans),
