@@ -100,6 +100,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         trace: Box<crate::trace::Trace>,
     },
+    /// Tell what happens, a line for each event, until Ctrl-C
+    Monitor(crate::monitor::MonitorArgs),
     /// Try it: two hosts and two containers in network namespaces, VXLAN between them, and traffic
     Demo(Demo),
     /// Print a completion script for a shell

@@ -20,6 +20,8 @@ pub(crate) enum Task {
     Capture(Box<CaptureArgs>),
     /// To show frames as they pass.
     Follow(LiveArgs),
+    /// To tell what happens.
+    Monitor(crate::monitor::MonitorArgs),
     /// To tell why two stations do or do not reach each other.
     Why(vswitch_api::WhyAsk),
     /// To tell the journey of a frame.
@@ -57,6 +59,7 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Capture(args) => return Ok(Task::Capture(args)),
         Command::Trace { live: true, follow, .. } => return Ok(Task::Follow(follow)),
         Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
+        Command::Monitor(args) => return Ok(Task::Monitor(args)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
     }))
@@ -199,6 +202,7 @@ mod tests {
             Task::Complete(shell) => Ok(("completions".to_owned(), json!(shell.to_string()))),
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
+            Task::Monitor(args) => Ok(args.request().encode().unwrap()),
             Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
     }
@@ -321,6 +325,12 @@ mod tests {
             ("stats tunnel", "stats", json!({"port": "tunnel"})),
             ("status", "status", json!({})),
             ("--json status --timeout 0.5 -q --socket /s", "status", json!({})),
+            ("monitor", "monitor.start", json!({})),
+            (
+                "monitor --port a --vlan 10 --kind fdb,drops --kind port --no-reconnect",
+                "monitor.start",
+                json!({"port": "a", "vlan": 10, "kinds": ["fdb", "drops", "port"]}),
+            ),
             ("demo", "demo", json!([false, false, null])),
             ("demo --keep", "demo", json!([true, false, null])),
             ("demo --remove", "demo", json!([false, true, null])),
@@ -375,6 +385,7 @@ mod tests {
             ("trace a 00 --dst ff:ff:ff:ff:ff:ff", "--dst"),
             ("trace a --src 02:00:00:00:00:01 --dst 02:00:00:00:00:02 --ip-src 10.0.0.1 --ip-dst fd00::1", "same IP"),
             ("why a", "B"),
+            ("monitor --kind frames", "attachment"),
             ("status --timeout 0", "0.001 to 86400"),
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),

@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod explain;
+pub mod monitor;
 pub mod observe;
 pub mod record;
 pub mod reply;
