@@ -29,7 +29,7 @@ fn text(what: &What, reasons: &BTreeMap<String, String>) -> String {
         What::PortDeleted(port) => port.name.to_string(),
         What::PortLost(port) => format!("{}: its interface {} in {} is gone", port.name, port.ifname, port.netns),
         What::PortBack(port) => format!("{}: {} in {}", port.name, port.ifname, port.netns),
-        What::VlanAdded(vlan) | What::VlanChanged(vlan) => vlan_text(vlan),
+        What::VlanAdded(vlan) => vlan_text(vlan),
         What::VlanDeleted(vlan) => vlan.vlan.to_string(),
         What::PeerAdded(peer) | What::PeerChanged(peer) => peer_text(peer),
         What::PeerDeleted(peer) => peer.ip.to_string(),

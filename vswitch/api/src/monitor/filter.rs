@@ -30,7 +30,7 @@ impl What {
             | Self::PortDeleted(port)
             | Self::PortLost(port)
             | Self::PortBack(port) => Subject::Port(port),
-            Self::VlanAdded(vlan) | Self::VlanChanged(vlan) | Self::VlanDeleted(vlan) => Subject::Vlan(vlan),
+            Self::VlanAdded(vlan) | Self::VlanDeleted(vlan) => Subject::Vlan(vlan),
             Self::PeerAdded(peer) | Self::PeerChanged(peer) | Self::PeerDeleted(peer) => Subject::Peer(peer),
             Self::AttachmentAdded(attachment) | Self::AttachmentDeleted(attachment) => Subject::Attachment(attachment),
             Self::FdbLearned(address)

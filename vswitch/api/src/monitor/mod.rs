@@ -132,9 +132,6 @@ pub enum What {
     /// A VLAN has settings.
     #[serde(rename = "vlan.added")]
     VlanAdded(VlanInfo),
-    /// It has others.
-    #[serde(rename = "vlan.changed")]
-    VlanChanged(VlanInfo),
     /// It has none any more.
     #[serde(rename = "vlan.deleted")]
     VlanDeleted(VlanInfo),

@@ -115,16 +115,11 @@ impl State {
     }
 
     fn tell_vlans(&self, before: &Self, told: &mut Vec<What>) {
-        for was in before.desired.vlans().filter(|was| self.desired.vlan(was.vlan).is_none()) {
-            told.push(What::VlanDeleted(vlan_info(&before.desired, was.vlan)));
-        }
-        for is in self.desired.vlans() {
-            match before.desired.vlan(is.vlan) {
-                None => told.push(What::VlanAdded(vlan_info(&self.desired, is.vlan))),
-                Some(was) if was != is => told.push(What::VlanChanged(vlan_info(&self.desired, is.vlan))),
-                Some(_) => {}
-            }
-        }
+        // Settings do not change: they go, and others come.
+        let gone = before.desired.vlans().filter(|was| self.desired.vlan(was.vlan) != Some(was));
+        told.extend(gone.map(|was| What::VlanDeleted(vlan_info(&before.desired, was.vlan))));
+        let new = self.desired.vlans().filter(|is| before.desired.vlan(is.vlan) != Some(is));
+        told.extend(new.map(|is| What::VlanAdded(vlan_info(&self.desired, is.vlan))));
     }
 
     fn tell_peers(&self, before: &Self, told: &mut Vec<What>) {
@@ -194,7 +189,7 @@ mod tests {
     const NARROW: &str = r#"{"method": "port.set", "params": {"name": "a", "mtu": 1400, "access": 20}}"#;
     const VLAN: &str = r#"{"method": "vlan.add", "params": {"vlan": 10, "vni": 100}}"#;
     const NO_LEARNING: &str = r#"{"method": "vlan.add", "params": {"vlan": 10, "vni": 100, "learning": false}}"#;
-    const PEER: &str = r#"{"method": "peer.add", "params": {"ip": "192.0.2.2", "vlans": "all"}}"#;
+    const PEER: &str = r#"{"method": "peer.add", "params": {"ip": "192.0.2.2", "all-vlans": true}}"#;
 
     #[test]
     fn what_happened_follows_from_before_and_after() {
@@ -213,7 +208,7 @@ mod tests {
             // What the daemon notes for itself.
             ((&[OF_C1], &[]), (&[SEEN_C1], &[]), &[]),
             ((&[A], &[]), (&[A, VLAN], &[]), &["vlan.added 10"]),
-            ((&[VLAN, PEER], &[]), (&[NO_LEARNING, PEER], &[]), &["vlan.changed 10"]),
+            ((&[VLAN, PEER], &[]), (&[NO_LEARNING, PEER], &[]), &["vlan.deleted 10", "vlan.added 10"]),
             ((&[PEER], &[]), (&[PEER, VLAN], &[]), &["vlan.added 10", "peer.changed 192.0.2.2 [10]"]),
         ];
         for ((before, were_lost), (after, are_lost), expected) in table {
