@@ -199,8 +199,9 @@ impl Control {
             Err(error) => return tracing::error!(%error, "drops cannot be told"),
         };
         let Some(told) = &mut self.monitors.told else { return };
-        let at = now();
-        let drops = told.tallies.count(Instant::now(), counts);
+        let (at, moment) = (now(), Instant::now());
+        told.counters_at = moment + COUNTERS; // from what they are told, and not from when it was due
+        let drops = told.tallies.count(moment, counts);
         drops.into_iter().for_each(|what| self.monitors.tell(at, what, None));
     }
 
