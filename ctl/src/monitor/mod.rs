@@ -16,6 +16,7 @@ use vswitch_api::monitor::{Event, EventKind, Listen, Listening, What};
 use vswitch_api::{Client, ClientError, Code, PortName, Query, Request, Vid};
 use vswitch_sys::fdpass;
 
+use crate::complete::names;
 use crate::stop::Stop;
 
 /// Bytes read at once.
@@ -36,10 +37,10 @@ When the daemon ends, or another takes over, a line says so; listening goes on w
 #[command(after_help = NOTES)]
 pub(crate) struct MonitorArgs {
     /// Only about this port, which need not be there yet
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = names::ports())]
     port: Option<PortName>,
     /// Only in this VLAN; drops and storms of what is in it
-    #[arg(long, value_name = "VID")]
+    #[arg(long, value_name = "VID", add = names::vlans())]
     vlan: Option<Vid>,
     /// Only of these kinds
     #[arg(long = "kind", value_name = "KIND,...", value_delimiter = ',', value_parser = kinds())]
