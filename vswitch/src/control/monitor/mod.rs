@@ -113,8 +113,8 @@ impl Control {
         let Ok([stream]) = <[OwnedFd; 1]>::try_from(fds) else { return Err(no_stream("there is none, or more")) };
         let (feed, outlet) = Feed::new(stream, last_words).map_err(no_stream)?;
         if self.monitors.told.is_none() {
-            self.addresses.fdb_listen(true);
             let tallies = Tallies::new(self.drop_counts()?);
+            self.addresses.fdb_listen(true);
             let now = Instant::now();
             let (addresses_at, counters_at) = (now + ADDRESSES, now + COUNTERS);
             self.monitors.told = Some(Told { state: self.state(), tallies, addresses_at, counters_at });
@@ -143,14 +143,12 @@ impl Control {
         self.monitors.told.as_ref()?;
         self.tell_changes();
         let now = Instant::now();
-        let is_due = |at: fn(&mut Told) -> &mut Instant, told: &mut Option<Told>, every| {
-            let at = told.as_mut().map(at).filter(|at| **at <= now);
-            at.map(|at| *at = now + every).is_some()
-        };
-        if is_due(|told| &mut told.addresses_at, &mut self.monitors.told, ADDRESSES) {
+        if let Some(told) = self.monitors.told.as_mut().filter(|told| told.addresses_at <= now) {
+            told.addresses_at = now + ADDRESSES;
             self.tell_addresses();
         }
-        if is_due(|told| &mut told.counters_at, &mut self.monitors.told, COUNTERS) {
+        if let Some(told) = self.monitors.told.as_mut().filter(|told| told.counters_at <= now) {
+            told.counters_at = now + COUNTERS;
             self.tell_drops();
         }
         self.monitors.flush();
