@@ -113,6 +113,8 @@ pub(crate) enum Command {
     /// Ports, peers and workers by what passes now, with drops and their reasons, on a screen of its own
     #[cfg(feature = "top")]
     Top(crate::top::TopArgs),
+    /// Tell what happens, a line for each event, until Ctrl-C
+    Monitor(crate::monitor::MonitorArgs),
     /// Try it: two hosts and two containers in network namespaces, VXLAN between them, and traffic
     Demo(Demo),
     /// Print a completion script for a shell

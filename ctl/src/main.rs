@@ -10,8 +10,10 @@ mod demo;
 mod explain;
 mod hand_over;
 mod man;
+mod monitor;
 mod render;
 mod run;
+mod stop;
 mod table;
 #[cfg(feature = "top")]
 mod top;

@@ -22,6 +22,7 @@ use crate::demo::{self, DemoError};
 use crate::explain;
 use crate::hand_over::{self, HandOverError};
 use crate::man::{self, ManError};
+use crate::monitor::{self, MonitorError};
 use crate::render;
 #[cfg(feature = "top")]
 use crate::top::{self, TopError};
@@ -69,6 +70,8 @@ enum Failure {
     #[error(transparent)]
     Top(TopError),
     #[error(transparent)]
+    Monitor(MonitorError),
+    #[error(transparent)]
     Demo(#[from] DemoError),
     #[error(transparent)]
     Man(#[from] ManError),
@@ -88,8 +91,9 @@ impl Failure {
             | Self::HandOver(_)
             | Self::Capture(_)
             | Self::Man(_)
+            | Self::Monitor(MonitorError::Output(_) | MonitorError::Wait(_))
             | Self::Demo(_) => Exit::Refused,
-            Self::Daemon { .. } => Exit::Unreachable,
+            Self::Daemon { .. } | Self::Monitor(_) => Exit::Unreachable,
         }
     }
 }
@@ -133,11 +137,11 @@ where
     match execute(cli, out, err) {
         Ok(exit) => exit,
         // Whoever reads has seen enough (`vsctl fdb list | head`).
-        Err(Failure::Output(error) | Failure::Capture(CaptureError::Output(error)))
-            if error.kind() == io::ErrorKind::BrokenPipe =>
-        {
-            Exit::Done
-        }
+        Err(
+            Failure::Output(error)
+            | Failure::Capture(CaptureError::Output(error))
+            | Failure::Monitor(MonitorError::Output(error)),
+        ) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(failure) => {
             let _ = writeln!(err, "vsctl: {failure}");
             failure.exit()
@@ -163,6 +167,14 @@ fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, F
         }
         #[cfg(feature = "top")]
         Task::Top(args) => show_top(&cli.global, &args, out)?,
+        Task::Monitor(args) => {
+            let Global { socket, json, quiet: _, timeout } = cli.global;
+            let path = socket::path(socket);
+            monitor::run(&args, (&path, timeout), json, out).map_err(|error| match error {
+                MonitorError::Daemon(error) => Failure::Daemon { error, path },
+                error => Failure::Monitor(error),
+            })?;
+        }
         Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request))?,
         Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec))?,
         Task::Trace(trace) => print(&cli.global, out, |call| call.trace(&trace))?,
@@ -261,6 +273,8 @@ impl Call {
                 Query::FdbList(_) => self.show(request, render::fdb),
                 Query::Status {} => self.show(request, render::status),
                 Query::NeighbourList {} => self.show(request, explain::neighbours),
+                // No word of vsctl asks for it so: what shows events does.
+                Query::Monitor(_) => json(&self.ask::<serde_json::Value>(request)?),
                 Query::Trace(_) => self.show(request, explain::journey),
                 Query::Why(_) => self.show(request, explain::why),
                 // Meanings are for people; programs get the list of counters.

@@ -24,6 +24,8 @@ pub(crate) enum Task {
     Capture(Box<CaptureArgs>),
     /// To show frames as they pass.
     Follow(LiveArgs),
+    /// To tell what happens.
+    Monitor(crate::monitor::MonitorArgs),
     /// To tell why two stations do or do not reach each other.
     Why(vswitch_api::WhyAsk),
     /// To tell the journey of a frame.
@@ -72,6 +74,7 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
         #[cfg(feature = "top")]
         Command::Top(args) => return Ok(Task::Top(args)),
+        Command::Monitor(args) => return Ok(Task::Monitor(args)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
         Command::Complete { index, words } => return Ok(Task::Propose(index, words)),
@@ -223,6 +226,7 @@ mod tests {
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
             #[cfg(feature = "top")]
             Task::Top(args) => Ok(("top".to_owned(), json!([args.interval.as_secs_f64(), args.once]))),
+            Task::Monitor(args) => Ok(args.request().encode().unwrap()),
             Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
     }
@@ -359,6 +363,12 @@ mod tests {
             ("top", "top", json!([1.0, false])),
             #[cfg(feature = "top")]
             ("top --once --interval 250ms", "top", json!([0.25, true])),
+            ("monitor", "monitor.start", json!({})),
+            (
+                "monitor --port a --vlan 10 --kind fdb,drops --kind port --no-reconnect",
+                "monitor.start",
+                json!({"port": "a", "vlan": 10, "kinds": ["fdb", "drops", "port"]}),
+            ),
             ("demo", "demo", json!([false, false, null])),
             ("demo --keep", "demo", json!([true, false, null])),
             ("demo --remove", "demo", json!([false, true, null])),
@@ -419,6 +429,7 @@ mod tests {
             ("attachment list --network ../x", "--network"),
             ("pool show 10.0.0.0/24", "--vlan"),
             ("pool show 10.0.0.1/24 --vlan 10", "10.0.0.0/24"),
+            ("monitor --kind frames", "attachment"),
             ("status --timeout 0", "0.001 to 86400"),
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),

@@ -71,6 +71,9 @@ mod manuals;
 /// What Prometheus is told, by HTTP, and what it makes of it.
 #[path = "netns/metrics.rs"]
 mod metrics;
+/// `vsctl monitor`: every kind of event, made for real; readers who sleep, takeovers and restarts.
+#[path = "netns/monitor.rs"]
+mod monitor;
 /// What moves among a daemon's counters.
 #[path = "netns/moves.rs"]
 mod moves;
@@ -153,6 +156,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("metrics", metrics::TESTS),
     ("why", why::TESTS),
     ("top", top::TESTS),
+    ("monitor", monitor::TESTS),
 ];
 
 /// Areas that are the same however VXLAN is carried, and run for each way.
@@ -242,8 +246,10 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
-        let needs_users =
-            |name: &str| *area == "privileges" || ["a_crowd_of_another_user", "by_a_user_in_a_sandbox"].contains(&name);
+        let needs_users = |name: &str| {
+            *area == "privileges"
+                || ["a_crowd_of_another_user", "by_a_user_in_a_sandbox", "who_may_only_look"].contains(&name)
+        };
         trials.extend(tests.iter().map(|&(name, test)| {
             let lacking = match *area {
                 _ if needs_users(name) => no_users.clone(),
