@@ -50,6 +50,9 @@ mod gateway;
 /// Hosts, wires and traffic of the harness itself, with the kernel's switch on both sides: fails first when the fault is here.
 #[path = "netns/harness.rs"]
 mod harness;
+/// Probes between VTEPs: what they measure, what they find, and that others feel nothing of them.
+#[path = "netns/health.rs"]
+mod health;
 /// An idle daemon uses no CPU and little memory.
 #[path = "netns/idle.rs"]
 mod idle;
@@ -149,6 +152,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("gateway", gateway::TESTS),
     ("metrics", metrics::TESTS),
     ("why", why::TESTS),
+    ("health", health::TESTS),
 ];
 
 /// Areas that are the same however VXLAN is carried, and run for each way.
@@ -175,6 +179,7 @@ const ACROSS: &[(&str, Tests)] = &[
     ("loops", loops::ACROSS),
     ("limits", limits::ACROSS),
     ("announce", announce::ACROSS),
+    ("health", health::ACROSS),
 ];
 
 /// The ways: what `--underlay` says.

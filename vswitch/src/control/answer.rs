@@ -56,7 +56,8 @@ impl Service for Desk<'_> {
         if control.is_handed_over {
             return None; // lost ports are another's to look after
         }
-        left.or_else(|| control.tend_lost_ports())
+        let probes = control.tend_probes();
+        left.or_else(|| control.tend_lost_ports()).into_iter().chain(probes).min()
     }
 
     fn heir(&self) -> Option<Token> {
@@ -127,6 +128,7 @@ impl Control {
                 json(self.plan_attachment(attach).map_err(RpcError::from)?)
             }
             Request::Query(Query::Why(ask)) => json(self.why(ask)?),
+            Request::Query(Query::PeerProbe(ask)) => json(self.probe(ask)?),
             Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
@@ -224,7 +226,7 @@ impl Control {
                 .map(|spec| spec.vlan)
                 .filter(|&vlan| self.desired.is_peer_in(peer.ip, vlan))
                 .collect(),
-            health: None,
+            health: self.health(peer.ip),
         };
         self.desired.peers().map(info).collect()
     }

@@ -11,6 +11,7 @@ mod inherit;
 mod lost;
 mod metrics;
 mod observe;
+mod probes;
 mod reap;
 mod server;
 mod sight;
@@ -139,6 +140,7 @@ pub(crate) struct Control {
     watchers: Watchers,
     /// What was asked in a port's name.
     questions: explain::Questions,
+    probes: probes::Probes,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -181,6 +183,7 @@ impl Control {
             holds: Holds::default(),
             watchers: Watchers::default(),
             questions: explain::Questions::default(),
+            probes: probes::Probes::default(),
             started: Instant::now(),
             estate,
             manager,
