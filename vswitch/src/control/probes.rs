@@ -265,6 +265,28 @@ impl Control {
         self.probes.paths.get(&ip)?.health(clock::now())
     }
 
+    /// The probes of a peer, where it was probed.
+    pub(super) fn path(&self, ip: IpAddr) -> Option<&Path> {
+        self.probes.paths.get(&ip)
+    }
+
+    /// The last round trip of ICMP echo to a host.
+    pub(super) fn host_trip(&self, ip: IpAddr) -> Option<Duration> {
+        self.probes.ping.as_ref()?.trips.get(&ip).copied()
+    }
+
+    /// Begins a self-test of the way to a peer.
+    pub(super) fn test_peer(&mut self, ip: IpAddr) {
+        let now = clock::now();
+        self.hear_probes(now);
+        self.follow(ip, now);
+        let networks = self.networks_of(ip);
+        if let Some(path) = self.probes.paths.get_mut(&ip) {
+            path.set_networks(networks);
+            path.begin_test(now);
+        }
+    }
+
     /// Requests sent, and what workers counted of messages.
     pub(super) fn counted_oam(&self) -> Result<(u64, OamCounters), ControlError> {
         let mut sum = OamCounters::default();
@@ -304,7 +326,7 @@ impl Control {
         let (_, wanted) = self.probes.tickets.remove(&ticket).unwrap_or((ip, None));
         let best = path.tested().flatten();
         let foreign = verdict.state == HealthState::Foreign;
-        let trip = best.or_else(|| self.probes.ping.as_ref()?.trips.get(&ip).copied().filter(|_| foreign));
+        let trip = best.or_else(|| self.host_trip(ip).filter(|_| foreign));
         let mut findings = verdict.findings;
         // Asked for one VLAN, another one's is of no interest.
         if let Some(wanted) = wanted.filter(|vni| path.shared().get(vni) == Some(&true)) {
@@ -341,13 +363,7 @@ impl Control {
             })
         });
         let vni = vni.transpose()?;
-        let now = clock::now();
-        self.hear_probes(now);
-        self.follow(ip, now);
-        if let Some(path) = self.probes.paths.get_mut(&ip) {
-            path.set_networks(networks);
-            path.begin_test(now);
-        }
+        self.test_peer(ip);
         self.probes.next_ticket += 1;
         let ticket = self.probes.next_ticket;
         self.probes.tickets.insert(ticket, (ip, vni));

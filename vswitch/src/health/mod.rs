@@ -5,6 +5,8 @@ mod findings;
 mod interval;
 mod path;
 mod search;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::hash::{BuildHasher as _, RandomState};

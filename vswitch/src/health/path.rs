@@ -408,6 +408,11 @@ impl Path {
         self.answered_at.is_some() && self.window.lost_in_row() < SILENCE && self.tested != Some(None)
     }
 
+    /// What was last said of probes, since the last answer.
+    pub(crate) fn complaint(&self) -> Option<(Trouble, Option<IpAddr>)> {
+        self.complaint.map(|(what, by, _)| (what, by))
+    }
+
     /// The networks of which the peer said whether it shares them.
     pub(crate) const fn shared(&self) -> &BTreeMap<Vni, bool> {
         &self.known
