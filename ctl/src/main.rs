@@ -4,10 +4,12 @@
 
 mod capture;
 mod cli;
+mod complete;
 mod demo;
 mod explain;
 mod hand_over;
 mod health;
+mod man;
 mod render;
 mod run;
 mod table;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vswitch_api::{
@@ -17,10 +17,12 @@ use vswitch_api::{
 
 use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
+use crate::complete;
 use crate::demo::{self, DemoError};
 use crate::explain;
 use crate::hand_over::{self, HandOverError};
 use crate::health;
+use crate::man::{self, ManError};
 use crate::render;
 use crate::trace::{Trace, TraceError};
 use crate::words::{self, Task};
@@ -67,6 +69,8 @@ enum Failure {
     Capture(CaptureError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Man(#[from] ManError),
 }
 
 impl Failure {
@@ -78,6 +82,7 @@ impl Failure {
             | Self::Json(_)
             | Self::HandOver(_)
             | Self::Capture(_)
+            | Self::Man(_)
             | Self::Demo(_) => Exit::Refused,
             Self::Daemon { .. } => Exit::Unreachable,
         }
@@ -138,11 +143,9 @@ where
 fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     match words::task(cli.command)? {
-        Task::Complete(shell) => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "vsctl", &mut script);
-            out.write_all(&script)?;
-        }
+        Task::Complete(shell) => complete::script(shell, out)?,
+        Task::Propose(index, words) => complete::propose(index, words, out)?,
+        Task::Man(dir) => man::write(&dir)?,
         Task::Demo(words) => {
             let Global { socket: _, json, quiet, timeout } = cli.global;
             demo::run(&words, timeout, demo::Style::new(json, quiet), out)?;

@@ -85,6 +85,9 @@ pub(crate) struct Args {
     /// Print the reference of the metrics and end
     #[arg(long, hide = true)]
     list_metrics: bool,
+    /// Print the manual page and end
+    #[arg(long, hide = true)]
+    man: bool,
     /// Remember the headers of the frames of the last SECONDS (1 to 3600) in SIZE of memory, 16M if not said, for `vsctl
     /// capture --last` [default: off]
     #[arg(long, value_name = "SECONDS[,SIZE]")]
@@ -158,6 +161,11 @@ impl Args {
     /// Whether it is asked for the metrics there are, and for nothing else.
     pub(crate) const fn lists_metrics(&self) -> bool {
         self.list_metrics
+    }
+
+    /// Whether it is asked for the manual page, and for nothing else.
+    pub(crate) const fn wants_manual(&self) -> bool {
+        self.man
     }
 
     /// What the command line and the config file come to.

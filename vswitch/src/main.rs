@@ -10,6 +10,7 @@ mod counters;
 mod drops;
 mod health;
 mod host;
+mod man;
 mod metrics;
 mod network;
 mod observe;
@@ -48,6 +49,12 @@ fn main() -> ExitCode {
     if args.lists_metrics() {
         print!("{}", metrics::reference());
         return ExitCode::SUCCESS;
+    }
+    if args.wants_manual() {
+        return match man::write(&mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE, // nobody listens
+        };
     }
     let run = match args.resolve() {
         Ok(run) => run,
