@@ -129,7 +129,8 @@ fn a_narrow_path(lab: &Lab) -> Result {
     let (underlay, h1, h2) = pair(lab)?;
     becomes(&h1, h2.ip, "healthy", &[])?;
     let link = underlay.host().link("to2")?.index;
-    underlay.host().netlink().set_mtu(link, 1407)?;
+    // A bridge lets pass what is as much longer as a VLAN tag (is_skb_forwardable).
+    underlay.host().netlink().set_mtu(link, 1407 - 4)?;
     let answer = probe(&h1, h2.ip)?;
     ensure_eq!(names(&answer["findings"]), ["mtu_smaller"], "findings: {answer}");
     ensure_eq!((&answer["path_mtu"], &answer["answered"]), (&json!(1407), &json!(true)), "{answer}");
@@ -175,7 +176,7 @@ fn nobody_listens(lab: &Lab) -> Result {
 /// The kernel's VXLAN as a peer: it is known for foreign, its containers see nothing, and traffic goes on.
 fn the_kernel_feels_nothing(lab: &Lab) -> Result {
     let underlay = Underlay::new(lab, 1500)?;
-    let host = lab.quiet_host("kernel")?;
+    let host = lab.host("kernel")?;
     let there = underlay.join(&host)?.v4;
     let ours = Node::with(lab, &underlay, "h1", |vtep| vtep.v4, probing("100ms", 1))?;
     let kernel = KernelSwitch::new(host, 100, there, &[ours.ip], 1450)?;
@@ -215,9 +216,7 @@ fn the_kernel_feels_nothing(lab: &Lab) -> Result {
 fn round_trips_are_measured(lab: &Lab) -> Result {
     const STOPPED: Duration = Duration::from_millis(400);
     let (_underlay, h1, h2) = pair(lab)?;
-    let before = becomes(&h1, h2.ip, "healthy", &[])?;
-    let p99 = before["round_trip_us"]["p99"].as_u64().context("p99")?;
-    ensure!(p99 < 300_000, "round trips: {before}");
+    becomes(&h1, h2.ip, "healthy", &[])?;
     let pid = Pid::from_raw(i32::try_from(h2.daemon.pid())?);
     kill(pid, Signal::SIGSTOP)?;
     thread::sleep(STOPPED); // as long as it is to be
@@ -239,9 +238,14 @@ fn the_port_is_blocked(lab: &Lab) -> Result {
     let health = becomes(&h1, h2.ip, "unreachable", &["port_blocked"])?;
     let mend = health["findings"][0]["mend"].as_str().context("advice")?;
     ensure!(mend.contains("udp dport 4789 accept"), "advice: {mend}");
-    // As one that was never met.
+    // The other one does not hear the answers to its own, and knows that there is a vswitch, for it was asked.
     let answer = probe(&h2, h1.ip)?;
-    ensure_eq!((&answer["answered"], &answer["path_mtu"]), (&json!(true), &json!(1500)), "the other way: {answer}");
+    ensure_eq!(names(&answer["findings"]), ["port_blocked"], "from the other side: {answer}");
+    ensure_eq!(
+        (&answer["answered"], &answer["foreign"]),
+        (&json!(false), &json!(false)),
+        "from the other side: {answer}"
+    );
     nft(underlay.host(), "flush table bridge way")?;
     becomes(&h1, h2.ip, "degraded", &["loss"])?;
     // A firewall on the host that says so.

@@ -311,6 +311,7 @@ impl Control {
         if let Err(error) = pending.commit() {
             let steps = plan(&self.network, &before);
             self.network = before;
+            self.probes_follow();
             self.take_back(steps);
             self.store.forget_pending();
             return Err(error.into());

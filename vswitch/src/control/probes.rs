@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ pub(super) struct Probes {
     socket: Option<ProbeSocket>,
     ping: Option<Ping>,
     paths: BTreeMap<IpAddr, Path>,
+    /// The network is another one than when paths were last made to follow it.
+    is_stale: bool,
+    /// Peers of which something came since they were last judged.
+    news: BTreeSet<IpAddr>,
     /// What was last said of each peer in the log.
     said: BTreeMap<IpAddr, (HealthState, BTreeSet<String>)>,
     /// What frames each silent peer had sent when that was last looked at.
@@ -71,6 +76,8 @@ impl Default for Probes {
             socket: None,
             ping: None,
             paths: BTreeMap::new(),
+            is_stale: true,
+            news: BTreeSet::new(),
             said: BTreeMap::new(),
             frames: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -95,10 +102,14 @@ impl Control {
             return None;
         }
         let now = clock::now();
-        self.follow_peers(now);
+        if mem::take(&mut self.probes.is_stale) {
+            self.follow_peers(now);
+        }
         self.hear_probes(now);
         let own = self.vtep_ip()?;
-        for ip in self.probes.paths.keys().copied().collect::<Vec<_>>() {
+        let is_due = |path: &Path| path.deadline().is_some_and(|at| at <= now);
+        let due: Vec<_> = self.probes.paths.iter().filter(|(_, path)| is_due(path)).map(|(ip, _)| *ip).collect();
+        for ip in due {
             let Some(path) = self.probes.paths.get_mut(&ip) else { continue };
             let asks = path.poll(now);
             let doubts = path.doubts_host(now);
@@ -109,6 +120,7 @@ impl Control {
             if doubts {
                 self.doubt(own, ip, now);
             }
+            self.probes.news.insert(ip);
         }
         self.hear_probes(now);
         self.hear_hosts(now);
@@ -118,6 +130,11 @@ impl Control {
         let asks = self.probes.ping.as_ref().is_some_and(|ping| !ping.asked.is_empty());
         let busy = (asks || paths().any(Path::is_busy)).then_some(LOOK);
         next.into_iter().chain(busy).min()
+    }
+
+    /// The network is another one now.
+    pub(super) fn probes_follow(&mut self) {
+        self.probes.is_stale = true;
     }
 
     /// Has a path for each peer that is to be probed, and none for others.
@@ -158,13 +175,12 @@ impl Control {
             overhead: underlay.overhead(),
         };
         let interval = self.probes.interval;
-        let path = self.probes.paths.entry(ip).or_insert_with(|| Path::new(ends, interval, first));
-        let _ = path; // its networks are set with all others'
+        self.probes.paths.entry(ip).or_insert_with(|| Path::new(ends, interval, first));
     }
 
     /// Takes what the workers heard, and what the network said.
     fn hear_probes(&mut self, now: Instant) {
-        let Probes { queue, paths, socket, .. } = &mut self.probes;
+        let Probes { queue, paths, socket, news, .. } = &mut self.probes;
         for heard in queue.1.try_iter() {
             let peer = match heard.read.message.kind {
                 Kind::Request => heard.from.ip().to_canonical(),
@@ -172,6 +188,7 @@ impl Control {
             };
             if let Some(path) = paths.get_mut(&peer) {
                 path.hear(&heard);
+                news.insert(peer);
             }
         }
         let Some(socket) = socket else { return };
@@ -240,7 +257,8 @@ impl Control {
 
     /// Says once in the log what changed.
     fn say_health(&mut self, now: Instant) {
-        for (ip, path) in self.probes.paths.iter().filter(|(_, path)| !path.is_busy()) {
+        for ip in &mem::take(&mut self.probes.news) {
+            let Some(path) = self.probes.paths.get(ip).filter(|path| !path.is_busy()) else { continue };
             let Some(verdict) = path.verdict(now) else { continue };
             let names: BTreeSet<String> = verdict.findings.iter().map(|finding| finding.name.clone()).collect();
             let before = self.probes.said.get(ip);
@@ -278,8 +296,8 @@ impl Control {
     /// Begins a self-test of the way to a peer.
     pub(super) fn test_peer(&mut self, ip: IpAddr) {
         let now = clock::now();
-        self.hear_probes(now);
         self.follow(ip, now);
+        self.hear_probes(now); // it may have asked us
         let networks = self.networks_of(ip);
         if let Some(path) = self.probes.paths.get_mut(&ip) {
             path.set_networks(networks);

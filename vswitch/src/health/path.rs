@@ -4,6 +4,7 @@
 //! carries. [`Path::poll`] says what to send now and [`Path::deadline`] when to ask again.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -28,8 +29,9 @@ const LONGEST: Duration = Duration::from_millis(1800);
 const SILENT: Duration = Duration::from_millis(900);
 /// When a self-test without an answer has the host asked.
 const DOUBT: Duration = Duration::from_millis(250);
-/// A round of a search lasts a few round trips, but no longer and no shorter.
-const ROUND_LEAST: Duration = Duration::from_millis(40);
+/// A round of a search lasts a few round trips, but no longer and no shorter; less where nothing is missing. Shorter, and a busy
+/// host passes for a narrow path.
+const ROUND_LEAST: Duration = Duration::from_millis(200);
 const ROUND_MOST: Duration = Duration::from_millis(800);
 /// From one search to the next, while probes go on.
 const SEARCH_AGAIN: Duration = Duration::from_secs(30);
@@ -236,6 +238,11 @@ impl Path {
         if is_over {
             self.test = None;
             self.search = None;
+            if test.answered == 0 {
+                // What is late by now is as good as lost.
+                let asked = mem::take(&mut self.open);
+                asked.values().for_each(|_| self.window.lost());
+            }
             self.tested = Some(test.best);
             self.was_tested = true;
             return;
@@ -276,10 +283,8 @@ impl Path {
         }
         if !is_first && let Some(found) = search.end_round() {
             self.path_mtu = Some(found);
-            self.open.retain(|_, open| open.size.is_none());
             return;
         }
-        self.open.retain(|_, open| open.size.is_none());
         for size in search.sizes() {
             asks.push(self.ask(now, Some(size)));
         }
@@ -338,8 +343,9 @@ impl Path {
         let round_trip = heard.at.since(open.at);
         match open.size {
             Some(size) => {
-                if let Some((search, _)) = &mut self.search {
-                    search.passed(size);
+                match &mut self.search {
+                    Some((search, _)) => search.passed(size),
+                    None => self.path_mtu = self.path_mtu.map(|found| found.max(size)), // late, and it did get there
                 }
             }
             None => {
@@ -425,7 +431,7 @@ impl Path {
 
     /// What it all comes to; `None` where that is not known yet.
     pub(crate) fn verdict(&self, now: Instant) -> Option<Verdict> {
-        if self.answered_at.is_none() && !self.was_tested {
+        if !self.was_tested {
             return None;
         }
         let lasts = |at: Option<Instant>, time| at.is_some_and(|at| now.since(at) < time);
