@@ -9,9 +9,12 @@ mod complete;
 mod demo;
 mod explain;
 mod hand_over;
+mod health;
 mod man;
+mod monitor;
 mod render;
 mod run;
+mod stop;
 mod table;
 #[cfg(feature = "top")]
 mod top;
