@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 the daemon refused; 2 usage; 3 the daemon cannot be reached.
 
+mod attachments;
 mod capture;
 mod cli;
 mod complete;
@@ -10,9 +11,13 @@ mod explain;
 mod hand_over;
 mod health;
 mod man;
+mod monitor;
 mod render;
 mod run;
+mod stop;
 mod table;
+#[cfg(feature = "top")]
+mod top;
 mod trace;
 mod words;
 

@@ -10,7 +10,9 @@ pub mod config;
 pub mod error;
 pub mod explain;
 pub mod health;
+pub mod monitor;
 pub mod observe;
+pub mod peer_stats;
 pub mod record;
 pub mod reply;
 pub mod request;
@@ -31,6 +33,7 @@ pub use explain::{
 };
 pub use health::{Finding, Health, HealthState, Probe, ProbeAsk, RoundTrip};
 pub use observe::Observe;
+pub use peer_stats::PeerStats;
 pub use reply::{
     Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,
     ModeKind, Offload, PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Attachment, FdbTarget, PortMode};
 use crate::health::Health;
+use crate::peer_stats::PeerStats;
 use crate::types::{
     Cidr, ContainerId, IfName, Limits, Mac, Net, NetnsRef, NetworkName, PortName, RateLimit, Vid, VlanName, Vni,
 };
@@ -336,6 +337,9 @@ pub enum Carried {
 pub struct Stats {
     /// By port, then those of [`TUNNEL`].
     pub ports: Vec<PortStats>,
+    /// By remote VTEP; empty where one port is asked for. They are among those of [`TUNNEL`], and begin with the daemon.
+    #[serde(default)]
+    pub peers: Vec<PeerStats>,
     /// What the reasons among them mean.
     pub reasons: BTreeMap<String, String>,
 }

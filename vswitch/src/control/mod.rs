@@ -6,10 +6,12 @@ mod answer;
 mod apply;
 mod attach;
 mod explain;
+mod feeds;
 mod handover;
 mod inherit;
 mod lost;
 mod metrics;
+mod monitor;
 mod observe;
 mod probes;
 mod reap;
@@ -34,6 +36,7 @@ pub(crate) use server::{End, Server};
 use attach::Holds;
 use handover::Handover;
 use lost::LostPorts;
+use monitor::Monitors;
 use observe::Watchers;
 
 use crate::counters::Counters;
@@ -138,6 +141,7 @@ pub(crate) struct Control {
     is_restoring: bool,
     holds: Holds,
     watchers: Watchers,
+    monitors: Monitors,
     /// What was asked in a port's name.
     questions: explain::Questions,
     probes: probes::Probes,
@@ -182,6 +186,7 @@ impl Control {
             is_restoring: true,
             holds: Holds::default(),
             watchers: Watchers::default(),
+            monitors: Monitors::default(),
             questions: explain::Questions::default(),
             probes: probes::Probes::default(),
             started: Instant::now(),
@@ -318,6 +323,7 @@ impl Control {
         }
         self.desired = desired;
         self.announce_since(&before);
+        self.tell_changes();
         Ok(())
     }
 
