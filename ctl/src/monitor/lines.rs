@@ -33,6 +33,7 @@ fn text(what: &What, reasons: &BTreeMap<String, String>) -> String {
         What::VlanDeleted(vlan) => vlan.vlan.to_string(),
         What::PeerAdded(peer) | What::PeerChanged(peer) => peer_text(peer),
         What::PeerDeleted(peer) => peer.ip.to_string(),
+        What::PeerHealth(peer) => health_text(peer),
         What::AttachmentAdded(attachment) | What::AttachmentDeleted(attachment) => attachment_text(attachment),
         What::FdbLearned(address) | What::FdbAdded(address) | What::FdbReleased(address) => at(address),
         What::FdbAged(address) | What::FdbRemoved(address) => at(address),
@@ -99,6 +100,13 @@ fn peer_text(peer: &PeerInfo) -> String {
     let vlans = option(vswitch_api::VlanList::new(peer.vlans.iter().copied()));
     let all = if peer.all_vlans { " (all that have a VNI)" } else { "" };
     format!("{}: VLANs {vlans}{all}", peer.ip)
+}
+
+fn health_text(peer: &PeerInfo) -> String {
+    let Some(health) = &peer.health else { return peer.ip.to_string() };
+    let findings: String =
+        health.findings.iter().map(|finding| format!("; {}: {}", finding.name, finding.text)).collect();
+    format!("{}: {}{findings}", peer.ip, health.state.name())
 }
 
 fn attachment_text(attachment: &AttachmentInfo) -> String {

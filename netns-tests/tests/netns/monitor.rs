@@ -24,6 +24,7 @@ use crate::Tests;
 
 pub(crate) const TESTS: Tests = &[
     ("what_people_do", what_people_do),
+    ("how_the_way_to_a_peer_is", how_the_way_to_a_peer_is),
     ("what_frames_do_to_addresses", what_frames_do_to_addresses),
     ("addresses_without_room", addresses_without_room),
     ("an_address_that_flaps", an_address_that_flaps),
@@ -152,6 +153,43 @@ fn two(lab: &Lab, config: &str) -> Result<(Node, Station, Station)> {
     let a = Station::new(node.attach_quiet(lab, "a", "--access 10")?)?;
     let b = Station::new(node.attach_quiet(lab, "b", "--access 10")?)?;
     Ok((node, a, b))
+}
+
+/// Once each time that it changes, however often peers are probed.
+fn how_the_way_to_a_peer_is(lab: &Lab) -> Result {
+    let underlay = Underlay::new(lab, 1500)?;
+    let probing = DaemonSpec { config: "probe-interval = \"100ms\"\n".to_owned(), ..DaemonSpec::default() };
+    let h1 = Node::with(lab, &underlay, "h1", |vtep| vtep.v4, probing)?;
+    let h2 = Node::v4(lab, &underlay, "h2")?;
+    h1.join(10, 100, &[])?;
+    h2.join(10, 100, &[h1.ip])?;
+    let monitoring = Monitoring::start(lab, h1.vsctl(), "m", "--kind peer")?;
+    h1.ok(&format!("vtep peer add {} --vlan 10", h2.ip))?;
+    let told = |state: &str, count: usize| -> Result<Value> {
+        let (_, event) = monitoring.find_after(count, state, |event| event["health"]["state"] == state)?;
+        ensure_eq!(event["event"], "peer.health", "{event}");
+        ensure_eq!(event["ip"], h2.ip.to_string(), "{event}");
+        Ok(event)
+    };
+    told("healthy", 0)?;
+    let before = monitoring.events()?.len();
+    h2.daemon.end(Signal::SIGTERM)?;
+    let event = told("unreachable", before)?;
+    ensure_eq!(event["health"]["findings"][0]["name"], "port_blocked", "{event}");
+    let before = monitoring.events()?.len();
+    let _again = Daemon::start(lab, &h2.host, &DaemonSpec { vtep_ip: Some(h2.ip), ..DaemonSpec::default() })?;
+    told("healthy", before)?;
+    let events = monitoring.stop()?.events;
+    let states: Vec<_> = events.iter().filter_map(|event| event["health"]["state"].as_str()).collect();
+    let said = |event: &Value| {
+        let findings = event["health"]["findings"].as_array().into_iter().flatten();
+        (event["health"]["state"].clone(), findings.map(|finding| finding["name"].clone()).collect::<Vec<_>>())
+    };
+    let repeated = events
+        .windows(2)
+        .filter(|two| two.iter().all(|event| event["event"] == "peer.health") && said(&two[0]) == said(&two[1]));
+    ensure_eq!(repeated.count(), 0, "told twice: {states:?}");
+    Ok(())
 }
 
 fn what_frames_do_to_addresses(lab: &Lab) -> Result {

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
+use vswitch_api::monitor::What;
 use vswitch_api::{Code, Health, HealthState, Probe, ProbeAsk, Refusal, RpcError, Vid, Vni};
 use vswitch_core::Instant;
 use vswitch_sys::{Netlink, PingSocket, ProbeSocket, Trouble};
@@ -275,6 +276,8 @@ impl Control {
                 tracing::info!(peer = %ip, state, "the way to a peer");
             }
             self.probes.said.insert(*ip, (verdict.state, names));
+            let peer = self.peers().into_iter().find(|peer| peer.ip == *ip);
+            peer.into_iter().for_each(|peer| self.tell(What::PeerHealth(peer)));
         }
     }
 

@@ -31,7 +31,9 @@ impl What {
             | Self::PortLost(port)
             | Self::PortBack(port) => Subject::Port(port),
             Self::VlanAdded(vlan) | Self::VlanDeleted(vlan) => Subject::Vlan(vlan),
-            Self::PeerAdded(peer) | Self::PeerChanged(peer) | Self::PeerDeleted(peer) => Subject::Peer(peer),
+            Self::PeerAdded(peer) | Self::PeerChanged(peer) | Self::PeerDeleted(peer) | Self::PeerHealth(peer) => {
+                Subject::Peer(peer)
+            }
             Self::AttachmentAdded(attachment) | Self::AttachmentDeleted(attachment) => Subject::Attachment(attachment),
             Self::FdbLearned(address)
             | Self::FdbAdded(address)

@@ -144,6 +144,9 @@ pub enum What {
     /// There is one less.
     #[serde(rename = "peer.deleted")]
     PeerDeleted(PeerInfo),
+    /// The way to one is otherwise than before: in [`PeerInfo::health`] the state or the findings are others.
+    #[serde(rename = "peer.health")]
+    PeerHealth(PeerInfo),
     /// A container has a port.
     #[serde(rename = "attachment.added")]
     AttachmentAdded(AttachmentInfo),
