@@ -5,12 +5,16 @@
 mod capture;
 mod cli;
 mod complete;
+mod condition;
 mod demo;
 mod explain;
 mod hand_over;
+mod hint;
 mod man;
 mod render;
+mod repeat;
 mod run;
+mod style;
 mod table;
 mod trace;
 mod words;
@@ -19,5 +23,6 @@ use std::io;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    run::run(std::env::args_os(), &mut io::stdout().lock(), &mut io::stderr().lock()).into()
+    let screen = style::Screen::of_process();
+    run::run(std::env::args_os(), &screen, &mut io::stdout().lock(), &mut io::stderr().lock()).into()
 }

@@ -5,23 +5,29 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Change, Client, ClientError, Outcome, PortInfo, PortPlan, PortSpec, Query, Request, Stats, Why, WhyAsk, socket,
+    Change, Client, ClientError, Outcome, PortInfo, PortPlan, PortSpec, Query, Request, Stats, Status, Why, WhyAsk,
+    socket,
 };
 
 use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
 use crate::complete;
+use crate::condition::{self, Condition, Seen};
 use crate::demo::{self, DemoError};
 use crate::explain;
 use crate::hand_over::{self, HandOverError};
+use crate::hint;
 use crate::man::{self, ManError};
 use crate::render;
+use crate::repeat::repeat;
+use crate::style::{Screen, Tone};
 use crate::trace::{Trace, TraceError};
 use crate::words::{self, Task};
 
@@ -101,7 +107,7 @@ fn explain(error: &ClientError, path: &std::path::Path) -> String {
 }
 
 /// Does what `args` say; `out` gets the answer and `err` what went wrong.
-pub(crate) fn run<I>(args: I, out: &mut dyn Write, err: &mut dyn Write) -> Exit
+pub(crate) fn run<I>(args: I, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) -> Exit
 where
     I: IntoIterator<Item: Into<OsString> + Clone>,
 {
@@ -109,18 +115,18 @@ where
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" too, and go where answers go.
-            let text = error.render();
+            let text = error.render().ansi().to_string();
             let (written, exit) = if error.use_stderr() {
-                (write!(err, "{text}"), Exit::Usage)
+                (write!(err, "{}", screen.complaint(&text)), Exit::Usage)
             } else {
-                (write!(out, "{text}"), Exit::Done)
+                (write!(out, "{}", screen.shown(&text)), Exit::Done)
             };
             // Nobody is left to tell that nobody listens.
             let _ = written;
             return exit;
         }
     };
-    match execute(cli, out, err) {
+    match execute(cli, screen, out, err) {
         Ok(exit) => exit,
         // Whoever reads has seen enough (`vsctl fdb list | head`).
         Err(Failure::Output(error) | Failure::Capture(CaptureError::Output(error)))
@@ -129,14 +135,16 @@ where
             Exit::Done
         }
         Err(failure) => {
-            let _ = writeln!(err, "vsctl: {failure}");
+            let text = format!("{}: {failure}", Tone::Bad.on("vsctl"));
+            let _ = writeln!(err, "{}", screen.complaint(&text));
             failure.exit()
         }
     }
 }
 
-fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
+fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
+    let repeated = cli.command.repeated();
     match words::task(cli.command)? {
         Task::Complete(shell) => complete::script(shell, out)?,
         Task::Propose(index, words) => complete::propose(index, words, out)?,
@@ -151,10 +159,13 @@ fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, F
         Task::Follow(args) => {
             watch(&cli.global, |client, options| capture::trace(client, &args, options, (out, err)))?;
         }
-        Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request))?,
-        Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec))?,
-        Task::Trace(trace) => print(&cli.global, out, |call| call.trace(&trace))?,
-        Task::Why(ask) => print(&cli.global, out, |call| {
+        Task::Ask(request) => match repeated {
+            Some(pause) => again(&cli.global, &request, pause, screen, (out, err))?,
+            None => print(&cli.global, screen, out, |call| call.answer(&request))?,
+        },
+        Task::HandOver(spec) => print(&cli.global, screen, out, |call| call.hand_over(spec))?,
+        Task::Trace(trace) => print(&cli.global, screen, out, |call| call.trace(&trace))?,
+        Task::Why(ask) => print(&cli.global, screen, out, |call| {
             let (text, is_reachable) = call.why(ask)?;
             exit = if is_reachable { Exit::Done } else { Exit::Refused };
             Ok(text)
@@ -179,19 +190,42 @@ fn watch(
 
 /// Connects, and prints what `ask` makes of it.
 fn print(
-    Global { socket, json, quiet, timeout }: &Global,
+    global: &Global,
+    screen: &Screen,
     out: &mut dyn Write,
     ask: impl FnOnce(&mut Call) -> Result<String, Failure>,
 ) -> Result<(), Failure> {
-    let path = socket::path(socket.clone());
-    let fail = |error| Failure::Daemon { error, path: path.clone() };
-    let client = Client::connect(&path, *timeout).map_err(fail)?;
-    let text = ask(&mut Call { client, path, json: *json })?;
-    if !quiet {
-        out.write_all(text.as_bytes())?;
+    let text = ask(&mut Call::connect(global)?)?;
+    if !global.quiet {
+        out.write_all(screen.shown(&text).as_bytes())?;
         out.flush()?;
     }
     Ok(())
+}
+
+/// Prints the answer to `request` every `pause`. A daemon that answered once may restart meanwhile.
+fn again(
+    global: &Global,
+    request: &Request,
+    pause: Duration,
+    screen: &Screen,
+    (out, err): (&mut dyn Write, &mut dyn Write),
+) -> Result<(), Failure> {
+    let mut has_answered = false;
+    repeat(pause, screen, out, || match Call::connect(global).and_then(|mut call| call.answer(request)) {
+        Err(failure @ Failure::Daemon { .. }) if has_answered => {
+            let text = format!("{}: {failure}\n", Tone::Bad.on("vsctl"));
+            if screen.is_terminal {
+                return Ok(text);
+            }
+            err.write_all(screen.complaint(&text).as_bytes())?;
+            Ok(String::new())
+        }
+        answer => {
+            has_answered = true;
+            answer
+        }
+    })
 }
 
 /// A connection, and how its answers are wanted.
@@ -199,9 +233,18 @@ struct Call {
     client: Client,
     path: PathBuf,
     json: bool,
+    quiet: bool,
 }
 
 impl Call {
+    fn connect(Global { socket, json, quiet, timeout }: &Global) -> Result<Self, Failure> {
+        let path = socket::path(socket.clone());
+        match Client::connect(&path, *timeout) {
+            Ok(client) => Ok(Self { client, path, json: *json, quiet: *quiet }),
+            Err(error) => Err(Failure::Daemon { error, path }),
+        }
+    }
+
     /// What the daemon answers to `request`, as text.
     fn answer(&mut self, request: &Request) -> Result<String, Failure> {
         match request {
@@ -229,7 +272,9 @@ impl Call {
                 Query::VtepShow {} => self.show(request, render::vtep),
                 Query::PeerList {} => self.show(request, render::peers),
                 Query::FdbList(_) => self.show(request, render::fdb),
-                Query::Status {} => self.show(request, render::status),
+                // Nobody waits to read nothing.
+                Query::Status {} if self.quiet => json(&self.ask::<Status>(request)?),
+                Query::Status {} => self.status(),
                 Query::NeighbourList {} => self.show(request, explain::neighbours),
                 Query::Trace(_) => self.show(request, explain::journey),
                 Query::Why(_) => self.show(request, explain::why),
@@ -238,6 +283,29 @@ impl Call {
                 Query::Stats { .. } => self.show(request, render::stats),
             },
         }
+    }
+
+    /// How the daemon is.
+    fn status(&mut self) -> Result<String, Failure> {
+        let stats = Request::from(Query::Stats { port: None });
+        let status: Status = self.ask(&Query::Status {}.into())?;
+        let before = self.ask(&stats)?;
+        let start = Instant::now();
+        let ports = if status.ports_lost > 0 { self.ask(&Query::PortList {}.into())? } else { Vec::new() };
+        let addresses = if status.fdb_flapping > 0 && status.fdb_used <= condition::LISTED {
+            self.ask(&Query::FdbList(FdbFilter::default()).into())?
+        } else {
+            Vec::new()
+        };
+        thread::sleep(condition::LOOK.saturating_sub(start.elapsed()));
+        let after = self.ask(&stats)?;
+        let condition = Condition::of(Seen { status, before, after, between: start.elapsed(), ports, addresses });
+        if self.json {
+            return json(&condition);
+        }
+        let mut text = String::new();
+        render::condition(&condition, &mut text);
+        Ok(text)
     }
 
     /// The journey of a frame.
@@ -301,7 +369,24 @@ impl Call {
     }
 
     fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
-        self.client.call(request).map_err(|error| Failure::Daemon { error, path: self.path.clone() })
+        let answer = self.client.call(request);
+        answer.map_err(|error| Failure::Daemon { error: self.hinted(request, error), path: self.path.clone() })
+    }
+
+    /// The same error, with the name that was meant where it is for one that is not there.
+    fn hinted(&mut self, request: &Request, error: ClientError) -> ClientError {
+        let named = hint::ports_named(request);
+        match error {
+            ClientError::Refused(mut refusal) if !named.is_empty() && hint::may_help(&refusal) => {
+                let ports: Vec<PortInfo> = self.client.call(&Query::PortList {}.into()).unwrap_or_default();
+                let there: Vec<_> = ports.into_iter().map(|port| port.name).collect();
+                if let Some(meant) = hint::did_you_mean(&named, &there) {
+                    refusal.message.push_str(&format!("; did you mean {meant}?"));
+                }
+                ClientError::Refused(refusal)
+            }
+            error => error,
+        }
     }
 }
 
@@ -341,7 +426,7 @@ mod tests {
     /// The same with nobody to answer.
     fn alone(words: &str) -> (Exit, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = run(["vsctl"].into_iter().chain(words.split_whitespace()), &mut out, &mut err);
+        let exit = run(["vsctl"].into_iter().chain(words.split_whitespace()), &Screen::PLAIN, &mut out, &mut err);
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -403,6 +488,45 @@ mod tests {
         assert!(err.contains("not understood"), "{err}");
     }
 
+    /// As [`vsctl`], with a daemon that gives these answers one after the other.
+    fn vsctl_asking(words: &str, answers: &'static [&'static str]) -> (Exit, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let daemon = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(&stream);
+            for (number, answer) in (1..).zip(answers) {
+                lines.read_line(&mut String::new()).unwrap();
+                let line = format!("{{\"jsonrpc\":\"2.0\",\"id\":{number},{answer}}}\n");
+                (&stream).write_all(line.as_bytes()).unwrap();
+            }
+        });
+        let result = alone(&format!("--timeout 60 --socket {} {words}", path.display()));
+        daemon.join().unwrap();
+        result
+    }
+
+    #[test]
+    fn misspelt_words_and_names() {
+        for (words, meant) in [("prot list", "'port'"), ("port lst", "'list'"), ("status --jsno", "'--json'")] {
+            let (exit, _, err) = alone(words);
+            assert_eq!(exit, Exit::Usage, "{words}");
+            assert!(err.contains("similar") && err.contains(meant), "{words}: {err}");
+        }
+        const MISSING: &str = r#""error":{"code":2,"message":"there is no port wbe"}"#;
+        const PORTS: &str = r#""result":[{"name":"web","netns":"a","ifname":"eth0","mac":null,"addresses":[],"mtu":1500,"mode":"access","vlan":10,"vlans":[],"native":null,"state":"up","offloads":[]}]"#;
+        for words in ["port show wbe", "port del wbe", "stats wbe", "fdb list --port wbe", "why wbe 10.0.0.1"] {
+            let (exit, out, err) = vsctl_asking(words, &[MISSING, PORTS]);
+            assert_eq!((exit, out.as_str()), (Exit::Refused, ""), "{words}");
+            assert_eq!(err, "vsctl: there is no port wbe; did you mean web?\n", "{words}");
+        }
+        let (_, _, err) = vsctl_asking("port show proxy", &[MISSING, PORTS]);
+        assert_eq!(err, "vsctl: there is no port wbe\n");
+        let (_, _, err) = vsctl_asking("port del wbe", &[r#""error":{"code":4,"message":"you may not"}"#]);
+        assert_eq!(err, "vsctl: you may not\n");
+    }
+
     #[test]
     fn a_daemon_that_hangs() {
         let folder = tempfile::tempdir().unwrap();
@@ -425,7 +549,7 @@ mod tests {
             }
         }
         let mut err = Vec::new();
-        assert_eq!(run(["vsctl", "completions", "bash"], &mut Gone, &mut err), Exit::Done);
+        assert_eq!(run(["vsctl", "completions", "bash"], &Screen::PLAIN, &mut Gone, &mut err), Exit::Done);
         assert_eq!(err, b"");
     }
 }

@@ -16,6 +16,7 @@ pub mod packet;
 pub mod process;
 mod syscall;
 pub mod tap;
+pub mod terminal;
 pub mod udp;
 mod uplink;
 pub mod vnet;
