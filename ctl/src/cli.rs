@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::capture::{CaptureArgs, LiveArgs};
 use crate::complete::{Shell, names};
+use crate::doctor::Doctor;
 use crate::repeat::Watch;
 use vswitch_api::{
     AllowedWord, Cidr, IfName, LimitWord, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni,
@@ -95,6 +96,8 @@ pub(crate) enum Command {
     },
     /// How the daemon is: healthy, or what is not
     Status(Watch),
+    /// Look at the host, and say what is wrong and how to mend it; ends with 1 where something is
+    Doctor(Doctor),
     /// Capture frames, with what became of them: for Wireshark and tcpdump, or as lines on a terminal
     Capture(Box<CaptureArgs>),
     /// Tell the journey of a frame, without sending it; or, with --live, that of frames as they pass

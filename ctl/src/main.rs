@@ -7,6 +7,7 @@ mod cli;
 mod complete;
 mod condition;
 mod demo;
+mod doctor;
 mod explain;
 mod hand_over;
 mod hint;

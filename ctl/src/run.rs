@@ -21,6 +21,7 @@ use crate::cli::{Cli, Global};
 use crate::complete;
 use crate::condition::{self, Condition, Seen};
 use crate::demo::{self, DemoError};
+use crate::doctor;
 use crate::explain;
 use crate::hand_over::{self, HandOverError};
 use crate::hint;
@@ -149,6 +150,21 @@ fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) 
         Task::Complete(shell) => complete::script(shell, out)?,
         Task::Propose(index, words) => complete::propose(index, words, out)?,
         Task::Man(dir) => man::write(&dir)?,
+        Task::Examine(words) => {
+            let Global { socket, json: is_json, quiet, timeout } = cli.global;
+            let checks = doctor::examine(words, socket::path(socket), timeout);
+            let is_wrong = checks.iter().any(|check| check.state == doctor::State::Wrong);
+            exit = if is_wrong { Exit::Refused } else { Exit::Done };
+            let mut text = String::new();
+            if is_json {
+                text = json(&checks)?
+            } else {
+                doctor::report(&checks, &mut text)
+            };
+            if !quiet {
+                out.write_all(screen.shown(&text).as_bytes())?;
+            }
+        }
         Task::Demo(words) => {
             let Global { socket: _, json, quiet, timeout } = cli.global;
             demo::run(&words, timeout, demo::Style::new(json, quiet), out)?;

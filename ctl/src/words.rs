@@ -12,6 +12,7 @@ use vswitch_api::{
 use crate::capture::{CaptureArgs, LiveArgs};
 use crate::cli;
 use crate::complete;
+use crate::doctor::Doctor;
 
 /// What a command is for us.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) enum Task {
     Propose(usize, Vec<OsString>),
     /// To write the manual pages into this folder.
     Man(PathBuf),
+    /// To look at the host.
+    Examine(Doctor),
     /// To show it all.
     Demo(cli::Demo),
 }
@@ -65,6 +68,7 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Capture(args) => return Ok(Task::Capture(args)),
         Command::Trace { live: true, follow, .. } => return Ok(Task::Follow(follow)),
         Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
+        Command::Doctor(words) => return Ok(Task::Examine(words)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
         Command::Complete { index, words } => return Ok(Task::Propose(index, words)),
@@ -211,6 +215,7 @@ mod tests {
                 let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
                 Ok(("complete".to_owned(), json!([index, words])))
             }
+            Task::Examine(words) => Ok(("doctor".to_owned(), json!(format!("{words:?}")))),
             Task::Man(dir) => Ok(("man".to_owned(), json!(dir))),
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
@@ -401,6 +406,7 @@ mod tests {
             ("status --timeout inf", "0.001 to 86400"),
             ("port list --watch 0", "0.1 to 3600"),
             ("vlan list --watch", "--watch"),
+            ("doctor --vtep-port 65536", "--vtep-port"),
             ("demo --keep --remove", "--remove"),
             ("completions tcl", "tcl"),
         ];

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "this is the room for system calls; every block argues its case")]
 
 pub mod bpf;
+pub mod clock;
 pub mod fdpass;
 mod huge;
 pub mod interface;
