@@ -109,22 +109,30 @@ fn taken(port: u16, daemon: Option<&Daemon>) -> Check {
         .filter_map(|path| fs::read_to_string(path).ok())
         .flat_map(|table| holders(&table, port))
         .collect();
-    // Sockets of the kernel's own have none: its VXLAN device.
-    if inodes.contains(&0) {
-        let text = format!("a VXLAN device of the kernel's has UDP port {port}");
-        let mend = "ip -d link show type vxlan, and delete it, or give vswitchd and its peers another --vtep-port";
-        return Check::wrong(NAME, text).mended(mend);
+    let ours = match daemon.map(|daemon| sockets_of(daemon.status.pid)) {
+        Some(None) => return Check::note(NAME, "cannot see which sockets vswitchd has").mended("run it as root"),
+        Some(Some(ours)) => ours,
+        None => BTreeSet::new(),
+    };
+    let Some(other) = inodes.difference(&ours).next() else {
+        let text = if daemon.is_some() { "nobody else has" } else { "nobody has" };
+        return Check::ok(NAME, format!("{text} UDP port {port}"));
+    };
+    if let Some(process) = owner(*other) {
+        return Check::wrong(NAME, format!("process {process} has UDP port {port} too"))
+            .mended("stop it, or give vswitchd and its peers another --vtep-port");
     }
-    let ours = daemon.map(|daemon| sockets_of(daemon.status.pid));
-    let mend = format!("ss -ulnp 'sport = :{port}' says who: stop it, or choose another --vtep-port");
-    match ours {
-        Some(None) => Check::note(NAME, "cannot see which sockets vswitchd has").mended("run it as root"),
-        Some(Some(ours)) if !inodes.is_subset(&ours) => {
-            Check::wrong(NAME, format!("another process listens on UDP port {port} too")).mended(mend)
+    // No process has it: it is the kernel's own, or of one that we may not look at.
+    let is_device = |link: &Link| link.up && link.kind.as_deref() == Some("vxlan");
+    let links = Netlink::open().and_then(|netlink| netlink.links()).unwrap_or_default();
+    let device = links.into_iter().find(is_device);
+    match device {
+        Some(device) => {
+            Check::wrong(NAME, format!("{}, a VXLAN device of the kernel's, has UDP port {port}", device.name))
+                .mended(format!("ip link delete {}, or give vswitchd and its peers another --vtep-port", device.name))
         }
-        Some(Some(_)) => Check::ok(NAME, format!("nobody else has UDP port {port}")),
-        None if inodes.is_empty() => Check::ok(NAME, format!("UDP port {port} is free")),
-        None => Check::wrong(NAME, format!("a process has UDP port {port}")).mended(mend),
+        None => Check::wrong(NAME, format!("somebody has UDP port {port} too"))
+            .mended(format!("ss -ulnp 'sport = :{port}' says who, to root: stop it, or choose another --vtep-port")),
     }
 }
 
@@ -138,6 +146,15 @@ pub(super) fn holders(table: &str, port: u16) -> Vec<u64> {
         (local == port).then_some(inode)
     };
     table.lines().skip(1).filter_map(line).collect()
+}
+
+/// The process that has the socket open, by number and name.
+fn owner(inode: u64) -> Option<String> {
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pid = numbers.into_iter().find(|pid| sockets_of(*pid).is_some_and(|sockets| sockets.contains(&inode)))?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("{pid} ({})", name.trim()))
 }
 
 /// The inodes of the sockets that process `pid` has open; `None` where it may not be looked at.

@@ -9,7 +9,9 @@ use std::thread;
 use netns_tests::binaries::binaries;
 use netns_tests::frames::{BROADCAST, probe};
 use netns_tests::terminal::Terminal;
-use netns_tests::{Context, Daemon, DaemonSpec, Host, Lab, Node, Result, SOON, ensure, ensure_eq, eventually};
+use netns_tests::{
+    Context, Daemon, DaemonSpec, Host, Lab, Node, Result, SOON, Underlay, ensure, ensure_eq, eventually,
+};
 
 use crate::Tests;
 
@@ -49,7 +51,7 @@ fn node(lab: &Lab, args: &[&str]) -> Result<Node> {
 
 /// One with things that have names, and the containers.
 fn named(lab: &Lab) -> Result<(Node, [Host; 2])> {
-    let node = node(lab, &[])?;
+    let node = Node::v6(lab, &Underlay::new(lab, 1500)?, "h1")?;
     node.ok("vlan add 10 --vni 5010 --name lab")?;
     node.ok("vlan add 240")?;
     node.ok("vtep peer add fd00::2 --vlan 10")?;
@@ -75,7 +77,7 @@ fn completes(terminal: &Terminal, lines: &[(&str, &str)]) -> Result {
         terminal.press(&["Tab"])?;
         let last = |screen: &str| screen.lines().any(|line| line.trim_end().ends_with(completed));
         terminal.wait(&format!("{typed:?} becomes {completed:?}"), last)?;
-        terminal.press(&["C-c"])?;
+        terminal.press(&["C-u"])?; // Ctrl-C would throw away what is typed behind it
     }
     Ok(())
 }
@@ -106,7 +108,7 @@ fn bash_completes(lab: &Lab) -> Result {
     terminal.wait("both ports are shown", |screen| {
         screen.lines().any(|line| line.contains("web") && line.contains("wiki"))
     })?;
-    terminal.press(&["C-c"])?;
+    terminal.press(&["C-u"])?;
     // Without a daemon nothing is said, and nobody waits.
     terminal.press(&["C-l"])?;
     terminal.press(&["-l", "vsctl --socket /nonexistent/s port show we"])?;
@@ -210,8 +212,8 @@ fn colours_where_they_are_wanted(lab: &Lab) -> Result {
     terminal.wait("the list", |screen| screen.contains("\na "))?;
     let coloured = terminal.coloured()?;
     ensure!(coloured.contains("\x1b[32m"), "no green on a terminal: {coloured:?}");
-    terminal.press(&["clear; NO_COLOR=1 vsctl port list", "Enter"])?;
-    terminal.wait("the list again", |screen| screen.starts_with("NAME") || screen.contains("\na "))?;
+    terminal.press(&["clear; NO_COLOR=1 vsctl port list; echo do''ne", "Enter"])?;
+    terminal.wait("the list again", |screen| screen.starts_with("NAME") && screen.contains("\ndone"))?;
     let plain = terminal.coloured()?;
     ensure!(!plain.contains("\x1b[32m"), "green in spite of NO_COLOR: {plain:?}");
     Ok(())
