@@ -82,7 +82,7 @@ fn lost(status: &Status, ports: &[PortInfo]) -> Option<Finding> {
 fn flapping(addresses: &[FdbInfo]) -> Option<Finding> {
     let held: Vec<_> = addresses.iter().filter(|entry| entry.flapping.is_some()).collect();
     let names: Vec<_> = held.iter().map(|entry| format!("{} in VLAN {}", entry.mac, entry.vlan)).collect();
-    let text = format!("{} addresses flap: {}", held.len(), few(&names));
+    let text = format!("flapping addresses: {}", few(&names));
     (!held.is_empty()).then(|| Finding { name: "mac_flapping", text, look: "vsctl fdb list".to_owned() })
 }
 
@@ -211,7 +211,7 @@ pub(crate) mod tests {
         let entry = json!({"mac": "02:00:00:00:00:01", "vlan": 10, "kind": "learned", "port": "web", "remote": null,
             "age_s": 0, "flapping": {"port": "db", "remote": null, "held_s": 9}});
         let flapping = Seen { addresses: vec![serde_json::from_value(entry).unwrap()], ..seen(status(json!({}))) };
-        assert_eq!(texts(flapping), ["1 addresses flap: 02:00:00:00:00:01 in VLAN 10"]);
+        assert_eq!(texts(flapping), ["flapping addresses: 02:00:00:00:00:01 in VLAN 10"]);
 
         let dropping = Seen {
             before: stats("web", json!({"vlan_not_allowed": 5})),

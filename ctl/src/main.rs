@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 the daemon refused; 2 usage; 3 the daemon cannot be reached.
 
+mod call;
 mod capture;
 mod cli;
 mod complete;
@@ -9,6 +10,7 @@ mod condition;
 mod demo;
 mod doctor;
 mod explain;
+mod failure;
 mod hand_over;
 mod hint;
 mod man;

@@ -62,13 +62,18 @@ pub(crate) fn report(checks: &[Check], out: &mut String) {
             State::Wrong => Tone::Bad.on("WRONG  "),
         };
         let mend = mend.as_ref().map(|mend| format!("; to mend it: {mend}")).unwrap_or_default();
-        out.push_str(&format!("{mark}  {check:<width$}  {text}{mend}\n"));
+        let line = format!("{mark}  {check:<width$}  {text}{mend}");
+        // What others say in errors may be many lines.
+        out.push_str(&line.replace('\n', " "));
+        out.push('\n');
     }
     let count = |wanted| checks.iter().filter(|check| check.state == wanted).count();
-    let line = match (count(State::Wrong), count(State::Warning)) {
+    let (wrong, warnings) = (count(State::Wrong), count(State::Warning));
+    let warned = if warnings == 1 { "1 warning".to_owned() } else { format!("{warnings} warnings") };
+    let line = match (wrong, warnings) {
         (0, 0) => Tone::Good.on("nothing is wrong"),
-        (0, warnings) => Tone::Odd.on(format!("nothing is wrong, {warnings} warnings")),
-        (wrong, warnings) => Tone::Bad.on(format!("{wrong} wrong, {warnings} warnings")),
+        (0, _) => Tone::Odd.on(format!("nothing is wrong, {warned}")),
+        (wrong, _) => Tone::Bad.on(format!("{wrong} wrong, {warned}")),
     };
     out.push_str(&format!("{line}\n"));
 }

@@ -1,12 +1,16 @@
 //! The daemon: whether it answers, which one it is, its ports and its state.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 use vswitch_api::{ClientError, PortState, Status};
 
 use super::{Check, Patient};
+
+/// Where root's daemon keeps its state.
+const STATE_DIR: &str = "/var/lib/vswitch";
 
 /// State of thousands of ports, twice: it is written anew beside the old one.
 const ROOM: u64 = 16 << 20;
@@ -17,8 +21,22 @@ pub(super) fn checks(patient: &Patient) -> Vec<Check> {
         checks.push(version(&daemon.status));
         checks.push(lost(patient));
     }
-    checks.push(state_dir(&patient.words.state_dir, patient.daemon().is_some()));
+    let told = patient.daemon().and_then(|daemon| said_to(daemon.status.pid));
+    checks.push(match &patient.words.state_dir {
+        Some(folder) => state_dir(folder, patient.daemon().is_some()),
+        None => state_dir(told.as_deref().unwrap_or(Path::new(STATE_DIR)), patient.daemon().is_some()),
+    });
     checks
+}
+
+/// What `--state-dir` of the daemon says; `None` where it says nothing, or it is not for us to see.
+fn said_to(pid: u32) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0);
+    let word = words.find(|word| word.starts_with(b"--state-dir"))?;
+    let value = word.strip_prefix(b"--state-dir=").or_else(|| words.next())?;
+    Some(PathBuf::from(OsStr::from_bytes(value)))
 }
 
 fn reachable(patient: &Patient) -> Check {
@@ -41,7 +59,7 @@ fn reachable(patient: &Patient) -> Check {
     }
 }
 
-fn version(status: &Status) -> Check {
+pub(super) fn version(status: &Status) -> Check {
     let ours = env!("CARGO_PKG_VERSION");
     if status.version == ours {
         return Check::ok("version", format!("vsctl and vswitchd are {ours}"));

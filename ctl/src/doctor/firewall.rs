@@ -21,7 +21,7 @@ pub(super) fn checks(patient: &Patient) -> Vec<Check> {
             Ok(ruleset) => judge(&ruleset, port),
             Err(error) => untold(format!("nft says what is not understood: {error}")),
         },
-        Ok(output) => untold(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Ok(output) => untold(String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => untold("nft is not installed".to_owned()),
         Err(error) => untold(error.to_string()),
     }];

@@ -37,9 +37,9 @@ pub(crate) struct Doctor {
     /// Its VXLAN port
     #[arg(long, value_name = "PORT", default_value = "4789")]
     vtep_port: u16,
-    /// Where the daemon keeps its state
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/vswitch")]
-    state_dir: PathBuf,
+    /// Where the daemon keeps its state [default: as it was told, else /var/lib/vswitch]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// Where CNI plugins are
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
     cni_bin_dir: PathBuf,

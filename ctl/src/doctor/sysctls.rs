@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::IpAddr;
 
+use vswitch_api::PortInfo;
 use vswitch_sys::Netlink;
 
 use super::{Check, Patient};
@@ -13,7 +14,8 @@ const QUEUE: u64 = 8 << 20;
 pub(super) fn checks(patient: &Patient) -> Vec<Check> {
     let mut checks = Vec::new();
     checks.extend(reverse_path(patient));
-    checks.extend(forwarding(patient));
+    let gateway = patient.daemon().and_then(|daemon| daemon.ports.iter().find(|port| port.gateway_of.is_some()));
+    checks.extend(gateway.map(|port| forwarding(port, number("ipv4/ip_forward"), number("ipv6/conf/all/forwarding"))));
     checks.push(receive_queue(patient, number("core/rmem_max")));
     checks.extend(bridges(number("bridge/bridge-nf-call-iptables")));
     checks
@@ -47,21 +49,19 @@ fn reverse_path(patient: &Patient) -> Option<Check> {
     })
 }
 
-/// Routers of CNI networks need forwarding.
-fn forwarding(patient: &Patient) -> Option<Check> {
+/// Whether the host forwards what the router of a CNI network, which is `port`, is given.
+pub(super) fn forwarding(port: &PortInfo, v4: Option<u64>, v6: Option<u64>) -> Check {
     const NAME: &str = "forwarding";
-    let gateway = patient.daemon()?.ports.iter().find(|port| port.gateway_of.is_some())?;
-    let families = [("IPv4", "ipv4/ip_forward", false), ("IPv6", "ipv6/conf/all/forwarding", true)];
-    let needed = |is_v6: bool| gateway.addresses.iter().any(|address| address.net().addr().is_ipv6() == is_v6);
-    let off = families.into_iter().find(|(_, key, is_v6)| needed(*is_v6) && number(key) == Some(0));
-    Some(match off {
-        Some((family, key, _)) => {
-            let text =
-                format!("this host does not forward {family}: containers reach nothing behind port {}", gateway.name);
-            Check::wrong(NAME, text).mended(format!("sysctl -w net.{}=1", key.replace('/', ".")))
-        }
-        None => Check::ok(NAME, format!("on, for the router at port {}", gateway.name)),
-    })
+    let has = |is_v6: bool| port.addresses.iter().any(|address| address.net().addr().is_ipv6() == is_v6);
+    let off = |family, setting| {
+        let text = format!("this host does not forward {family}: containers reach nothing behind port {}", port.name);
+        Check::wrong(NAME, text).mended(format!("sysctl -w {setting}=1"))
+    };
+    match (has(false) && v4 == Some(0), has(true) && v6 == Some(0)) {
+        (true, _) => off("IPv4", "net.ipv4.ip_forward"),
+        (_, true) => off("IPv6", "net.ipv6.conf.all.forwarding"),
+        _ => Check::ok(NAME, format!("on, for the router at port {}", port.name)),
+    }
 }
 
 pub(super) fn receive_queue(patient: &Patient, rmem_max: Option<u64>) -> Check {

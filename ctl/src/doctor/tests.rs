@@ -28,7 +28,7 @@ ok       tun         is there
 note     caller      sees less; to mend it: run it as root
 warning  mtu         small
 WRONG    vxlan-port  taken; to mend it: stop it
-1 wrong, 1 warnings
+1 wrong, 1 warning
 ";
     assert_eq!(plain(&out), expected);
     let said = |checks: &[Check]| {
@@ -37,7 +37,7 @@ WRONG    vxlan-port  taken; to mend it: stop it
         plain(out.lines().last().unwrap())
     };
     assert_eq!(said(&checks[..2]), "nothing is wrong");
-    assert_eq!(said(&checks[..3]), "nothing is wrong, 1 warnings");
+    assert_eq!(said(&checks[..3]), "nothing is wrong, 1 warning");
     let value = serde_json::to_value(&checks[3]).unwrap();
     assert_eq!(value, json!({"check": "vxlan-port", "state": "wrong", "text": "taken", "mend": "stop it"}));
 }
@@ -124,6 +124,28 @@ fn queues_and_bridges() {
 }
 
 #[test]
+fn versions() {
+    assert_eq!(daemon::version(&status(json!({"version": env!("CARGO_PKG_VERSION")}))).state, State::Ok);
+    let other = daemon::version(&status(json!({"version": "9.9.9"})));
+    assert!(other.state == State::Warning && other.text.contains("vswitchd is 9.9.9"), "{other:?}");
+}
+
+#[test]
+fn routers_need_forwarding() {
+    let said = |addresses: Value, v4: u64, v6: u64| {
+        let port = json!({"name": "gw", "netns": "a", "ifname": "eth0", "mac": null, "addresses": addresses, "mtu": 1500,
+            "mode": "access", "vlan": 1, "vlans": [], "native": null, "state": "up", "offloads": [], "gateway_of": "n"});
+        sysctls::forwarding(&serde_json::from_value(port).unwrap(), Some(v4), Some(v6))
+    };
+    let off = said(json!(["10.0.0.1/24"]), 0, 1);
+    assert!(off.state == State::Wrong && off.mend.as_deref() == Some("sysctl -w net.ipv4.ip_forward=1"), "{off:?}");
+    assert_eq!(said(json!(["10.0.0.1/24"]), 1, 0).state, State::Ok);
+    let off = said(json!(["10.0.0.1/24", "fd00::1/64"]), 1, 0);
+    assert!(off.state == State::Wrong && off.text.contains("IPv6"), "{off:?}");
+    assert_eq!(said(json!(["10.0.0.1/24", "fd00::1/64"]), 1, 1).state, State::Ok);
+}
+
+#[test]
 fn who_has_the_port() {
     let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n \
         1: 00000000:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 0 2 0000000000000000 0\n \
@@ -207,7 +229,7 @@ fn words(folder: &Path) -> Doctor {
     Doctor {
         vtep_ip: None,
         vtep_port: 4789,
-        state_dir: folder.join("state"),
+        state_dir: Some(folder.join("state")),
         cni_bin_dir: folder.join("bin"),
         cni_conf_dir: folder.join("net.d"),
     }

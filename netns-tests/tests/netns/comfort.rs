@@ -130,7 +130,17 @@ fn zsh_completes(lab: &Lab) -> Result {
     terminal.press(&["-l", "vsctl port show w"])?;
     terminal.press(&["Tab", "Tab"])?;
     let both = |screen: &str| screen.contains("VLAN 10") && screen.contains("VLAN 240");
-    terminal.wait("both ports are shown, with what they are", both).map(drop)
+    terminal.wait("both ports are shown, with what they are", both)?;
+
+    // As it is installed: in a folder of functions, loaded when it is needed.
+    let folder = lab.folder("functions")?;
+    let script = Command::new(&binaries()?.vsctl).args(["completions", "zsh"]).output()?.stdout;
+    fs::write(folder.join("_vsctl"), script)?;
+    let terminal = self::terminal(lab, &node, "zsh -f")?;
+    let load = format!("fpath=({} $fpath) && autoload -U compinit && compinit -D -u && echo rea''dy", folder.display());
+    terminal.press(&[&load, "Enter"])?;
+    terminal.wait("zsh knows the folder", |screen| screen.contains("ready"))?;
+    completes(&terminal, &LINES[..3])
 }
 
 fn fish_completes(lab: &Lab) -> Result {

@@ -112,11 +112,8 @@ impl Patient {
 
     fn doctor_in(&self, host: &Host, words: &[&str]) -> Result<Report> {
         let at = |name: &str| self.folder.join(name).display().to_string();
-        let (state, bin, conf) = (self.state_dir()?, at("bin"), at("net.d"));
+        let (bin, conf) = (at("bin"), at("net.d"));
         let mut all = vec!["--cni-bin-dir", &bin, "--cni-conf-dir", &conf];
-        if !words.contains(&"--state-dir") {
-            all.extend(["--state-dir", &state]);
-        }
         all.extend(words);
         doctor(host, self.node.daemon.socket(), &all)
     }
