@@ -17,7 +17,7 @@ use crate::condition::{self, Condition, Seen};
 use crate::failure::Failure;
 use crate::hand_over::{self, HandOverError};
 use crate::trace::Trace;
-use crate::{explain, hint, render, words};
+use crate::{attachments, explain, hint, render, words};
 
 /// A connection, and how its answers are wanted.
 pub(crate) struct Call {
@@ -58,14 +58,16 @@ impl Call {
                 Query::PortShow { .. } => self.show(request, render::port),
                 // Only asked on the way to `port add --hand-over`.
                 Query::PortPlan(_) => json(&self.ask::<PortPlan>(request)?),
-                Query::AttachmentPlan(_) | Query::AttachmentList { .. } | Query::PoolShow { .. } => {
-                    json(&self.ask::<serde_json::Value>(request)?)
-                }
+                // Only asked by a container runtime's plugin.
+                Query::AttachmentPlan(_) => json(&self.ask::<serde_json::Value>(request)?),
+                Query::AttachmentList { .. } => self.show(request, attachments::list),
+                Query::PoolShow { .. } => self.show(request, attachments::pools),
                 // No word of vsctl asks for it alone: `status` tells of it, and programs ask.
                 Query::WorkerList {} => json(&self.ask::<serde_json::Value>(request)?),
                 Query::VlanList {} => self.show(request, render::vlans),
                 Query::VtepShow {} => self.show(request, render::vtep),
                 Query::PeerList {} => self.show(request, render::peers),
+                Query::PeerProbe(_) => json(&self.ask::<serde_json::Value>(request)?),
                 Query::FdbList(_) => self.show(request, render::fdb),
                 // Nobody waits to read nothing.
                 Query::Status {} if self.quiet => json(&self.ask::<Status>(request)?),
@@ -85,6 +87,7 @@ impl Call {
         let stats = Request::from(Query::Stats { port: None });
         let status: Status = self.ask(&Query::Status {}.into())?;
         let before = self.ask(&stats)?;
+        let peers = if status.vtep.peers > 0 { self.ask(&Query::PeerList {}.into())? } else { Vec::new() };
         let start = Instant::now();
         let ports = if status.ports_lost > 0 { self.ask(&Query::PortList {}.into())? } else { Vec::new() };
         let addresses = if status.fdb_flapping > 0 && status.fdb_used <= condition::LISTED {
@@ -94,7 +97,8 @@ impl Call {
         };
         thread::sleep(condition::LOOK.saturating_sub(start.elapsed()));
         let after = self.ask(&stats)?;
-        let condition = Condition::of(Seen { status, before, after, between: start.elapsed(), ports, addresses });
+        let condition =
+            Condition::of(Seen { status, before, after, between: start.elapsed(), ports, addresses, peers });
         if self.json {
             return json(&condition);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use vswitch_api::{FdbInfo, PortInfo, PortState, Stats, Status};
+use vswitch_api::{FdbInfo, HealthState, PeerInfo, PortInfo, PortState, Stats, Status};
 
 /// How long counters are watched to see which of them rise.
 pub(crate) const LOOK: Duration = Duration::from_millis(250);
@@ -53,14 +53,16 @@ pub(crate) struct Seen {
     pub(crate) ports: Vec<PortInfo>,
     /// Left empty where none can flap.
     pub(crate) addresses: Vec<FdbInfo>,
+    pub(crate) peers: Vec<PeerInfo>,
 }
 
 impl Condition {
     /// What `seen` means.
     pub(crate) fn of(seen: Seen) -> Self {
-        let Seen { status, before, after, between, ports, addresses } = seen;
+        let Seen { status, before, after, between, ports, addresses, peers } = seen;
         let mut findings = Vec::new();
         findings.extend(lost(&status, &ports));
+        findings.extend(peers.iter().filter_map(unhealthy_peer));
         findings.extend(flapping(&addresses));
         findings.extend(full(&status));
         findings.extend(drops(&before, &after, between));
@@ -77,6 +79,19 @@ fn lost(status: &Status, ports: &[PortInfo]) -> Option<Finding> {
     }
     let text = format!("{} of {} ports lost: {}", lost.len(), status.ports, few(&lost));
     Some(Finding { name: "port_lost", text, look: "vsctl port list".to_owned() })
+}
+
+/// A peer whose probes tell that something is wrong; without probes nothing is known.
+fn unhealthy_peer(peer: &PeerInfo) -> Option<Finding> {
+    let health = peer.health.as_ref()?;
+    let (name, what) = match health.state {
+        HealthState::Unreachable => ("peer_unreachable", "is unreachable"),
+        HealthState::Degraded => ("peer_degraded", "is degraded"),
+        // A foreign one answers no probes, and may be well.
+        HealthState::Healthy | HealthState::Foreign => return None,
+    };
+    let why = health.findings.first().map(|finding| format!(": {}", finding.name)).unwrap_or_default();
+    Some(Finding { name, text: format!("peer {} {what}{why}", peer.ip), look: "vsctl vtep peer list".to_owned() })
 }
 
 fn flapping(addresses: &[FdbInfo]) -> Option<Finding> {
@@ -175,7 +190,7 @@ pub(crate) mod tests {
 
     fn seen(status: Status) -> Seen {
         let (before, after) = (Stats::default(), Stats::default());
-        Seen { status, before, after, between: LOOK, ports: Vec::new(), addresses: Vec::new() }
+        Seen { status, before, after, between: LOOK, ports: Vec::new(), addresses: Vec::new(), peers: Vec::new() }
     }
 
     fn texts(seen: Seen) -> Vec<String> {
@@ -220,6 +235,22 @@ pub(crate) mod tests {
         };
         let expected = ["a storm at port web: 4000/s storm_broadcast", "drops at port web: 400/s vlan_not_allowed"];
         assert_eq!(texts(dropping), expected);
+
+        let peer = |ip: &str, state: &str, findings: Value| {
+            let health = json!({"round_trip_us": null, "loss_share": 1.0, "jitter_us": null, "path_mtu": null,
+                "state": state, "findings": findings});
+            let peer = json!({"ip": ip, "all_vlans": true, "vlans": [], "health": health});
+            serde_json::from_value::<PeerInfo>(peer).unwrap()
+        };
+        let small = json!([{"name": "mtu_smaller", "text": "...", "mend": null}]);
+        let peers = vec![
+            peer("192.0.2.2", "unreachable", json!([])),
+            peer("192.0.2.3", "degraded", small),
+            peer("192.0.2.4", "healthy", json!([])),
+            peer("192.0.2.5", "foreign", json!([])),
+        ];
+        let probed = Seen { peers, ..seen(status(json!({}))) };
+        assert_eq!(texts(probed), ["peer 192.0.2.2 is unreachable", "peer 192.0.2.3 is degraded: mtu_smaller"]);
 
         let unreachable =
             Seen { after: stats("tunnel", json!({"underlay_unreachable": 10})), ..seen(status(json!({}))) };

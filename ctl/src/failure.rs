@@ -10,6 +10,8 @@ use crate::capture::CaptureError;
 use crate::demo::DemoError;
 use crate::hand_over::HandOverError;
 use crate::man::ManError;
+#[cfg(feature = "top")]
+use crate::top::TopError;
 use crate::trace::TraceError;
 use crate::words;
 
@@ -50,6 +52,9 @@ pub(crate) enum Failure {
     HandOver(HandOverError),
     #[error(transparent)]
     Capture(CaptureError),
+    #[cfg(feature = "top")]
+    #[error(transparent)]
+    Top(TopError),
     #[error(transparent)]
     Demo(#[from] DemoError),
     #[error(transparent)]
@@ -61,6 +66,10 @@ impl Failure {
     pub(crate) const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) | Self::Trace(_) => Exit::Usage,
+            #[cfg(feature = "top")]
+            Self::Top(TopError::NoTerminal(_)) => Exit::Usage,
+            #[cfg(feature = "top")]
+            Self::Top(_) => Exit::Refused,
             Self::Daemon { error: ClientError::Refused(_), .. }
             | Self::Output(_)
             | Self::Json(_)
@@ -74,7 +83,7 @@ impl Failure {
 }
 
 /// What went wrong and what to do.
-fn explain(error: &ClientError, path: &Path) -> String {
+pub(crate) fn explain(error: &ClientError, path: &Path) -> String {
     let listens = "it listens where its --socket option says, and vsctl looks where --socket or $VSWITCH_SOCKET says";
     match error {
         ClientError::Refused(error) => error.to_string(),

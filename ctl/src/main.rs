@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 the daemon refused; 2 usage; 3 the daemon cannot be reached.
 
+mod attachments;
 mod call;
 mod capture;
 mod cli;
@@ -19,6 +20,8 @@ mod repeat;
 mod run;
 mod style;
 mod table;
+#[cfg(feature = "top")]
+mod top;
 mod trace;
 mod words;
 

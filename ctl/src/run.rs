@@ -10,9 +10,13 @@ use vswitch_api::{Client, Request, socket};
 use crate::call::{Call, json};
 use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
+#[cfg(feature = "top")]
+use crate::failure::explain;
 use crate::failure::{Exit, Failure};
 use crate::repeat::repeat;
 use crate::style::{Screen, Tone};
+#[cfg(feature = "top")]
+use crate::top::{self, TopError};
 use crate::words::{self, Task};
 use crate::{complete, demo, doctor, man};
 
@@ -84,6 +88,8 @@ fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) 
         Task::Follow(args) => {
             watch(&cli.global, |client, options| capture::trace(client, &args, options, (out, err)))?;
         }
+        #[cfg(feature = "top")]
+        Task::Top(args) => show_top(&cli.global, &args, out)?,
         Task::Ask(request) => match repeated {
             Some(pause) => again(&cli.global, &request, pause, screen, (out, err))?,
             None => print(&cli.global, screen, out, |call| call.answer(&request))?,
@@ -110,6 +116,22 @@ fn watch(
     shown.and_then(|client| show(client, &options)).map_err(|error| match error {
         CaptureError::Daemon(error) => Failure::Daemon { error, path },
         error => Failure::Capture(error),
+    })
+}
+
+/// Shows what passes now.
+#[cfg(feature = "top")]
+fn show_top(
+    Global { socket, json, quiet, timeout }: &Global,
+    args: &top::TopArgs,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let path = socket::path(socket.clone());
+    let options = top::Options { path: path.clone(), timeout: *timeout, json: *json, quiet: *quiet, explain };
+    top::run(args, options, out).map_err(|error| match error {
+        TopError::Daemon(error) => Failure::Daemon { error, path },
+        TopError::Output(error) => Failure::Output(error),
+        error => Failure::Top(error),
     })
 }
 
@@ -205,7 +227,7 @@ mod tests {
     fn lists_for_people_and_for_programs() {
         let answer = r#""result":[{"ip":"192.0.2.2","all_vlans":false,"vlans":[10]}]"#;
         assert_eq!(vsctl("vtep peer list", answer), done("PEER       VLANS\n192.0.2.2  10\n"));
-        let json = "[{\"ip\":\"192.0.2.2\",\"all_vlans\":false,\"vlans\":[10]}]\n";
+        let json = "[{\"ip\":\"192.0.2.2\",\"all_vlans\":false,\"vlans\":[10],\"health\":null}]\n";
         assert_eq!(vsctl("vtep peer list --json", answer), done(json));
         assert_eq!(vsctl("vtep peer list -q", answer), done(""));
 

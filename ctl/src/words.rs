@@ -29,6 +29,9 @@ pub(crate) enum Task {
     Why(vswitch_api::WhyAsk),
     /// To tell the journey of a frame.
     Trace(Box<crate::trace::Trace>),
+    /// To show what passes now.
+    #[cfg(feature = "top")]
+    Top(crate::top::TopArgs),
     /// To write a completion script.
     Complete(complete::Shell),
     /// To say what the word of this number may be.
@@ -62,6 +65,8 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Vtep(command) => vtep(command)?,
         Command::Fdb(command) => fdb(command)?,
         Command::Neighbour(cli::Neighbour::List) => Query::NeighbourList {}.into(),
+        Command::Attachment(command) => Query::from(command).into(),
+        Command::Pool(command) => Query::from(command).into(),
         Command::Why { a, b } => return Ok(Task::Why(vswitch_api::WhyAsk { a, b, ticket: None })),
         Command::Stats { port, watch: _ } => Query::Stats { port }.into(),
         Command::Status(_) => Query::Status {}.into(),
@@ -69,6 +74,8 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Trace { live: true, follow, .. } => return Ok(Task::Follow(follow)),
         Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
         Command::Doctor(words) => return Ok(Task::Examine(words)),
+        #[cfg(feature = "top")]
+        Command::Top(args) => return Ok(Task::Top(args)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
         Command::Complete { index, words } => return Ok(Task::Propose(index, words)),
@@ -219,6 +226,8 @@ mod tests {
             Task::Man(dir) => Ok(("man".to_owned(), json!(dir))),
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
+            #[cfg(feature = "top")]
+            Task::Top(args) => Ok(("top".to_owned(), json!([args.interval.as_secs_f64(), args.once]))),
             Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
     }
@@ -326,6 +335,16 @@ mod tests {
             ("fdb flush", "fdb.flush", json!({})),
             ("fdb flush --port web", "fdb.flush", json!({"port": "web"})),
             ("neighbour list", "neighbour.list", json!({})),
+            ("attachment list", "attachment.list", json!({})),
+            ("attachment list --network net", "attachment.list", json!({"network": "net"})),
+            ("pool show 10.0.0.0/24 --vlan 10", "pool.show", json!({"vlan": 10, "pools": [{"subnet": "10.0.0.0/24"}]})),
+            (
+                "pool show fd00::/64 --vlan 10 --first fd00::10 --last fd00::20 --gateway fd00::1",
+                "pool.show",
+                json!({"vlan": 10, "pools": [
+                    {"subnet": "fd00::/64", "first": "fd00::10", "last": "fd00::20", "gateway": "fd00::1"},
+                ]}),
+            ),
             ("why a 10.0.0.2", "why", json!({"a": "a", "b": "10.0.0.2"})),
             (
                 "trace a ffffffffffff0200000000010806",
@@ -344,6 +363,10 @@ mod tests {
             ("stats tunnel", "stats", json!({"port": "tunnel"})),
             ("status", "status", json!({})),
             ("--json status --timeout 0.5 -q --socket /s", "status", json!({})),
+            #[cfg(feature = "top")]
+            ("top", "top", json!([1.0, false])),
+            #[cfg(feature = "top")]
+            ("top --once --interval 250ms", "top", json!([0.25, true])),
             ("demo", "demo", json!([false, false, null])),
             ("demo --keep", "demo", json!([true, false, null])),
             ("demo --remove", "demo", json!([false, true, null])),
@@ -401,12 +424,17 @@ mod tests {
             ("trace a 00 --dst ff:ff:ff:ff:ff:ff", "--dst"),
             ("trace a --src 02:00:00:00:00:01 --dst 02:00:00:00:00:02 --ip-src 10.0.0.1 --ip-dst fd00::1", "same IP"),
             ("why a", "B"),
+            ("attachment list --network ../x", "--network"),
+            ("pool show 10.0.0.0/24", "--vlan"),
+            ("pool show 10.0.0.1/24 --vlan 10", "10.0.0.0/24"),
             ("status --timeout 0", "0.001 to 86400"),
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),
             ("port list --watch 0", "0.1 to 3600"),
             ("vlan list --watch", "--watch"),
             ("doctor --vtep-port 65536", "--vtep-port"),
+            #[cfg(feature = "top")]
+            ("top --interval 0", "0.1 s to an hour"),
             ("demo --keep --remove", "--remove"),
             ("completions tcl", "tcl"),
         ];

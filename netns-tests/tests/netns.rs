@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use netns_tests::{Account, Lab, Result, binaries::binaries};
+use netns_tests::{Account, Lab, Result, binaries::binaries, tmux};
 use vswitch_sys::{Netns, Uplink, process};
 
 /// What an area's file has: names, and what they test.
@@ -110,6 +110,9 @@ mod systemd;
 /// Another daemon in the place of the one that runs: no frame is lost, and whoever fails, one of the two serves.
 #[path = "netns/takeover.rs"]
 mod takeover;
+/// `vsctl top`, in a terminal and without one: real traffic, keys, sizes, and a terminal that is given back.
+#[path = "netns/top.rs"]
+mod top;
 /// What is inside a frame is not the business of a switch; congestion marks are carried over.
 #[path = "netns/transparency.rs"]
 mod transparency;
@@ -157,6 +160,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("gateway", gateway::TESTS),
     ("metrics", metrics::TESTS),
     ("why", why::TESTS),
+    ("top", top::TESTS),
 ];
 
 /// Areas that are the same however VXLAN is carried, and run for each way.
@@ -239,6 +243,10 @@ fn main() -> ExitCode {
     if let Some(why) = &no_prometheus {
         eprintln!("skipped: tests with Prometheus: {why}");
     }
+    let no_terminal = tmux::hindrance();
+    if let Some(why) = &no_terminal {
+        eprintln!("skipped: tests in a terminal: {why}");
+    }
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
@@ -253,6 +261,7 @@ fn main() -> ExitCode {
                 "metrics" if metrics::BY_PROMETHEUS.contains(&name) => no_prometheus.clone(),
                 "cni" if cni::DELEGATED.iter().any(|(other, _)| *other == name) => no_plugins.clone(),
                 "cni" if cni::DHCP.iter().any(|(other, _)| *other == name) => no_dhcp.clone(),
+                "top" if top::IN_A_TERMINAL.contains(&name) => no_terminal.clone(),
                 "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,
             };

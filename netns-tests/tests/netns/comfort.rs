@@ -1,5 +1,4 @@
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -8,7 +7,7 @@ use std::thread;
 
 use netns_tests::binaries::binaries;
 use netns_tests::frames::{BROADCAST, probe};
-use netns_tests::terminal::Terminal;
+use netns_tests::tmux::{self, Terminal};
 use netns_tests::{
     Context, Daemon, DaemonSpec, Host, Lab, Node, Result, SOON, Underlay, ensure, ensure_eq, eventually,
 };
@@ -29,14 +28,16 @@ pub(crate) const TESTS: Tests = &[
 
 /// Why a test of these cannot run here.
 pub(crate) fn hindrance(test: &str) -> Option<String> {
+    let program = |name: &str| {
+        let found = Command::new(name).arg("--version").stdin(Stdio::null()).output();
+        found.err().map(|error| format!("{name}: {error}"))
+    };
     match test {
-        "bash_completes" | "watching_on_a_terminal" | "colours_where_they_are_wanted" => Terminal::hindrance("bash"),
-        "zsh_completes" => Terminal::hindrance("zsh"),
-        "fish_completes" => Terminal::hindrance("fish"),
-        "manual_pages" => {
-            let groff = Command::new("groff").arg("--version").output();
-            groff.err().map(|error| format!("groff: {error}"))
-        }
+        "watching_on_a_terminal" | "colours_where_they_are_wanted" => tmux::hindrance(),
+        "bash_completes" => tmux::hindrance().or_else(|| program("bash")),
+        "zsh_completes" => tmux::hindrance().or_else(|| program("zsh")),
+        "fish_completes" => tmux::hindrance().or_else(|| program("fish")),
+        "manual_pages" => program("groff"),
         _ => None,
     }
 }
@@ -60,24 +61,28 @@ fn named(lab: &Lab) -> Result<(Node, [Host; 2])> {
     Ok((node, containers))
 }
 
-/// A terminal with `program` in it that finds our vsctl, and with it this daemon.
-fn terminal(lab: &Lab, node: &Node, program: &str) -> Result<Terminal> {
+/// A terminal with `shell` in it that finds our vsctl, and with it this daemon.
+fn terminal(lab: &Lab, node: &Node, shell: &str) -> Result<Terminal> {
     let folder = binaries()?.vsctl.parent().context("vsctl lies in no folder")?.to_owned();
     let before = env::var_os("PATH").unwrap_or_default();
-    let path: OsString = env::join_paths([folder].into_iter().chain(env::split_paths(&before)))?;
-    let socket = node.daemon.socket().as_os_str();
-    Terminal::start(lab, program, &[("PATH", &path), ("VSWITCH_SOCKET", socket), ("PS1", "$ ".as_ref())])
+    let path = env::join_paths([folder].into_iter().chain(env::split_paths(&before)))?;
+    let (path, home) = (path.to_string_lossy(), lab.folder("home")?);
+    let (home, socket) = (home.to_string_lossy(), node.daemon.socket().to_string_lossy());
+    let env = [("PATH", &*path), ("VSWITCH_SOCKET", &*socket), ("HOME", &*home), ("PS1", "$ ")];
+    let terminal = Terminal::open(lab, (100, 40), &env)?;
+    terminal.runs(&format!("exec {shell}"))?;
+    Ok(terminal)
 }
 
 /// Types each line, presses Tab, and expects it to go on so.
 fn completes(terminal: &Terminal, lines: &[(&str, &str)]) -> Result {
     for (typed, completed) in lines {
-        terminal.press(&["C-l"])?;
-        terminal.press(&["-l", typed])?;
-        terminal.press(&["Tab"])?;
+        terminal.presses(&["C-l"])?;
+        terminal.types(typed)?;
+        terminal.presses(&["Tab"])?;
         let last = |screen: &str| screen.lines().any(|line| line.trim_end().ends_with(completed));
-        terminal.wait(&format!("{typed:?} becomes {completed:?}"), last)?;
-        terminal.press(&["C-u"])?; // Ctrl-C would throw away what is typed behind it
+        terminal.until(&format!("{typed:?} becomes {completed:?}"), last)?;
+        terminal.presses(&["C-u"])?; // Ctrl-C would throw away what is typed behind it
     }
     Ok(())
 }
@@ -98,80 +103,77 @@ const LINES: &[(&str, &str)] = &[
 fn bash_completes(lab: &Lab) -> Result {
     let (node, _containers) = named(lab)?;
     let terminal = terminal(lab, &node, "bash --noprofile --norc")?;
-    terminal.press(&["source <(vsctl completions bash) && echo rea''dy", "Enter"])?;
-    terminal.wait("bash has the script", |screen| screen.contains("ready"))?;
+    terminal.runs("source <(vsctl completions bash) && echo rea''dy")?;
+    terminal.until("bash has the script", |screen| screen.contains("ready"))?;
     completes(&terminal, LINES)?;
     // In the middle of a line, and with several to choose from.
-    terminal.press(&["C-l"])?;
-    terminal.press(&["-l", "vsctl port show w"])?;
-    terminal.press(&["Tab", "Tab"])?;
-    terminal.wait("both ports are shown", |screen| {
+    terminal.presses(&["C-l"])?;
+    terminal.types("vsctl port show w")?;
+    terminal.presses(&["Tab", "Tab"])?;
+    terminal.until("both ports are shown", |screen| {
         screen.lines().any(|line| line.contains("web") && line.contains("wiki"))
     })?;
-    terminal.press(&["C-u"])?;
+    terminal.presses(&["C-u"])?;
     // Without a daemon nothing is said, and nobody waits.
-    terminal.press(&["C-l"])?;
-    terminal.press(&["-l", "vsctl --socket /nonexistent/s port show we"])?;
-    terminal.press(&["Tab"])?;
-    terminal.press(&["-l", "x"])?;
-    terminal.wait("nothing is added", |screen| screen.lines().any(|line| line.ends_with("port show wex"))).map(drop)
+    terminal.presses(&["C-l"])?;
+    terminal.types("vsctl --socket /nonexistent/s port show we")?;
+    terminal.presses(&["Tab"])?;
+    terminal.types("x")?;
+    terminal.until("nothing is added", |screen| screen.lines().any(|line| line.ends_with("port show wex"))).map(drop)
 }
 
 fn zsh_completes(lab: &Lab) -> Result {
     let (node, _containers) = named(lab)?;
     let terminal = terminal(lab, &node, "zsh -f")?;
-    terminal.press(&[
-        "autoload -U compinit && compinit -D -u && source <(vsctl completions zsh) && echo rea''dy",
-        "Enter",
-    ])?;
-    terminal.wait("zsh has the script", |screen| screen.contains("ready"))?;
+    terminal.runs("autoload -U compinit && compinit -D -u && source <(vsctl completions zsh) && echo rea''dy")?;
+    terminal.until("zsh has the script", |screen| screen.contains("ready"))?;
     completes(&terminal, LINES)?;
-    terminal.press(&["C-l"])?;
-    terminal.press(&["-l", "vsctl port show w"])?;
-    terminal.press(&["Tab", "Tab"])?;
+    terminal.presses(&["C-l"])?;
+    terminal.types("vsctl port show w")?;
+    terminal.presses(&["Tab", "Tab"])?;
     let both = |screen: &str| screen.contains("VLAN 10") && screen.contains("VLAN 240");
-    terminal.wait("both ports are shown, with what they are", both)?;
+    terminal.until("both ports are shown, with what they are", both)?;
 
     // As it is installed: in a folder of functions, loaded when it is needed.
     let folder = lab.folder("functions")?;
     let script = Command::new(&binaries()?.vsctl).args(["completions", "zsh"]).output()?.stdout;
     fs::write(folder.join("_vsctl"), script)?;
-    let terminal = self::terminal(lab, &node, "zsh -f")?;
+    terminal.presses(&["C-u"])?;
+    terminal.runs("exec zsh -f")?;
     let load = format!("fpath=({} $fpath) && autoload -U compinit && compinit -D -u && echo rea''dy", folder.display());
-    terminal.press(&[&load, "Enter"])?;
-    terminal.wait("zsh knows the folder", |screen| screen.contains("ready"))?;
+    terminal.runs(&load)?;
+    terminal.until("zsh knows the folder", |screen| screen.contains("ready"))?;
     completes(&terminal, &LINES[..3])
 }
 
 fn fish_completes(lab: &Lab) -> Result {
     let (node, _containers) = named(lab)?;
     let terminal = terminal(lab, &node, "fish --no-config")?;
-    terminal
-        .press(&["set -g fish_autosuggestion_enabled 0; vsctl completions fish | source; and echo rea''dy", "Enter"])?;
-    terminal.wait("fish has the script", |screen| screen.contains("ready"))?;
+    terminal.runs("set -g fish_autosuggestion_enabled 0; vsctl completions fish | source; and echo rea''dy")?;
+    terminal.until("fish has the script", |screen| screen.contains("ready"))?;
     completes(&terminal, LINES)?;
-    terminal.press(&["C-l"])?;
-    terminal.press(&["-l", "vsctl port show w"])?;
-    terminal.press(&["Tab", "Tab"])?;
+    terminal.presses(&["C-l"])?;
+    terminal.types("vsctl port show w")?;
+    terminal.presses(&["Tab", "Tab"])?;
     let both = |screen: &str| screen.contains("VLAN 10") && screen.contains("VLAN 240");
-    terminal.wait("both ports are shown, with what they are", both).map(drop)
+    terminal.until("both ports are shown, with what they are", both).map(drop)
 }
 
 fn watching_on_a_terminal(lab: &Lab) -> Result {
     let node = node(lab, &[])?;
     let _a = node.attach(lab, "a", "")?;
     let terminal = terminal(lab, &node, "bash --noprofile --norc")?;
-    terminal.press(&["vsctl port list --watch 0.1", "Enter"])?;
-    terminal.wait("the ports", |screen| screen.contains("Every 0.1 s") && screen.contains("\na "))?;
+    terminal.runs("vsctl port list --watch 0.1")?;
+    terminal.until("the ports", |screen| screen.contains("Every 0.1 s") && screen.contains("\na "))?;
     let _b = node.attach(lab, "b", "")?;
-    let screen = terminal.wait("the new one", |screen| screen.contains("\nb "))?;
+    let screen = terminal.until("the new one", |screen| screen.contains("\nb "))?;
     let heads = screen.lines().filter(|line| line.starts_with("NAME")).count();
     ensure_eq!(heads, 1, "heads of tables on\n{screen}");
     node.ok("port del b")?;
-    terminal.wait("it goes again", |screen| !screen.contains("\nb "))?;
-    terminal.press(&["C-c"])?;
-    terminal.press(&["echo en''ded", "Enter"])?;
-    terminal.wait("Ctrl-C ends it", |screen| screen.contains("ended")).map(drop)
+    terminal.until("it goes again", |screen| !screen.contains("\nb "))?;
+    terminal.presses(&["C-c"])?;
+    terminal.runs("echo en''ded")?;
+    terminal.until("Ctrl-C ends it", |screen| screen.contains("ended")).map(drop)
 }
 
 fn watching_through_a_pipe(lab: &Lab) -> Result {
@@ -218,13 +220,13 @@ fn colours_where_they_are_wanted(lab: &Lab) -> Result {
     let json = said(&[("CLICOLOR_FORCE", "1")], &["--json", "status"])?;
     ensure!(!json.contains('\x1b'), "JSON with colours: {json:?}");
     let terminal = terminal(lab, &node, "bash --noprofile --norc")?;
-    terminal.press(&["vsctl port list", "Enter"])?;
-    terminal.wait("the list", |screen| screen.contains("\na "))?;
-    let coloured = terminal.coloured()?;
+    terminal.runs("vsctl port list")?;
+    terminal.until("the list", |screen| screen.contains("\na "))?;
+    let coloured = terminal.coloured_screen()?;
     ensure!(coloured.contains("\x1b[32m"), "no green on a terminal: {coloured:?}");
-    terminal.press(&["clear; NO_COLOR=1 vsctl port list; echo do''ne", "Enter"])?;
-    terminal.wait("the list again", |screen| screen.starts_with("NAME") && screen.contains("\ndone"))?;
-    let plain = terminal.coloured()?;
+    terminal.runs("clear; NO_COLOR=1 vsctl port list; echo do''ne")?;
+    terminal.until("the list again", |screen| screen.starts_with("NAME") && screen.contains("\ndone"))?;
+    let plain = terminal.coloured_screen()?;
     ensure!(!plain.contains("\x1b[32m"), "green in spite of NO_COLOR: {plain:?}");
     Ok(())
 }

@@ -12,8 +12,8 @@ use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
     Change as Wish, Code, FdbInfo, FdbTarget, FlappingInfo, Flushed, LimitsInfo, Mac, ModeInfo, Offload, PeerInfo,
-    PeerVlans, PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo,
-    VtepInfo, WorkerInfo, rpc,
+    PeerStats, PeerVlans, PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid,
+    VlanInfo, VtepInfo, WorkerInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, History, PortId};
 
@@ -151,6 +151,7 @@ impl Control {
             Query::FdbList(filter) => json(self.fdb(filter)?),
             Query::Trace(ask) => json(self.trace(ask)?),
             Query::Why(_) => Err(RpcError::new(Code::Internal, "why is answered elsewhere")),
+            Query::PeerProbe(_) => Err(RpcError::new(Code::Internal, "a probe is answered elsewhere")),
             Query::NeighbourList {} => json(self.neighbours()?),
             Query::Stats { port } => json(self.stats(port.as_deref())?),
             Query::WorkerList {} => json(self.loads()?),
@@ -223,6 +224,7 @@ impl Control {
                 .map(|spec| spec.vlan)
                 .filter(|&vlan| self.desired.is_peer_in(peer.ip, vlan))
                 .collect(),
+            health: None,
         };
         self.desired.peers().map(info).collect()
     }
@@ -312,7 +314,9 @@ impl Control {
             })
             .collect();
         ports.push(row(TUNNEL, &counted.tunnel));
+        let mut peers = self.peer_stats(&counted);
         if let Some(only) = only {
+            peers.clear();
             ports.retain(|row| row.port == only);
             if ports.is_empty() {
                 return Err(no_port(only));
@@ -321,7 +325,13 @@ impl Control {
         let seen = |name: &str| ports.iter().any(|row| row.drops.contains_key(name));
         let reasons = DropReason::all().filter(|drop| seen(drop.name()));
         let reasons = reasons.map(|drop| (drop.name().to_owned(), drop.explanation().to_owned())).collect();
-        Ok(Stats { ports, reasons })
+        Ok(Stats { ports, peers, reasons })
+    }
+
+    /// What each remote VTEP sent and was sent, as `counted`.
+    fn peer_stats(&self, counted: &WorkerStats) -> Vec<PeerStats> {
+        let of = |ip| self.remotes.get(&ip).and_then(|id| counted.remotes.get(id)).cloned().unwrap_or_default();
+        self.desired.peers().map(|peer| of(peer.ip).shown_of(peer.ip)).collect()
     }
 
     /// How busy each worker is.
