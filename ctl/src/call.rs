@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Change, Client, ClientError, Outcome, PortInfo, PortPlan, PortSpec, Query, Request, Stats, Status, Why, WhyAsk,
-    socket,
+    Change, Client, ClientError, HealthState, Outcome, PortInfo, PortPlan, PortSpec, Probe, ProbeAsk, Query, Request,
+    Stats, Status, Why, WhyAsk, socket,
 };
 
 use crate::cli::Global;
@@ -17,7 +17,10 @@ use crate::condition::{self, Condition, Seen};
 use crate::failure::Failure;
 use crate::hand_over::{self, HandOverError};
 use crate::trace::Trace;
-use crate::{attachments, explain, hint, render, words};
+use crate::{attachments, explain, health, hint, render, words};
+
+/// From one look whether the daemon knows an answer to the next: shorter than anyone notices, longer than it takes to look.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection, and how its answers are wanted.
 pub(crate) struct Call {
@@ -66,13 +69,15 @@ impl Call {
                 Query::WorkerList {} => json(&self.ask::<serde_json::Value>(request)?),
                 Query::VlanList {} => self.show(request, render::vlans),
                 Query::VtepShow {} => self.show(request, render::vtep),
-                Query::PeerList {} => self.show(request, render::peers),
-                Query::PeerProbe(_) => json(&self.ask::<serde_json::Value>(request)?),
+                Query::PeerList {} => self.show(request, health::peers),
+                Query::PeerProbe(_) => self.show(request, health::probe),
                 Query::FdbList(_) => self.show(request, render::fdb),
                 // Nobody waits to read nothing.
                 Query::Status {} if self.quiet => json(&self.ask::<Status>(request)?),
                 Query::Status {} => self.status(),
                 Query::NeighbourList {} => self.show(request, explain::neighbours),
+                // No word of vsctl asks for it so: what shows events does.
+                Query::Monitor(_) => json(&self.ask::<serde_json::Value>(request)?),
                 Query::Trace(_) => self.show(request, explain::journey),
                 Query::Why(_) => self.show(request, explain::why),
                 // Meanings are for people; programs get the list of counters.
@@ -120,8 +125,6 @@ impl Call {
     /// Why two stations do or do not reach each other, and whether they do. The daemon asks one of them, and does not wait:
     /// it is asked again until it knows.
     pub(crate) fn why(&mut self, mut ask: WhyAsk) -> Result<(String, bool), Failure> {
-        /// Shorter than anyone notices, longer than it takes to look.
-        const PAUSE: Duration = Duration::from_millis(20);
         loop {
             let answer: Why = self.ask(&Query::Why(ask.clone()).into())?;
             let Some(ticket) = answer.pending else {
@@ -132,6 +135,25 @@ impl Call {
                     explain::why(&answer, &mut text);
                 }
                 return Ok((text, answer.reachable));
+            };
+            ask.ticket = Some(ticket);
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// How the way to a peer is, and whether anything is at its end. The daemon does not wait: it is asked again until it
+    /// knows.
+    pub(crate) fn probe(&mut self, mut ask: ProbeAsk) -> Result<(String, bool), Failure> {
+        loop {
+            let answer: Probe = self.ask(&Query::PeerProbe(ask.clone()).into())?;
+            let Some(ticket) = answer.pending else {
+                let mut text = String::new();
+                if self.json {
+                    text = json(&answer)?;
+                } else {
+                    health::probe(&answer, &mut text);
+                }
+                return Ok((text, answer.state != HealthState::Unreachable));
             };
             ask.ticket = Some(ticket);
             thread::sleep(PAUSE);

@@ -10,6 +10,7 @@ use crate::capture::CaptureError;
 use crate::demo::DemoError;
 use crate::hand_over::HandOverError;
 use crate::man::ManError;
+use crate::monitor::MonitorError;
 #[cfg(feature = "top")]
 use crate::top::TopError;
 use crate::trace::TraceError;
@@ -56,6 +57,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Top(TopError),
     #[error(transparent)]
+    Monitor(MonitorError),
+    #[error(transparent)]
     Demo(#[from] DemoError),
     #[error(transparent)]
     Man(#[from] ManError),
@@ -76,8 +79,9 @@ impl Failure {
             | Self::HandOver(_)
             | Self::Capture(_)
             | Self::Man(_)
+            | Self::Monitor(MonitorError::Output(_) | MonitorError::Wait(_))
             | Self::Demo(_) => Exit::Refused,
-            Self::Daemon { .. } => Exit::Unreachable,
+            Self::Daemon { .. } | Self::Monitor(_) => Exit::Unreachable,
         }
     }
 }

@@ -13,11 +13,14 @@ mod doctor;
 mod explain;
 mod failure;
 mod hand_over;
+mod health;
 mod hint;
 mod man;
+mod monitor;
 mod render;
 mod repeat;
 mod run;
+mod stop;
 mod style;
 mod table;
 #[cfg(feature = "top")]

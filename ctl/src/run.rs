@@ -13,6 +13,7 @@ use crate::cli::{Cli, Global};
 #[cfg(feature = "top")]
 use crate::failure::explain;
 use crate::failure::{Exit, Failure};
+use crate::monitor::{self, MonitorError};
 use crate::repeat::repeat;
 use crate::style::{Screen, Tone};
 #[cfg(feature = "top")]
@@ -43,11 +44,11 @@ where
     match execute(cli, screen, out, err) {
         Ok(exit) => exit,
         // Whoever reads has seen enough (`vsctl fdb list | head`).
-        Err(Failure::Output(error) | Failure::Capture(CaptureError::Output(error)))
-            if error.kind() == io::ErrorKind::BrokenPipe =>
-        {
-            Exit::Done
-        }
+        Err(
+            Failure::Output(error)
+            | Failure::Capture(CaptureError::Output(error))
+            | Failure::Monitor(MonitorError::Output(error)),
+        ) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(failure) => {
             let text = format!("{}: {failure}", Tone::Bad.on("vsctl"));
             let _ = writeln!(err, "{}", screen.complaint(&text));
@@ -90,12 +91,25 @@ fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) 
         }
         #[cfg(feature = "top")]
         Task::Top(args) => show_top(&cli.global, &args, out)?,
+        Task::Monitor(args) => {
+            let Global { socket, json, quiet: _, timeout } = cli.global;
+            let path = socket::path(socket);
+            monitor::run(&args, (&path, timeout), json, out).map_err(|error| match error {
+                MonitorError::Daemon(error) => Failure::Daemon { error, path },
+                error => Failure::Monitor(error),
+            })?;
+        }
         Task::Ask(request) => match repeated {
             Some(pause) => again(&cli.global, &request, pause, screen, (out, err))?,
             None => print(&cli.global, screen, out, |call| call.answer(&request))?,
         },
         Task::HandOver(spec) => print(&cli.global, screen, out, |call| call.hand_over(spec))?,
         Task::Trace(trace) => print(&cli.global, screen, out, |call| call.trace(&trace))?,
+        Task::Probe(ask) => print(&cli.global, screen, out, |call| {
+            let (text, is_there) = call.probe(ask)?;
+            exit = if is_there { Exit::Done } else { Exit::Refused };
+            Ok(text)
+        })?,
         Task::Why(ask) => print(&cli.global, screen, out, |call| {
             let (text, is_reachable) = call.why(ask)?;
             exit = if is_reachable { Exit::Done } else { Exit::Refused };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
     Allowed, AllowedWord, BadValue, Change, FdbTarget, LimitWord, Limits, PeerSpec, PeerVlans, PortMode, PortSet,
-    PortSpec, Query, Refusal, Request, StaticEntry, VlanSpec,
+    PortSpec, ProbeAsk, Query, Refusal, Request, StaticEntry, VlanSpec,
 };
 
 use crate::capture::{CaptureArgs, LiveArgs};
@@ -25,8 +25,12 @@ pub(crate) enum Task {
     Capture(Box<CaptureArgs>),
     /// To show frames as they pass.
     Follow(LiveArgs),
+    /// To tell what happens.
+    Monitor(crate::monitor::MonitorArgs),
     /// To tell why two stations do or do not reach each other.
     Why(vswitch_api::WhyAsk),
+    /// To tell how the way to a peer is.
+    Probe(ProbeAsk),
     /// To tell the journey of a frame.
     Trace(Box<crate::trace::Trace>),
     /// To show what passes now.
@@ -62,7 +66,10 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
     Ok(Task::Ask(match command {
         Command::Port(command) => return port(command),
         Command::Vlan(command) => vlan(command),
-        Command::Vtep(command) => vtep(command)?,
+        Command::Vtep(command) => match vtep(command)? {
+            Request::Query(Query::PeerProbe(ask)) => return Ok(Task::Probe(ask)),
+            request => request,
+        },
         Command::Fdb(command) => fdb(command)?,
         Command::Neighbour(cli::Neighbour::List) => Query::NeighbourList {}.into(),
         Command::Attachment(command) => Query::from(command).into(),
@@ -76,6 +83,7 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Doctor(words) => return Ok(Task::Examine(words)),
         #[cfg(feature = "top")]
         Command::Top(args) => return Ok(Task::Top(args)),
+        Command::Monitor(args) => return Ok(Task::Monitor(args)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
         Command::Complete { index, words } => return Ok(Task::Propose(index, words)),
@@ -157,6 +165,7 @@ fn vtep(command: cli::Vtep) -> Result<Request, Refusal> {
             Change::PeerAdd(PeerSpec { ip, vlans }).into()
         }
         cli::Vtep::Peer(cli::Peer::List) => Query::PeerList {}.into(),
+        cli::Vtep::Peer(cli::Peer::Probe { ip, vlan }) => Query::PeerProbe(ProbeAsk { ip, vlan, ticket: None }).into(),
         cli::Vtep::Peer(cli::Peer::Del { ip, vlan }) => Change::PeerDel { ip, vlan }.into(),
     })
 }
@@ -214,6 +223,7 @@ mod tests {
             Task::Ask(request) => Ok(request.encode().unwrap()),
             Task::HandOver(spec) => Ok(("hand over".to_owned(), json!(spec))),
             Task::Why(ask) => Ok(("why".to_owned(), json!(ask))),
+            Task::Probe(ask) => Ok(("peer.probe".to_owned(), json!(ask))),
             Task::Trace(trace) => {
                 trace.request(None).map(|request| request.encode().unwrap()).map_err(|e| e.to_string())
             }
@@ -228,6 +238,7 @@ mod tests {
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
             #[cfg(feature = "top")]
             Task::Top(args) => Ok(("top".to_owned(), json!([args.interval.as_secs_f64(), args.once]))),
+            Task::Monitor(args) => Ok(args.request().encode().unwrap()),
             Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
     }
@@ -317,6 +328,8 @@ mod tests {
             ("vtep peer add 192.0.2.2 --vlan 10", "peer.add", json!({"ip": "192.0.2.2", "vlan": "10"})),
             ("vtep peer add fd00::2 --all-vlans", "peer.add", json!({"ip": "fd00::2", "all-vlans": true})),
             ("vtep peer list", "peer.list", json!({})),
+            ("vtep peer probe fd00::2", "peer.probe", json!({"ip": "fd00::2"})),
+            ("vtep peer probe 192.0.2.2 --vlan 10", "peer.probe", json!({"ip": "192.0.2.2", "vlan": 10})),
             ("vtep peer del 192.0.2.2", "peer.del", json!({"ip": "192.0.2.2"})),
             ("vtep peer del 192.0.2.2 --vlan 10", "peer.del", json!({"ip": "192.0.2.2", "vlan": 10})),
             ("fdb list", "fdb.list", json!({})),
@@ -367,6 +380,12 @@ mod tests {
             ("top", "top", json!([1.0, false])),
             #[cfg(feature = "top")]
             ("top --once --interval 250ms", "top", json!([0.25, true])),
+            ("monitor", "monitor.start", json!({})),
+            (
+                "monitor --port a --vlan 10 --kind fdb,drops --kind port --no-reconnect",
+                "monitor.start",
+                json!({"port": "a", "vlan": 10, "kinds": ["fdb", "drops", "port"]}),
+            ),
             ("demo", "demo", json!([false, false, null])),
             ("demo --keep", "demo", json!([true, false, null])),
             ("demo --remove", "demo", json!([false, true, null])),
@@ -427,6 +446,7 @@ mod tests {
             ("attachment list --network ../x", "--network"),
             ("pool show 10.0.0.0/24", "--vlan"),
             ("pool show 10.0.0.1/24 --vlan 10", "10.0.0.0/24"),
+            ("monitor --kind frames", "attachment"),
             ("status --timeout 0", "0.001 to 86400"),
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),

@@ -56,6 +56,9 @@ mod gateway;
 /// Hosts, wires and traffic of the harness itself, with the kernel's switch on both sides: fails first when the fault is here.
 #[path = "netns/harness.rs"]
 mod harness;
+/// Probes between VTEPs: what they measure, what they find, and that others feel nothing of them.
+#[path = "netns/health.rs"]
+mod health;
 /// An idle daemon uses no CPU and little memory.
 #[path = "netns/idle.rs"]
 mod idle;
@@ -77,6 +80,9 @@ mod manuals;
 /// What Prometheus is told, by HTTP, and what it makes of it.
 #[path = "netns/metrics.rs"]
 mod metrics;
+/// `vsctl monitor`: every kind of event, made for real; readers who sleep, takeovers and restarts.
+#[path = "netns/monitor.rs"]
+mod monitor;
 /// What moves among a daemon's counters.
 #[path = "netns/moves.rs"]
 mod moves;
@@ -161,6 +167,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("metrics", metrics::TESTS),
     ("why", why::TESTS),
     ("top", top::TESTS),
+    ("monitor", monitor::TESTS),
 ];
 
 /// Areas that are the same however VXLAN is carried, and run for each way.
@@ -187,6 +194,8 @@ const ACROSS: &[(&str, Tests)] = &[
     ("loops", loops::ACROSS),
     ("limits", limits::ACROSS),
     ("announce", announce::ACROSS),
+    ("health", health::ACROSS),
+    ("health", health::BROKEN),
 ];
 
 /// The ways: what `--underlay` says.
@@ -250,8 +259,10 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
-        let needs_users =
-            |name: &str| *area == "privileges" || ["a_crowd_of_another_user", "by_a_user_in_a_sandbox"].contains(&name);
+        let needs_users = |name: &str| {
+            *area == "privileges"
+                || ["a_crowd_of_another_user", "by_a_user_in_a_sandbox", "who_may_only_look"].contains(&name)
+        };
         trials.extend(tests.iter().map(|&(name, test)| {
             let lacking = match *area {
                 _ if needs_users(name) => no_users.clone(),
@@ -272,7 +283,11 @@ fn main() -> ExitCode {
         }));
     }
     for (area, tests) in ACROSS {
-        let peer = if *area == "openvswitch" { no_peer.clone() } else { None };
+        let peer = match *area {
+            "openvswitch" => no_peer.clone(),
+            "health" if std::ptr::eq(*tests, health::BROKEN) => no_nft.clone(),
+            _ => None,
+        };
         for mode in [UDP, UPLINK] {
             trials.extend(
                 tests.iter().map(|&(name, test)| trial(format!("{area}::{name}::{mode}"), test, Some(mode), &peer)),

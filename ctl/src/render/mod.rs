@@ -9,12 +9,12 @@ mod status;
 use vswitch_api::{Vid, VlanList};
 
 pub(crate) use fdb::fdb;
-pub(crate) use network::{peers, vlans, vtep};
+pub(crate) use network::{vlans, vtep};
 pub(crate) use ports::{mode, port, ports};
 pub(crate) use stats::stats;
 pub(crate) use status::condition;
 
-fn vlan_list(vlans: &[Vid]) -> String {
+pub(crate) fn vlan_list(vlans: &[Vid]) -> String {
     option(VlanList::new(vlans.iter().copied()))
 }
 

@@ -1,8 +1,8 @@
-//! VLANs, peers and the own VTEP for people.
+//! VLANs and the own VTEP for people.
 
-use vswitch_api::{Carried, PeerInfo, VlanInfo, VtepInfo};
+use vswitch_api::{Carried, VlanInfo, VtepInfo};
 
-use super::{option, vlan_list, words};
+use super::{option, words};
 use crate::table::{Table, fields};
 
 pub(crate) fn vlans(vlans: &Vec<VlanInfo>, out: &mut String) {
@@ -20,23 +20,6 @@ pub(crate) fn vlans(vlans: &Vec<VlanInfo>, out: &mut String) {
             words(&vlan.ports),
             words(&vlan.peers),
         ]);
-    }
-    table.write(out);
-}
-
-pub(crate) fn peers(peers: &Vec<PeerInfo>, out: &mut String) {
-    if peers.is_empty() {
-        out.push_str("no peers\n");
-        return;
-    }
-    let mut table = Table::new(["PEER", "VLANS"]);
-    for peer in peers {
-        let vlans = match (peer.all_vlans, vlan_list(&peer.vlans)) {
-            (false, vlans) => vlans,
-            (true, vlans) if vlans.is_empty() => "all (none has a VNI yet)".to_owned(),
-            (true, vlans) => format!("all ({vlans})"),
-        };
-        table.row([peer.ip.to_string(), vlans]);
     }
     table.write(out);
 }
@@ -95,7 +78,7 @@ PEER        VLANS
 192.0.2.3   all (10)
 192.0.2.40  all (none has a VNI yet)
 ";
-        assert_eq!(rendered(peers, list), expected);
+        assert_eq!(rendered(crate::health::peers, list), expected);
     }
 
     #[test]

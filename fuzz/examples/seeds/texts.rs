@@ -1,5 +1,6 @@
 //! Requests as `vsctl` writes them, and files.
 
+use vswitch_api::monitor::{EventKind, Listen};
 use vswitch_api::observe::{Capture, Filter, Last, Observe, Place};
 use vswitch_api::record::Direction;
 use vswitch_api::request::FdbFilter;
@@ -103,6 +104,11 @@ pub(crate) fn rpc() -> Seeds {
         Request::Query(Query::WorkerList {}),
         Request::Observe(Observe::Start(Capture { filter: filter(), snaplen: Some(128), rate: Some(1000) })),
         Request::Observe(Observe::Last(Last { seconds: 30, filter: filter() })),
+        Request::Query(Query::Monitor(Listen {
+            port: Some(name()),
+            vlan: Some(value("10")),
+            kinds: EventKind::ALL.to_vec(),
+        })),
     ]);
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     for (number, request) in requests.iter().enumerate() {

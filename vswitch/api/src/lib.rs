@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod explain;
 pub mod health;
+pub mod monitor;
 pub mod observe;
 pub mod peer_stats;
 pub mod record;

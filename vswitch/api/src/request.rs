@@ -9,6 +9,7 @@ use crate::config::{Attach, PeerSpec, Pool, PortSpec, StaticEntry, VlanSpec};
 use crate::error::{Code, RpcError};
 use crate::explain::{TraceAsk, WhyAsk};
 use crate::health::ProbeAsk;
+use crate::monitor::Listen;
 use crate::observe::{self, Observe};
 use crate::types::{
     Allowed, Cidr, ContainerId, IfName, LimitWord, Mac, Mtu, Net, NetworkName, PortName, Vid, VlanList,
@@ -250,6 +251,10 @@ pub enum Query {
     /// change.
     #[serde(rename = "why")]
     Why(WhyAsk),
+    /// What there is, and what happens from now on: [`Listening`](crate::monitor::Listening), and a stream of
+    /// [`Event`](crate::monitor::Event)s by the Unix socket that comes along.
+    #[serde(rename = "monitor.start")]
+    Monitor(Listen),
     /// Addresses seen in ARP and neighbour discovery, and those of ports: `[`[`NeighbourInfo`](crate::NeighbourInfo)`]`.
     #[serde(rename = "neighbour.list")]
     NeighbourList {},
@@ -289,6 +294,7 @@ const QUERIES: &[&str] = &[
     "worker.list",
     "trace",
     "why",
+    "monitor.start",
     "neighbour.list",
     "status",
 ];

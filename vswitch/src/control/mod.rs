@@ -6,11 +6,14 @@ mod answer;
 mod apply;
 mod attach;
 mod explain;
+mod feeds;
 mod handover;
 mod inherit;
 mod lost;
 mod metrics;
+mod monitor;
 mod observe;
+mod probes;
 mod reap;
 mod server;
 mod sight;
@@ -33,6 +36,7 @@ pub(crate) use server::{End, Server};
 use attach::Holds;
 use handover::Handover;
 use lost::LostPorts;
+use monitor::Monitors;
 use observe::Watchers;
 
 use crate::counters::Counters;
@@ -137,8 +141,10 @@ pub(crate) struct Control {
     is_restoring: bool,
     holds: Holds,
     watchers: Watchers,
+    monitors: Monitors,
     /// What was asked in a port's name.
     questions: explain::Questions,
+    probes: probes::Probes,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -180,7 +186,9 @@ impl Control {
             is_restoring: true,
             holds: Holds::default(),
             watchers: Watchers::default(),
+            monitors: Monitors::default(),
             questions: explain::Questions::default(),
+            probes: probes::Probes::default(),
             started: Instant::now(),
             estate,
             manager,
@@ -308,12 +316,14 @@ impl Control {
         if let Err(error) = pending.commit() {
             let steps = plan(&self.network, &before);
             self.network = before;
+            self.probes_follow();
             self.take_back(steps);
             self.store.forget_pending();
             return Err(error.into());
         }
         self.desired = desired;
         self.announce_since(&before);
+        self.tell_changes();
         Ok(())
     }
 
