@@ -68,9 +68,9 @@ fn terminal(lab: &Lab, node: &Node, shell: &str) -> Result<Terminal> {
     let path = env::join_paths([folder].into_iter().chain(env::split_paths(&before)))?;
     let (path, home) = (path.to_string_lossy(), lab.folder("home")?);
     let (home, socket) = (home.to_string_lossy(), node.daemon.socket().to_string_lossy());
-    let env = [("PATH", &*path), ("VSWITCH_SOCKET", &*socket), ("HOME", &*home), ("PS1", "$ ")];
-    let terminal = Terminal::open(lab, (100, 40), &env)?;
-    terminal.runs(&format!("exec {shell}"))?;
+    let terminal = Terminal::open(lab, (100, 40), &[("VSWITCH_SOCKET", &*socket), ("HOME", &*home)])?;
+    // tmux gives a new terminal its own caller's PATH, whatever it is told.
+    terminal.runs(&format!("PATH='{path}' PS1='$ ' exec {shell}"))?;
     Ok(terminal)
 }
 
@@ -103,8 +103,8 @@ const LINES: &[(&str, &str)] = &[
 fn bash_completes(lab: &Lab) -> Result {
     let (node, _containers) = named(lab)?;
     let terminal = terminal(lab, &node, "bash --noprofile --norc")?;
-    terminal.runs("source <(vsctl completions bash) && echo rea''dy")?;
-    terminal.until("bash has the script", |screen| screen.contains("ready"))?;
+    terminal.runs("source <(vsctl completions bash) && echo loa''ded")?;
+    terminal.until("bash has the script", |screen| screen.contains("loaded"))?;
     completes(&terminal, LINES)?;
     // In the middle of a line, and with several to choose from.
     terminal.presses(&["C-l"])?;
@@ -125,8 +125,8 @@ fn bash_completes(lab: &Lab) -> Result {
 fn zsh_completes(lab: &Lab) -> Result {
     let (node, _containers) = named(lab)?;
     let terminal = terminal(lab, &node, "zsh -f")?;
-    terminal.runs("autoload -U compinit && compinit -D -u && source <(vsctl completions zsh) && echo rea''dy")?;
-    terminal.until("zsh has the script", |screen| screen.contains("ready"))?;
+    terminal.runs("autoload -U compinit && compinit -D -u && source <(vsctl completions zsh) && echo loa''ded")?;
+    terminal.until("zsh has the script", |screen| screen.contains("loaded"))?;
     completes(&terminal, LINES)?;
     terminal.presses(&["C-l"])?;
     terminal.types("vsctl port show w")?;
@@ -140,17 +140,18 @@ fn zsh_completes(lab: &Lab) -> Result {
     fs::write(folder.join("_vsctl"), script)?;
     terminal.presses(&["C-u"])?;
     terminal.runs("exec zsh -f")?;
-    let load = format!("fpath=({} $fpath) && autoload -U compinit && compinit -D -u && echo rea''dy", folder.display());
+    let load =
+        format!("fpath=({} $fpath) && autoload -U compinit && compinit -D -u && echo loa''ded", folder.display());
     terminal.runs(&load)?;
-    terminal.until("zsh knows the folder", |screen| screen.contains("ready"))?;
+    terminal.until("zsh knows the folder", |screen| screen.contains("loaded"))?;
     completes(&terminal, &LINES[..3])
 }
 
 fn fish_completes(lab: &Lab) -> Result {
     let (node, _containers) = named(lab)?;
     let terminal = terminal(lab, &node, "fish --no-config")?;
-    terminal.runs("set -g fish_autosuggestion_enabled 0; vsctl completions fish | source; and echo rea''dy")?;
-    terminal.until("fish has the script", |screen| screen.contains("ready"))?;
+    terminal.runs("set -g fish_autosuggestion_enabled 0; vsctl completions fish | source; and echo loa''ded")?;
+    terminal.until("fish has the script", |screen| screen.contains("loaded"))?;
     completes(&terminal, LINES)?;
     terminal.presses(&["C-l"])?;
     terminal.types("vsctl port show w")?;
