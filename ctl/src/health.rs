@@ -108,7 +108,7 @@ PEER       VLANS                     STATE     ROUND TRIP     P50      P99  JITT
 192.0.2.3  all (none has a VNI yet)                     -       -        -       -     -         -
 192.0.2.2: loss: lossy
 ";
-        assert_eq!(out, expected);
+        assert_eq!(crate::style::plain(&out), expected);
     }
 
     #[test]
