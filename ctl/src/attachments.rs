@@ -105,7 +105,7 @@ mod tests {
     fn rendered<T: serde::de::DeserializeOwned>(render: fn(&T, &mut String), value: Value) -> String {
         let mut out = String::new();
         render(&serde_json::from_value(value).unwrap(), &mut out);
-        out
+        crate::style::plain(&out)
     }
 
     #[test]

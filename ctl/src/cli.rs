@@ -9,6 +9,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::capture::{CaptureArgs, LiveArgs};
 use crate::complete::{Shell, names};
+use crate::doctor::Doctor;
+use crate::repeat::Watch;
 use vswitch_api::{
     AllowedWord, Cidr, IfName, LimitWord, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni,
 };
@@ -95,9 +97,13 @@ pub(crate) enum Command {
         /// Of this port alone, or of `tunnel`
         #[arg(add = names::ports_and(&[("tunnel", "the VXLAN side")]))]
         port: Option<String>,
+        #[command(flatten)]
+        watch: Watch,
     },
-    /// How the daemon is
-    Status,
+    /// How the daemon is: healthy, or what is not
+    Status(Watch),
+    /// Look at the host, and say what is wrong and how to mend it; ends with 1 where something is
+    Doctor(Doctor),
     /// Capture frames, with what became of them: for Wireshark and tcpdump, or as lines on a terminal
     Capture(Box<CaptureArgs>),
     /// Tell the journey of a frame, without sending it; or, with --live, that of frames as they pass
@@ -139,6 +145,19 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// How often it is to be done again; `None`: once is enough.
+    pub(crate) const fn repeated(&self) -> Option<Duration> {
+        match self {
+            Self::Port(Port::List(watch))
+            | Self::Fdb(Fdb::List { watch, .. })
+            | Self::Stats { watch, .. }
+            | Self::Status(watch) => watch.pause,
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Neighbour {
     /// List them
@@ -150,7 +169,7 @@ pub(crate) enum Port {
     /// Add a port: an interface in a network namespace
     Add(Box<PortAdd>),
     /// List the ports
-    List,
+    List(Watch),
     /// Show one port
     Show {
         /// Which port
@@ -337,7 +356,12 @@ pub(crate) enum Peer {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Fdb {
     /// List addresses
-    List(FdbFilter),
+    List {
+        #[command(flatten)]
+        which: FdbFilter,
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Add a static address: it neither moves nor ages
     #[command(group = ArgGroup::new("where").required(true))]
     Add {

@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use vswitch_api::{ExplainStep, Journey, NeighbourInfo, OuterInfo, StepOutcome, TraceVerdict, Way, Why};
 
 use crate::render::{duration, option};
+use crate::style::Tone;
 use crate::table::Table;
 
 fn steps(steps: &[ExplainStep], out: &mut String) {
     let width = steps.iter().map(|step| step.stage.len()).max().unwrap_or(0);
     for ExplainStep { stage, outcome, text, reason, mend: _ } in steps {
         let mark = match outcome {
-            StepOutcome::Ok => "ok  ",
-            StepOutcome::Note => "note",
-            StepOutcome::Stop => "STOP",
+            StepOutcome::Ok => Tone::Good.on("ok  "),
+            StepOutcome::Note => Tone::Odd.on("note"),
+            StepOutcome::Stop => Tone::Bad.on("STOP"),
         };
         let reason = reason.as_ref().map(|reason| format!("{reason}: ")).unwrap_or_default();
         // Writing to a String cannot fail, here and below.
@@ -60,9 +61,11 @@ pub(crate) fn why(why: &Why, out: &mut String) {
     let _ = writeln!(out, "A: {a}\nB: {b}");
     steps(&why.steps, out);
     let _ = match (reachable, round_trip_us, reason) {
-        (true, Some(micros), _) => writeln!(out, "reachable: round trip {micros} us"),
+        (true, Some(micros), _) => writeln!(out, "{}: round trip {micros} us", Tone::Good.on("reachable")),
         (true, None, _) => writeln!(out, "reachable, as far as this switch can tell"),
-        (false, _, Some(reason)) => writeln!(out, "not reachable: {reason}{}", mended(mend.as_ref())),
+        (false, _, Some(reason)) => {
+            writeln!(out, "{}: {reason}{}", Tone::Bad.on("not reachable"), mended(mend.as_ref()))
+        }
         (false, _, None) => writeln!(out, "not known yet"),
     };
 }
@@ -94,7 +97,7 @@ mod tests {
     fn rendered<T: serde::de::DeserializeOwned>(render: fn(&T, &mut String), value: Value) -> String {
         let mut out = String::new();
         render(&serde_json::from_value(value).unwrap(), &mut out);
-        out
+        crate::style::plain(&out)
     }
 
     #[test]

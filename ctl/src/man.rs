@@ -88,8 +88,8 @@ fn page(command: &Command, parent: Option<&str>) -> io::Result<Vec<u8>> {
 
 const ENVIRONMENT: &str = "\
 VSWITCH_SOCKET   the daemon's socket, where --socket says nothing
-NO_COLOR         no colours, whatever it is set to
-CLICOLOR_FORCE   colours also where the output is no terminal, unless it is 0";
+NO_COLOR         no colours, unless it is empty
+CLICOLOR_FORCE   colours also where the output is no terminal, unless it is empty or 0";
 
 const FILES: &str = "\
 /run/vswitch/vswitch.sock                    the daemon's socket

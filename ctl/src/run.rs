@@ -2,125 +2,27 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use vswitch_api::{
-    Change, Client, ClientError, HealthState, Outcome, PortInfo, PortPlan, PortSpec, Probe, ProbeAsk, Query, Request,
-    Stats, Why, WhyAsk, socket,
-};
+use vswitch_api::{Client, Request, socket};
 
-use crate::attachments;
+use crate::call::{Call, json};
 use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
-use crate::complete;
-use crate::demo::{self, DemoError};
-use crate::explain;
-use crate::hand_over::{self, HandOverError};
-use crate::health;
-use crate::man::{self, ManError};
+#[cfg(feature = "top")]
+use crate::failure::explain;
+use crate::failure::{Exit, Failure};
 use crate::monitor::{self, MonitorError};
-use crate::render;
+use crate::repeat::repeat;
+use crate::style::{Screen, Tone};
 #[cfg(feature = "top")]
 use crate::top::{self, TopError};
-use crate::trace::{Trace, TraceError};
 use crate::words::{self, Task};
-
-/// From one look whether the daemon knows an answer to the next: shorter than anyone notices, longer than it takes to look.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// How a run ended. Scripts rely on the numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Done,
-    Refused,
-    Usage,
-    Unreachable,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Refused => 1,
-            Exit::Usage => 2,
-            Exit::Unreachable => 3,
-        })
-    }
-}
-
-/// Why a run failed.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Usage(#[from] words::Wrong),
-    #[error("{}", explain(error, path))]
-    Daemon { error: ClientError, path: PathBuf },
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
-    #[error("cannot write the answer as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error(transparent)]
-    Trace(#[from] TraceError),
-    #[error(transparent)]
-    HandOver(HandOverError),
-    #[error(transparent)]
-    Capture(CaptureError),
-    #[cfg(feature = "top")]
-    #[error(transparent)]
-    Top(TopError),
-    #[error(transparent)]
-    Monitor(MonitorError),
-    #[error(transparent)]
-    Demo(#[from] DemoError),
-    #[error(transparent)]
-    Man(#[from] ManError),
-}
-
-impl Failure {
-    const fn exit(&self) -> Exit {
-        match self {
-            Self::Usage(_) | Self::Trace(_) => Exit::Usage,
-            #[cfg(feature = "top")]
-            Self::Top(TopError::NoTerminal(_)) => Exit::Usage,
-            #[cfg(feature = "top")]
-            Self::Top(_) => Exit::Refused,
-            Self::Daemon { error: ClientError::Refused(_), .. }
-            | Self::Output(_)
-            | Self::Json(_)
-            | Self::HandOver(_)
-            | Self::Capture(_)
-            | Self::Man(_)
-            | Self::Monitor(MonitorError::Output(_) | MonitorError::Wait(_))
-            | Self::Demo(_) => Exit::Refused,
-            Self::Daemon { .. } | Self::Monitor(_) => Exit::Unreachable,
-        }
-    }
-}
-
-/// What went wrong and what to do.
-fn explain(error: &ClientError, path: &std::path::Path) -> String {
-    let listens = "it listens where its --socket option says, and vsctl looks where --socket or $VSWITCH_SOCKET says";
-    match error {
-        ClientError::Refused(error) => error.to_string(),
-        ClientError::Connect { error: cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
-            format!("{error}: run vsctl as the user that runs vswitchd, as root, or as a member of the socket's group")
-        }
-        ClientError::Connect { .. } => format!("{error}: is vswitchd running? {listens}"),
-        ClientError::Timeout { .. } => {
-            format!("{error} at {}: it may be stopped or busy; --timeout SECS waits longer", path.display())
-        }
-        _ => format!("{error} (socket {}): vswitchd's log may say why", path.display()),
-    }
-}
+use crate::{complete, demo, doctor, man};
 
 /// Does what `args` say; `out` gets the answer and `err` what went wrong.
-pub(crate) fn run<I>(args: I, out: &mut dyn Write, err: &mut dyn Write) -> Exit
+pub(crate) fn run<I>(args: I, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) -> Exit
 where
     I: IntoIterator<Item: Into<OsString> + Clone>,
 {
@@ -128,18 +30,18 @@ where
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" too, and go where answers go.
-            let text = error.render();
+            let text = error.render().ansi().to_string();
             let (written, exit) = if error.use_stderr() {
-                (write!(err, "{text}"), Exit::Usage)
+                (write!(err, "{}", screen.complaint(&text)), Exit::Usage)
             } else {
-                (write!(out, "{text}"), Exit::Done)
+                (write!(out, "{}", screen.shown(&text)), Exit::Done)
             };
             // Nobody is left to tell that nobody listens.
             let _ = written;
             return exit;
         }
     };
-    match execute(cli, out, err) {
+    match execute(cli, screen, out, err) {
         Ok(exit) => exit,
         // Whoever reads has seen enough (`vsctl fdb list | head`).
         Err(
@@ -148,18 +50,35 @@ where
             | Failure::Monitor(MonitorError::Output(error)),
         ) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(failure) => {
-            let _ = writeln!(err, "vsctl: {failure}");
+            let text = format!("{}: {failure}", Tone::Bad.on("vsctl"));
+            let _ = writeln!(err, "{}", screen.complaint(&text));
             failure.exit()
         }
     }
 }
 
-fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
+fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
+    let repeated = cli.command.repeated();
     match words::task(cli.command)? {
         Task::Complete(shell) => complete::script(shell, out)?,
         Task::Propose(index, words) => complete::propose(index, words, out)?,
         Task::Man(dir) => man::write(&dir)?,
+        Task::Examine(words) => {
+            let Global { socket, json: is_json, quiet, timeout } = cli.global;
+            let checks = doctor::examine(words, socket::path(socket), timeout);
+            let is_wrong = checks.iter().any(|check| check.state == doctor::State::Wrong);
+            exit = if is_wrong { Exit::Refused } else { Exit::Done };
+            let mut text = String::new();
+            if is_json {
+                text = json(&checks)?
+            } else {
+                doctor::report(&checks, &mut text)
+            };
+            if !quiet {
+                out.write_all(screen.shown(&text).as_bytes())?;
+            }
+        }
         Task::Demo(words) => {
             let Global { socket: _, json, quiet, timeout } = cli.global;
             demo::run(&words, timeout, demo::Style::new(json, quiet), out)?;
@@ -180,15 +99,18 @@ fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, F
                 error => Failure::Monitor(error),
             })?;
         }
-        Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request))?,
-        Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec))?,
-        Task::Trace(trace) => print(&cli.global, out, |call| call.trace(&trace))?,
-        Task::Probe(ask) => print(&cli.global, out, |call| {
+        Task::Ask(request) => match repeated {
+            Some(pause) => again(&cli.global, &request, pause, screen, (out, err))?,
+            None => print(&cli.global, screen, out, |call| call.answer(&request))?,
+        },
+        Task::HandOver(spec) => print(&cli.global, screen, out, |call| call.hand_over(spec))?,
+        Task::Trace(trace) => print(&cli.global, screen, out, |call| call.trace(&trace))?,
+        Task::Probe(ask) => print(&cli.global, screen, out, |call| {
             let (text, is_there) = call.probe(ask)?;
             exit = if is_there { Exit::Done } else { Exit::Refused };
             Ok(text)
         })?,
-        Task::Why(ask) => print(&cli.global, out, |call| {
+        Task::Why(ask) => print(&cli.global, screen, out, |call| {
             let (text, is_reachable) = call.why(ask)?;
             exit = if is_reachable { Exit::Done } else { Exit::Refused };
             Ok(text)
@@ -229,161 +151,42 @@ fn show_top(
 
 /// Connects, and prints what `ask` makes of it.
 fn print(
-    Global { socket, json, quiet, timeout }: &Global,
+    global: &Global,
+    screen: &Screen,
     out: &mut dyn Write,
     ask: impl FnOnce(&mut Call) -> Result<String, Failure>,
 ) -> Result<(), Failure> {
-    let path = socket::path(socket.clone());
-    let fail = |error| Failure::Daemon { error, path: path.clone() };
-    let client = Client::connect(&path, *timeout).map_err(fail)?;
-    let text = ask(&mut Call { client, path, json: *json })?;
-    if !quiet {
-        out.write_all(text.as_bytes())?;
+    let text = ask(&mut Call::connect(global)?)?;
+    if !global.quiet {
+        out.write_all(screen.shown(&text).as_bytes())?;
         out.flush()?;
     }
     Ok(())
 }
 
-/// A connection, and how its answers are wanted.
-struct Call {
-    client: Client,
-    path: PathBuf,
-    json: bool,
-}
-
-impl Call {
-    /// What the daemon answers to `request`, as text.
-    fn answer(&mut self, request: &Request) -> Result<String, Failure> {
-        match request {
-            // No word of vsctl asks for these: a container runtime's plugin does.
-            Request::Change(Change::AttachmentAdd(_) | Change::AttachmentDel { .. }) => {
-                json(&self.ask::<serde_json::Value>(request)?)
+/// Prints the answer to `request` every `pause`. A daemon that answered once may restart meanwhile.
+fn again(
+    global: &Global,
+    request: &Request,
+    pause: Duration,
+    screen: &Screen,
+    (out, err): (&mut dyn Write, &mut dyn Write),
+) -> Result<(), Failure> {
+    let mut has_answered = false;
+    repeat(pause, screen, out, || match Call::connect(global).and_then(|mut call| call.answer(request)) {
+        Err(failure @ Failure::Daemon { .. }) if has_answered => {
+            let text = format!("{}: {failure}\n", Tone::Bad.on("vsctl"));
+            if screen.is_terminal {
+                return Ok(text);
             }
-            Request::Change(change) => self.show(request, |outcome: &Outcome, out| done(change, outcome, out)),
-            Request::Flush(_) => self.show(request, |flushed: &vswitch_api::Flushed, out| {
-                out.push_str(&format!("{} learned addresses forgotten\n", flushed.flushed));
-            }),
-            // No word of vsctl asks for it so: a daemon does, and what shows frames.
-            Request::Takeover(_) | Request::Observe(_) => json(&self.ask::<serde_json::Value>(request)?),
-            Request::Query(query) => match query {
-                Query::PortList {} => self.show(request, render::ports),
-                Query::PortShow { .. } => self.show(request, render::port),
-                // Only asked on the way to `port add --hand-over`.
-                Query::PortPlan(_) => json(&self.ask::<PortPlan>(request)?),
-                // Only asked by a container runtime's plugin.
-                Query::AttachmentPlan(_) => json(&self.ask::<serde_json::Value>(request)?),
-                Query::AttachmentList { .. } => self.show(request, attachments::list),
-                Query::PoolShow { .. } => self.show(request, attachments::pools),
-                // No word of vsctl asks for it alone: `status` tells of it, and programs ask.
-                Query::WorkerList {} => json(&self.ask::<serde_json::Value>(request)?),
-                Query::VlanList {} => self.show(request, render::vlans),
-                Query::VtepShow {} => self.show(request, render::vtep),
-                Query::PeerList {} => self.show(request, health::peers),
-                Query::PeerProbe(_) => self.show(request, health::probe),
-                Query::FdbList(_) => self.show(request, render::fdb),
-                Query::Status {} => self.show(request, render::status),
-                Query::NeighbourList {} => self.show(request, explain::neighbours),
-                // No word of vsctl asks for it so: what shows events does.
-                Query::Monitor(_) => json(&self.ask::<serde_json::Value>(request)?),
-                Query::Trace(_) => self.show(request, explain::journey),
-                Query::Why(_) => self.show(request, explain::why),
-                // Meanings are for people; programs get the list of counters.
-                Query::Stats { .. } if self.json => json(&self.ask::<Stats>(request)?.ports),
-                Query::Stats { .. } => self.show(request, render::stats),
-            },
+            err.write_all(screen.complaint(&text).as_bytes())?;
+            Ok(String::new())
         }
-    }
-
-    /// The journey of a frame.
-    fn trace(&mut self, trace: &Trace) -> Result<String, Failure> {
-        let port = match trace.asks_for() {
-            Some(name) => Some(self.ask::<PortInfo>(&Query::PortShow { name }.into())?),
-            None => None,
-        };
-        let request = trace.request(port.and_then(|port| port.mac))?;
-        self.answer(&request)
-    }
-
-    /// Why two stations do or do not reach each other, and whether they do. The daemon asks one of them, and does not wait:
-    /// it is asked again until it knows.
-    fn why(&mut self, mut ask: WhyAsk) -> Result<(String, bool), Failure> {
-        loop {
-            let answer: Why = self.ask(&Query::Why(ask.clone()).into())?;
-            let Some(ticket) = answer.pending else {
-                let mut text = String::new();
-                if self.json {
-                    text = json(&answer)?;
-                } else {
-                    explain::why(&answer, &mut text);
-                }
-                return Ok((text, answer.reachable));
-            };
-            ask.ticket = Some(ticket);
-            thread::sleep(PAUSE);
+        answer => {
+            has_answered = true;
+            answer
         }
-    }
-
-    /// How the way to a peer is, and whether anything is at its end. The daemon does not wait: it is asked again until it
-    /// knows.
-    fn probe(&mut self, mut ask: ProbeAsk) -> Result<(String, bool), Failure> {
-        loop {
-            let answer: Probe = self.ask(&Query::PeerProbe(ask.clone()).into())?;
-            let Some(ticket) = answer.pending else {
-                let mut text = String::new();
-                if self.json {
-                    text = json(&answer)?;
-                } else {
-                    health::probe(&answer, &mut text);
-                }
-                return Ok((text, answer.state != HealthState::Unreachable));
-            };
-            ask.ticket = Some(ticket);
-            thread::sleep(PAUSE);
-        }
-    }
-
-    /// Makes a port's interface and hands it over.
-    fn hand_over(&mut self, spec: PortSpec) -> Result<String, Failure> {
-        let answer = hand_over::add(&mut self.client, &spec).map_err(|error| match error {
-            HandOverError::Daemon(error) => Failure::Daemon { error, path: self.path.clone() },
-            error => Failure::HandOver(error),
-        })?;
-        let outcome: Outcome = serde_json::from_value(answer)?;
-        if self.json {
-            return json(&outcome);
-        }
-        let mut text = String::new();
-        done(&Change::PortAdd(spec), &outcome, &mut text);
-        Ok(text)
-    }
-
-    fn show<T: DeserializeOwned + Serialize>(
-        &mut self,
-        request: &Request,
-        render: impl FnOnce(&T, &mut String),
-    ) -> Result<String, Failure> {
-        let answer = self.ask(request)?;
-        if self.json {
-            return json(&answer);
-        }
-        let mut text = String::new();
-        render(&answer, &mut text);
-        Ok(text)
-    }
-
-    fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
-        self.client.call(request).map_err(|error| Failure::Daemon { error, path: self.path.clone() })
-    }
-}
-
-fn done(change: &Change, outcome: &Outcome, out: &mut String) {
-    out.push_str(&words::done(change, outcome.changed));
-    out.push('\n');
-    outcome.notes.iter().for_each(|note| out.extend(["  ", note, "\n"]));
-}
-
-fn json(answer: &impl Serialize) -> Result<String, Failure> {
-    Ok(serde_json::to_string(answer)? + "\n")
+    })
 }
 
 #[cfg(test)]
@@ -412,7 +215,7 @@ mod tests {
     /// The same with nobody to answer.
     fn alone(words: &str) -> (Exit, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = run(["vsctl"].into_iter().chain(words.split_whitespace()), &mut out, &mut err);
+        let exit = run(["vsctl"].into_iter().chain(words.split_whitespace()), &Screen::PLAIN, &mut out, &mut err);
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -474,6 +277,45 @@ mod tests {
         assert!(err.contains("not understood"), "{err}");
     }
 
+    /// As [`vsctl`], with a daemon that gives these answers one after the other.
+    fn vsctl_asking(words: &str, answers: &'static [&'static str]) -> (Exit, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let daemon = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(&stream);
+            for (number, answer) in (1..).zip(answers) {
+                lines.read_line(&mut String::new()).unwrap();
+                let line = format!("{{\"jsonrpc\":\"2.0\",\"id\":{number},{answer}}}\n");
+                (&stream).write_all(line.as_bytes()).unwrap();
+            }
+        });
+        let result = alone(&format!("--timeout 60 --socket {} {words}", path.display()));
+        daemon.join().unwrap();
+        result
+    }
+
+    #[test]
+    fn misspelt_words_and_names() {
+        for (words, meant) in [("prot list", "'port'"), ("port lst", "'list'"), ("status --jsno", "'--json'")] {
+            let (exit, _, err) = alone(words);
+            assert_eq!(exit, Exit::Usage, "{words}");
+            assert!(err.contains("similar") && err.contains(meant), "{words}: {err}");
+        }
+        const MISSING: &str = r#""error":{"code":2,"message":"there is no port wbe"}"#;
+        const PORTS: &str = r#""result":[{"name":"web","netns":"a","ifname":"eth0","mac":null,"addresses":[],"mtu":1500,"mode":"access","vlan":10,"vlans":[],"native":null,"state":"up","offloads":[]}]"#;
+        for words in ["port show wbe", "port del wbe", "stats wbe", "fdb list --port wbe", "why wbe 10.0.0.1"] {
+            let (exit, out, err) = vsctl_asking(words, &[MISSING, PORTS]);
+            assert_eq!((exit, out.as_str()), (Exit::Refused, ""), "{words}");
+            assert_eq!(err, "vsctl: there is no port wbe; did you mean web?\n", "{words}");
+        }
+        let (_, _, err) = vsctl_asking("port show proxy", &[MISSING, PORTS]);
+        assert_eq!(err, "vsctl: there is no port wbe\n");
+        let (_, _, err) = vsctl_asking("port del wbe", &[r#""error":{"code":4,"message":"you may not"}"#]);
+        assert_eq!(err, "vsctl: you may not\n");
+    }
+
     #[test]
     fn a_daemon_that_hangs() {
         let folder = tempfile::tempdir().unwrap();
@@ -496,7 +338,7 @@ mod tests {
             }
         }
         let mut err = Vec::new();
-        assert_eq!(run(["vsctl", "completions", "bash"], &mut Gone, &mut err), Exit::Done);
+        assert_eq!(run(["vsctl", "completions", "bash"], &Screen::PLAIN, &mut Gone, &mut err), Exit::Done);
         assert_eq!(err, b"");
     }
 }

@@ -12,6 +12,7 @@ use vswitch_api::{
 use crate::capture::{CaptureArgs, LiveArgs};
 use crate::cli;
 use crate::complete;
+use crate::doctor::Doctor;
 
 /// What a command is for us.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) enum Task {
     Propose(usize, Vec<OsString>),
     /// To write the manual pages into this folder.
     Man(PathBuf),
+    /// To look at the host.
+    Examine(Doctor),
     /// To show it all.
     Demo(cli::Demo),
 }
@@ -72,11 +75,12 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Attachment(command) => Query::from(command).into(),
         Command::Pool(command) => Query::from(command).into(),
         Command::Why { a, b } => return Ok(Task::Why(vswitch_api::WhyAsk { a, b, ticket: None })),
-        Command::Stats { port } => Query::Stats { port }.into(),
-        Command::Status => Query::Status {}.into(),
+        Command::Stats { port, watch: _ } => Query::Stats { port }.into(),
+        Command::Status(_) => Query::Status {}.into(),
         Command::Capture(args) => return Ok(Task::Capture(args)),
         Command::Trace { live: true, follow, .. } => return Ok(Task::Follow(follow)),
         Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
+        Command::Doctor(words) => return Ok(Task::Examine(words)),
         #[cfg(feature = "top")]
         Command::Top(args) => return Ok(Task::Top(args)),
         Command::Monitor(args) => return Ok(Task::Monitor(args)),
@@ -116,7 +120,7 @@ fn port_add(add: cli::PortAdd) -> Result<Task, Wrong> {
 fn port(command: cli::Port) -> Result<Task, Wrong> {
     Ok(Task::Ask(match command {
         cli::Port::Add(add) => return port_add(*add),
-        cli::Port::List => Query::PortList {}.into(),
+        cli::Port::List(_) => Query::PortList {}.into(),
         cli::Port::Show { name } => Query::PortShow { name }.into(),
         cli::Port::Set(set) => {
             let cli::PortSet { name, mtu, access, trunk, native, guard, limits, .. } = set;
@@ -169,7 +173,7 @@ fn vtep(command: cli::Vtep) -> Result<Request, Refusal> {
 fn fdb(command: cli::Fdb) -> Result<Request, Refusal> {
     let filter = |cli::FdbFilter { vlan, port }| FdbFilter { vlan, port };
     Ok(match command {
-        cli::Fdb::List(which) => Query::FdbList(filter(which)).into(),
+        cli::Fdb::List { which, watch: _ } => Query::FdbList(filter(which)).into(),
         cli::Fdb::Add { mac, vlan, port, remote } => {
             let target = match (port, remote) {
                 (Some(port), None) => FdbTarget::Port(port),
@@ -228,6 +232,7 @@ mod tests {
                 let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
                 Ok(("complete".to_owned(), json!([index, words])))
             }
+            Task::Examine(words) => Ok(("doctor".to_owned(), json!(format!("{words:?}")))),
             Task::Man(dir) => Ok(("man".to_owned(), json!(dir))),
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
@@ -365,6 +370,9 @@ mod tests {
                 json!({"remote": "192.0.2.2", "vlan": 7, "frame": "ffffffffffff0200000000010806"}),
             ),
             ("stats", "stats", json!({})),
+            ("port list --watch", "port.list", json!({})),
+            ("fdb list --vlan 10 --watch 0.5", "fdb.list", json!({"vlan": 10})),
+            ("stats tunnel --watch", "stats", json!({"port": "tunnel"})),
             ("stats tunnel", "stats", json!({"port": "tunnel"})),
             ("status", "status", json!({})),
             ("--json status --timeout 0.5 -q --socket /s", "status", json!({})),
@@ -383,7 +391,7 @@ mod tests {
             ("demo --remove", "demo", json!([false, true, null])),
             ("demo --remove vsdemo-7", "demo", json!([false, true, "vsdemo-7"])),
             ("completions bash", "completions", json!("Bash")),
-            ("completions powershell", "completions", json!("PowerShell")),
+            ("completions powershell", "completions", json!("Powershell")),
             ("complete 2 -- vsctl port --json", "complete", json!([2, ["vsctl", "port", "--json"]])),
             ("man /tmp/x", "man", json!("/tmp/x")),
         ];
@@ -442,6 +450,9 @@ mod tests {
             ("status --timeout 0", "0.001 to 86400"),
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),
+            ("port list --watch 0", "0.1 to 3600"),
+            ("vlan list --watch", "--watch"),
+            ("doctor --vtep-port 65536", "--vtep-port"),
             #[cfg(feature = "top")]
             ("top --interval 0", "0.1 s to an hour"),
             ("demo --keep --remove", "--remove"),

@@ -35,9 +35,15 @@ mod clients;
 /// Containers attached by the CNI plugin, as a runtime does it.
 #[path = "netns/cni.rs"]
 mod cni;
+/// What is there to be pleasant: completion in shells, colours, `--watch`, hints, manual pages, a status that says what is wrong.
+#[path = "netns/comfort.rs"]
+mod comfort;
 /// SIGKILL: interfaces, connections and all that was acknowledged live on.
 #[path = "netns/crash.rs"]
 mod crash;
+/// `vsctl doctor`: what is wrong with a host is named, and what it says mends it.
+#[path = "netns/doctor.rs"]
+mod doctor;
 /// Static, learned, aged, moved and flushed addresses.
 #[path = "netns/fdb.rs"]
 mod fdb;
@@ -147,6 +153,8 @@ const AREAS: &[(&str, Tests)] = &[
     ("cni", cni::DELEGATED),
     ("cni", cni::DHCP),
     ("manuals", manuals::TESTS),
+    ("comfort", comfort::TESTS),
+    ("doctor", doctor::TESTS),
     ("capture", capture::TESTS),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
@@ -258,6 +266,8 @@ fn main() -> ExitCode {
         trials.extend(tests.iter().map(|&(name, test)| {
             let lacking = match *area {
                 _ if needs_users(name) => no_users.clone(),
+                "comfort" if !arguments.list => comfort::hindrance(name),
+                "doctor" if !arguments.list => doctor::hindrance(name),
                 "gateway" => no_nft.clone(),
                 "metrics" if metrics::BY_PROMETHEUS.contains(&name) => no_prometheus.clone(),
                 "cni" if cni::DELEGATED.iter().any(|(other, _)| *other == name) => no_plugins.clone(),
@@ -266,6 +276,9 @@ fn main() -> ExitCode {
                 "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,
             };
+            if let (Some(why), "comfort" | "doctor") = (&lacking, *area) {
+                eprintln!("skipped: {area}::{name}: {why}");
+            }
             trial(format!("{area}::{name}"), test, mode, &lacking)
         }));
     }

@@ -22,8 +22,7 @@ pub(crate) enum Shell {
     /// Without names that only the daemon knows.
     Elvish,
     /// Without names that only the daemon knows.
-    #[value(name = "powershell")]
-    PowerShell,
+    Powershell,
 }
 
 /// Writes the script for `shell`.
@@ -41,7 +40,7 @@ pub(crate) fn script(shell: Shell, out: &mut dyn Write) -> io::Result<()> {
         Shell::Zsh => out.write_all(include_bytes!("vsctl.zsh")),
         Shell::Fish => out.write_all(include_bytes!("vsctl.fish")),
         Shell::Elvish => others(clap_complete::Shell::Elvish, out),
-        Shell::PowerShell => others(clap_complete::Shell::PowerShell, out),
+        Shell::Powershell => others(clap_complete::Shell::PowerShell, out),
     }
 }
 

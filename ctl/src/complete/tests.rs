@@ -76,7 +76,8 @@ fn words_of_the_grammar() {
 
 #[test]
 fn names_from_the_daemon() {
-    let table: &[(&str, &[(&str, &str)], &[&str])] = &[
+    type Row = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+    let table: &[Row] = &[
         ("port show ", &[("port.list", PORTS)], &["web", "wiki"]),
         ("port del we", &[("port.list", PORTS)], &["web"]),
         ("stats t", &[("port.list", PORTS)], &["tunnel"]),

@@ -11,7 +11,7 @@ use super::DemoError;
 use super::access::Access;
 use super::topology::{Plan, Topology};
 use super::traffic::{Ping, Tcp};
-use crate::render;
+use crate::{render, style};
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,14 +103,14 @@ impl<'a> Report<'a> {
     pub(super) fn fdb(&mut self, fdb: &Vec<FdbInfo>) {
         let mut table = String::new();
         render::fdb(fdb, &mut table);
-        self.text(&indented(&table));
+        self.text(&indented(&style::plain(&table)));
     }
 
     /// The counters of a host, for the reader of a failure.
     pub(super) fn stats(&mut self, stats: &vswitch_api::Stats) {
         let mut table = String::new();
         render::stats(stats, &mut table);
-        self.text(&indented(&table));
+        self.text(&indented(&style::plain(&table)));
     }
 
     /// That nothing stays.

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "this is the room for system calls; every block argues its case")]
 
 pub mod bpf;
+pub mod clock;
 pub mod fdpass;
 mod huge;
 pub mod interface;
@@ -16,6 +17,7 @@ pub mod packet;
 pub mod process;
 mod syscall;
 pub mod tap;
+pub mod terminal;
 pub mod udp;
 mod uplink;
 pub mod vnet;
