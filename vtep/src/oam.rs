@@ -292,6 +292,28 @@ mod tests {
         assert_eq!(bytes[20..22], [0x88, 0xb5]);
     }
 
+    /// As another program writes it: switches of different versions must understand each other.
+    #[test]
+    fn the_bytes_on_the_wire() {
+        let answer = Message {
+            kind: Kind::Answer { was_damaged: false },
+            key: 0x0123_4567_89ab_cdef,
+            sequence: 7,
+            time: 1_000_000,
+            port: 65_535,
+            networks: vec![vni(1), vni(2)],
+            ..request()
+        };
+        let hex: String = answer.write(0).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "09000000000000000180c200000e02005654455088b576734f41010200020050 \
+             ffff2286e7c30123456789abcdef000000000000000700000000000f42400000 \
+             0000000000000000ffffc000020200000000000000000000ffffc00002010000 \
+             000100000002"
+        );
+    }
+
     #[test]
     fn what_is_no_message() {
         let good = request().write(0);
