@@ -102,6 +102,9 @@ pub(crate) enum Command {
     },
     /// Try it: two hosts and two containers in network namespaces, VXLAN between them, and traffic
     Demo(Demo),
+    /// Print the reference of all words
+    #[command(hide = true)]
+    Reference,
     /// Print a completion script for a shell
     Completions {
         /// Which shell

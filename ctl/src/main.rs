@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod explain;
 mod hand_over;
+mod reference;
 mod render;
 mod run;
 mod table;

@@ -19,9 +19,9 @@ use crate::cli::{Cli, Global};
 use crate::demo::{self, DemoError};
 use crate::explain;
 use crate::hand_over::{self, HandOverError};
-use crate::render;
 use crate::trace::{Trace, TraceError};
 use crate::words::{self, Task};
+use crate::{reference, render};
 
 /// How a run ended. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +133,7 @@ where
 fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     match words::task(cli.command)? {
+        Task::Reference => out.write_all(reference::page().as_bytes())?,
         Task::Complete(shell) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vsctl", &mut script);

@@ -24,6 +24,8 @@ pub(crate) enum Task {
     Why(vswitch_api::WhyAsk),
     /// To tell the journey of a frame.
     Trace(Box<crate::trace::Trace>),
+    /// To write the reference of all words.
+    Reference,
     /// To write a completion script.
     Complete(clap_complete::Shell),
     /// To show it all.
@@ -58,6 +60,7 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Trace { live: true, follow, .. } => return Ok(Task::Follow(follow)),
         Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
+        Command::Reference => return Ok(Task::Reference),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
     }))
 }
@@ -199,6 +202,7 @@ mod tests {
             Task::Complete(shell) => Ok(("completions".to_owned(), json!(shell.to_string()))),
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
+            Task::Reference => Ok(("reference".to_owned(), json!(null))),
             Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
     }

@@ -14,6 +14,7 @@ mod network;
 mod observe;
 mod port;
 mod privileges;
+mod reference;
 mod reload;
 mod sandbox;
 mod start;
@@ -44,8 +45,8 @@ static ALLOCATOR: HugePages = HugePages;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if args.lists_metrics() {
-        print!("{}", metrics::reference());
+    if let Some(page) = args.page() {
+        print!("{}", page.text());
         return ExitCode::SUCCESS;
     }
     let run = match args.resolve() {
