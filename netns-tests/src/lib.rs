@@ -45,6 +45,7 @@ mod kernel;
 mod lab;
 mod node;
 pub mod openvswitch;
+pub mod page;
 mod random;
 pub mod runtimes;
 mod service_manager;

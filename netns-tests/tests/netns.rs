@@ -23,6 +23,9 @@ mod attachments;
 /// What users and clients get wrong is refused, and nothing changes.
 #[path = "netns/bad_input.rs"]
 mod bad_input;
+/// The book and the README's tour, walked through; the package in a clean root.
+#[path = "netns/book.rs"]
+mod book;
 /// TCP and UDP of odd sizes around every boundary, byte by byte.
 #[path = "netns/bytes.rs"]
 mod bytes;
@@ -138,6 +141,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("cni", cni::DELEGATED),
     ("cni", cni::DHCP),
     ("manuals", manuals::TESTS),
+    ("book", book::TESTS),
     ("capture", capture::TESTS),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
@@ -227,6 +231,10 @@ fn main() -> ExitCode {
     if let Some(why) = &no_walk {
         eprintln!("skipped: the commands of the manual: {why}");
     }
+    let no_package = no_walk.clone().or_else(book::no_package);
+    if let Some(why) = &no_package {
+        eprintln!("skipped: the package in a clean root: {why}");
+    }
     let no_prometheus = metrics::hindrance();
     if let Some(why) = &no_prometheus {
         eprintln!("skipped: tests with Prometheus: {why}");
@@ -243,6 +251,9 @@ fn main() -> ExitCode {
                 "metrics" if metrics::BY_PROMETHEUS.contains(&name) => no_prometheus.clone(),
                 "cni" if cni::DELEGATED.iter().any(|(other, _)| *other == name) => no_plugins.clone(),
                 "cni" if cni::DHCP.iter().any(|(other, _)| *other == name) => no_dhcp.clone(),
+                "book" if name == book::WITH_OPENVSWITCH => no_walk.clone().or_else(|| no_peer.clone()),
+                "book" if name == book::CLEAN_ROOT => no_package.clone(),
+                "book" => no_walk.clone(),
                 "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,
             };
