@@ -107,7 +107,13 @@ fn vlans_and_trunks(lab: &Lab) -> Result {
     let mut walk = Walk::new(lab);
     walk.enter("", &host, &[])?;
     walk.run("", &format!("{INSTALL}{START}"))?;
-    walk.through(&blocks(&page("docs/vlans-and-trunks.md")?)?)
+    let mut blocks = blocks(&page("docs/vlans-and-trunks.md")?)?;
+    const MADE: &str = "ip link add probe link lo type vlan id 1 2>&1 && ip link delete probe || true";
+    if !walk.run("", MADE)?.trim().is_empty() {
+        eprintln!("skipped: a part of docs/vlans-and-trunks.md: this kernel has no VLAN devices (8021q)");
+        blocks.retain(|block| !block.commands.contains("type vlan"));
+    }
+    walk.through(&blocks)
 }
 
 const PEERS: &str = "docs/peers-kernel-and-ovs.md";
@@ -135,7 +141,7 @@ fn peers_openvswitch(lab: &Lab) -> Result {
     switch.host().up(UPLINK)?;
     let _container = switch.attach(lab.quiet_host("yellow")?, &["10.0.0.3/24".parse()?], 1450)?;
     let folder = lab.folder("ovs")?;
-    walk.enter("ovs", &switch.host().twin("at-ovs")?, &[("OVS_RUNDIR", &folder)])?;
+    walk.enter("ovs", switch.host(), &[("OVS_RUNDIR", &folder)])?;
     walk.through(&blocks(&text)?)
 }
 
