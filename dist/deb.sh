@@ -22,7 +22,7 @@ DESTDIR=$tree PREFIX=/usr CNIDIR=/usr/lib/cni BIN=$BIN "$root/dist/install.sh" >
 
 # As Debian has it (policy 12.1, 12.5, 12.7).
 doc=$tree/usr/share/doc/vswitch
-gzip -9n "$doc/CHANGELOG.md"
+gzip -9n "$doc/CHANGELOG.md" "$tree"/usr/share/man/man8/*
 mv "$doc/CHANGELOG.md.gz" "$doc/changelog.gz"
 rm "$doc/LICENSE-APACHE"
 {

@@ -84,8 +84,8 @@ program vswitch-cni "$CNIDIR"
 # The programs write their own manual pages and completions.
 mkdir "$work/man" "$work/completions"
 if [ "$task" = install ]; then
-  "$BIN/vsctl" man "$work/man" 2>/dev/null || echo "install.sh: TODO no man" >&2
-  "$BIN/vswitchd" --man > "$work/man/vswitchd.8" 2>/dev/null || rm "$work/man/vswitchd.8"
+  "$BIN/vsctl" man "$work/man"
+  "$BIN/vswitchd" --man > "$work/man/vswitchd.8"
   for shell in bash zsh fish; do
     "$BIN/vsctl" completions "$shell" > "$work/completions/$shell"
   done

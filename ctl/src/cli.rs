@@ -1,13 +1,14 @@
 //! The words of the command line.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use clap_complete::Shell;
 
 use crate::capture::{CaptureArgs, LiveArgs};
+use crate::complete::{Shell, names};
 use vswitch_api::{
     AllowedWord, Cidr, IfName, LimitWord, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni,
 };
@@ -77,13 +78,16 @@ pub(crate) enum Command {
     /// Why A does or does not reach B; ends with 0 where it does, 1 where not
     Why {
         /// A port's name, an IP address or a MAC address; one of the two must be a port here
+        #[arg(add = names::stations())]
         a: String,
         /// The same
+        #[arg(add = names::stations())]
         b: String,
     },
     /// Counters, with drops by reason
     Stats {
         /// Of this port alone, or of `tunnel`
+        #[arg(add = names::ports_and(&[("tunnel", "the VXLAN side")]))]
         port: Option<String>,
     },
     /// How the daemon is
@@ -110,6 +114,21 @@ pub(crate) enum Command {
         /// Which shell
         shell: Shell,
     },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man {
+        /// Which folder; it is made where it is missing
+        dir: PathBuf,
+    },
+    /// Say what a word may be: completion scripts ask
+    #[command(hide = true)]
+    Complete {
+        /// Which of them, from 0
+        index: usize,
+        /// The words so far
+        #[arg(last = true)]
+        words: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -127,6 +146,7 @@ pub(crate) enum Port {
     /// Show one port
     Show {
         /// Which port
+        #[arg(add = names::ports())]
         name: PortName,
     },
     /// Change a port; what is not named stays
@@ -134,6 +154,7 @@ pub(crate) enum Port {
     /// Delete a port, its interface and the static addresses behind it
     Del {
         /// Which port
+        #[arg(add = names::ports())]
         name: PortName,
     },
 }
@@ -143,7 +164,7 @@ pub(crate) struct PortAdd {
     /// Its name in the switch
     pub(crate) name: PortName,
     /// The network namespace its interface goes to: a name below /run/netns, an absolute path, or pid:N
-    #[arg(long, value_name = "NAME|PATH|pid:N")]
+    #[arg(long, value_name = "NAME|PATH|pid:N", add = names::namespaces())]
     pub(crate) netns: NetnsRef,
     /// What the interface is called there
     #[arg(long, default_value = "eth0")]
@@ -161,13 +182,13 @@ pub(crate) struct PortAdd {
     #[arg(long)]
     pub(crate) mtu: Option<Mtu>,
     /// The one VLAN it is in, untagged [default: 1]
-    #[arg(long, value_name = "VID", conflicts_with_all = ["trunk", "native"])]
+    #[arg(long, value_name = "VID", conflicts_with_all = ["trunk", "native"], add = names::vlans())]
     pub(crate) access: Option<Vid>,
     /// The VLANs it is in, tagged
-    #[arg(long, value_name = "VID[-VID],...")]
+    #[arg(long, value_name = "VID[-VID],...", add = names::vlan_lists())]
     pub(crate) trunk: Option<VlanList>,
     /// The VLAN of the trunk's untagged frames
-    #[arg(long, value_name = "VID", requires = "trunk")]
+    #[arg(long, value_name = "VID", requires = "trunk", add = names::vlans())]
     pub(crate) native: Option<Vid>,
     /// Make the interface here, with your own rights over the namespace, and hand it to the daemon: for one that may not
     /// enter namespaces
@@ -206,18 +227,19 @@ pub(crate) struct Guard {
 #[derive(Debug, Args)]
 pub(crate) struct PortSet {
     /// Which port
+    #[arg(add = names::ports())]
     pub(crate) name: PortName,
     /// Its new MTU
     #[arg(long)]
     pub(crate) mtu: Option<Mtu>,
     /// Make it an access port of this VLAN
-    #[arg(long, value_name = "VID", conflicts_with_all = ["trunk", "native"])]
+    #[arg(long, value_name = "VID", conflicts_with_all = ["trunk", "native"], add = names::vlans())]
     pub(crate) access: Option<Vid>,
     /// Make it a trunk of these VLANs, without a native VLAN unless --native names one
-    #[arg(long, value_name = "VID[-VID],...")]
+    #[arg(long, value_name = "VID[-VID],...", add = names::vlan_lists())]
     pub(crate) trunk: Option<VlanList>,
     /// The VLAN of the trunk's untagged frames
-    #[arg(long, value_name = "VID")]
+    #[arg(long, value_name = "VID", add = names::vlans())]
     pub(crate) native: Option<Vid>,
     /// Its addresses, instead of all it had; may be given more than once
     #[arg(long = "address", value_name = "CIDR")]
@@ -253,7 +275,7 @@ pub(crate) enum Vlan {
     /// Delete a VLAN's settings; ports in it stay in it
     Del {
         /// Which VLAN
-        #[arg(value_name = "VID")]
+        #[arg(value_name = "VID", add = names::vlans())]
         vlan: Vid,
     },
 }
@@ -275,7 +297,7 @@ pub(crate) enum Peer {
         /// Its address on the underlay
         ip: IpAddr,
         /// The VLAN whose frames it gets; a list like 10-20,30 too
-        #[arg(long, value_name = "VID", group = "where")]
+        #[arg(long, value_name = "VID", group = "where", add = names::vlan_lists())]
         vlan: Option<VlanList>,
         /// All VLANs that have a VNI, now or later
         #[arg(long, group = "where")]
@@ -286,9 +308,10 @@ pub(crate) enum Peer {
     /// Delete a peer
     Del {
         /// Its address on the underlay
+        #[arg(add = names::peers())]
         ip: IpAddr,
         /// From this VLAN alone
-        #[arg(long, value_name = "VID")]
+        #[arg(long, value_name = "VID", add = names::vlans())]
         vlan: Option<Vid>,
     },
 }
@@ -303,21 +326,22 @@ pub(crate) enum Fdb {
         /// The address
         mac: Mac,
         /// In which VLAN
-        #[arg(long, value_name = "VID")]
+        #[arg(long, value_name = "VID", add = names::vlans())]
         vlan: Vid,
         /// The port it is behind
-        #[arg(long, value_name = "NAME", group = "where")]
+        #[arg(long, value_name = "NAME", group = "where", add = names::ports())]
         port: Option<PortName>,
         /// The peer it is behind
-        #[arg(long, value_name = "IP", group = "where")]
+        #[arg(long, value_name = "IP", group = "where", add = names::peers())]
         remote: Option<IpAddr>,
     },
     /// Delete an address
     Del {
         /// The address
+        #[arg(add = names::macs())]
         mac: Mac,
         /// In which VLAN
-        #[arg(long, value_name = "VID")]
+        #[arg(long, value_name = "VID", add = names::vlans())]
         vlan: Vid,
     },
     /// Forget learned addresses; static ones stay
@@ -327,10 +351,10 @@ pub(crate) enum Fdb {
 #[derive(Debug, Args)]
 pub(crate) struct FdbFilter {
     /// Only in this VLAN
-    #[arg(long, value_name = "VID")]
+    #[arg(long, value_name = "VID", add = names::vlans())]
     pub(crate) vlan: Option<Vid>,
     /// Only behind this port
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = names::ports())]
     pub(crate) port: Option<PortName>,
 }
 

@@ -4,9 +4,11 @@
 
 mod capture;
 mod cli;
+mod complete;
 mod demo;
 mod explain;
 mod hand_over;
+mod man;
 mod reference;
 mod render;
 mod run;

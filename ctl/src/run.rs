@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vswitch_api::{
@@ -16,9 +16,11 @@ use vswitch_api::{
 
 use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
+use crate::complete;
 use crate::demo::{self, DemoError};
 use crate::explain;
 use crate::hand_over::{self, HandOverError};
+use crate::man::{self, ManError};
 use crate::trace::{Trace, TraceError};
 use crate::words::{self, Task};
 use crate::{reference, render};
@@ -62,6 +64,8 @@ enum Failure {
     Capture(CaptureError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Man(#[from] ManError),
 }
 
 impl Failure {
@@ -73,6 +77,7 @@ impl Failure {
             | Self::Json(_)
             | Self::HandOver(_)
             | Self::Capture(_)
+            | Self::Man(_)
             | Self::Demo(_) => Exit::Refused,
             Self::Daemon { .. } => Exit::Unreachable,
         }
@@ -134,11 +139,9 @@ fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, F
     let mut exit = Exit::Done;
     match words::task(cli.command)? {
         Task::Reference => out.write_all(reference::page().as_bytes())?,
-        Task::Complete(shell) => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "vsctl", &mut script);
-            out.write_all(&script)?;
-        }
+        Task::Complete(shell) => complete::script(shell, out)?,
+        Task::Propose(index, words) => complete::propose(index, words, out)?,
+        Task::Man(dir) => man::write(&dir)?,
         Task::Demo(words) => {
             let Global { socket: _, json, quiet, timeout } = cli.global;
             demo::run(&words, timeout, demo::Style::new(json, quiet), out)?;

@@ -7,6 +7,8 @@ use etherparse::PacketBuilder;
 use vswitch_api::explain::{from_hex, to_hex};
 use vswitch_api::{Mac, PortName, Query, Request, TraceAsk, Vid};
 
+use crate::complete::names;
+
 /// Without checksum (FCS).
 const SHORTEST_FRAME: usize = 60;
 /// For experiments of one's own (IEEE 802-2014 9.2.4).
@@ -25,7 +27,7 @@ Examples:
 #[group(skip)]
 pub(crate) struct Trace {
     /// Where it comes in: a port's name, or remote:IP for one from a peer
-    #[arg(value_name = "PORT|remote:IP", required_unless_present = "live", value_parser = origin)]
+    #[arg(value_name = "PORT|remote:IP", required_unless_present = "live", value_parser = origin, add = names::origins())]
     from: Option<Origin>,
     /// The frame, as hexadecimal digits from its destination address on
     #[arg(value_name = "HEX", conflicts_with_all = ["src", "dst", "ip_src", "ip_dst", "proto", "sport", "dport", "len"], value_parser = hex)]
@@ -37,7 +39,7 @@ pub(crate) struct Trace {
     #[arg(long, value_name = "MAC", required_unless_present_any = ["frame", "live"], value_parser = any_mac)]
     dst: Option<[u8; 6]>,
     /// The VLAN in its tag; of a frame from a peer, the one whose VNI it comes in
-    #[arg(long, value_name = "VID")]
+    #[arg(long, value_name = "VID", add = names::vlans())]
     vlan: Option<Vid>,
     /// The sender's IP address
     #[arg(long, value_name = "IP", requires = "ip_dst")]

@@ -1,5 +1,8 @@
 //! From the words of the command line to the daemon's requests, and from changes done to a sentence.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
     Allowed, AllowedWord, BadValue, Change, FdbTarget, LimitWord, Limits, PeerSpec, PeerVlans, PortMode, PortSet,
@@ -8,6 +11,7 @@ use vswitch_api::{
 
 use crate::capture::{CaptureArgs, LiveArgs};
 use crate::cli;
+use crate::complete;
 
 /// What a command is for us.
 #[derive(Debug)]
@@ -27,7 +31,11 @@ pub(crate) enum Task {
     /// To write the reference of all words.
     Reference,
     /// To write a completion script.
-    Complete(clap_complete::Shell),
+    Complete(complete::Shell),
+    /// To say what the word of this number may be.
+    Propose(usize, Vec<OsString>),
+    /// To write the manual pages into this folder.
+    Man(PathBuf),
     /// To show it all.
     Demo(cli::Demo),
 }
@@ -62,6 +70,8 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Reference => return Ok(Task::Reference),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
+        Command::Complete { index, words } => return Ok(Task::Propose(index, words)),
+        Command::Man { dir } => return Ok(Task::Man(dir)),
     }))
 }
 
@@ -199,7 +209,12 @@ mod tests {
             Task::Trace(trace) => {
                 trace.request(None).map(|request| request.encode().unwrap()).map_err(|e| e.to_string())
             }
-            Task::Complete(shell) => Ok(("completions".to_owned(), json!(shell.to_string()))),
+            Task::Complete(shell) => Ok(("completions".to_owned(), json!(format!("{shell:?}")))),
+            Task::Propose(index, words) => {
+                let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+                Ok(("complete".to_owned(), json!([index, words])))
+            }
+            Task::Man(dir) => Ok(("man".to_owned(), json!(dir))),
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Reference => Ok(("reference".to_owned(), json!(null))),
@@ -329,7 +344,10 @@ mod tests {
             ("demo --keep", "demo", json!([true, false, null])),
             ("demo --remove", "demo", json!([false, true, null])),
             ("demo --remove vsdemo-7", "demo", json!([false, true, "vsdemo-7"])),
-            ("completions bash", "completions", json!("bash")),
+            ("completions bash", "completions", json!("Bash")),
+            ("completions powershell", "completions", json!("PowerShell")),
+            ("complete 2 -- vsctl port --json", "complete", json!([2, ["vsctl", "port", "--json"]])),
+            ("man /tmp/x", "man", json!("/tmp/x")),
         ];
         for (line, method, params) in table {
             assert_eq!(encoded(line), Ok((method.to_owned(), params)), "{line}");

@@ -85,6 +85,9 @@ pub(crate) struct Args {
     /// Print a page of the reference and end
     #[arg(long, hide = true, value_name = "PAGE", value_enum)]
     reference: Option<Page>,
+    /// Print the manual page and end
+    #[arg(long, hide = true)]
+    man: bool,
     /// Remember the headers of the frames of the last SECONDS (1 to 3600) in SIZE of memory, 16M if not said, for `vsctl
     /// capture --last` [default: off]
     #[arg(long, value_name = "SECONDS[,SIZE]")]
@@ -151,6 +154,11 @@ impl Args {
     /// The page of the reference that is asked for, instead of a daemon.
     pub(crate) const fn page(&self) -> Option<Page> {
         self.reference
+    }
+
+    /// Whether it is asked for the manual page, and for nothing else.
+    pub(crate) const fn wants_manual(&self) -> bool {
+        self.man
     }
 
     /// What the command line and the config file come to.

@@ -9,6 +9,7 @@ mod control;
 mod counters;
 mod drops;
 mod host;
+mod man;
 mod metrics;
 mod network;
 mod observe;
@@ -48,6 +49,12 @@ fn main() -> ExitCode {
     if let Some(page) = args.page() {
         print!("{}", page.text());
         return ExitCode::SUCCESS;
+    }
+    if args.wants_manual() {
+        return match man::write(&mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE, // nobody listens
+        };
     }
     let run = match args.resolve() {
         Ok(run) => run,

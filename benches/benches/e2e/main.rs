@@ -14,6 +14,7 @@ mod peer;
 mod poll;
 mod report;
 mod row;
+mod watched;
 mod work;
 
 use std::path::Path;
@@ -83,6 +84,7 @@ fn run(args: &Args) -> Result {
     if args.wants(&row::name(Place::Poll, Work::PingPong)) {
         report.poll = Some(poll::measure(&plan, args)?);
     }
+    report.watched = watched::measure(&plan, args)?;
     for ports in [10, 100] {
         if args.wants(&idle::name(ports)) {
             eprintln!("{} ...", idle::name(ports));

@@ -31,7 +31,7 @@ struct Parts {
 pub(crate) struct Network {
     /// The processes that move frames.
     pub(crate) daemons: Vec<u32>,
-    _parts: Parts,
+    parts: Parts,
     pub(crate) client: Host,
     pub(crate) server: Host,
     _lab: Lab,
@@ -43,6 +43,16 @@ impl Network {
     /// The client's address.
     pub(crate) const CLIENT: IpAddr = IpAddr::V4(CLIENT);
 
+    /// The first daemon of ours.
+    pub(crate) fn daemon(&self) -> Option<&Daemon> {
+        self.parts.daemons.first()
+    }
+
+    /// Where it runs.
+    pub(crate) fn host(&self) -> Option<&Host> {
+        self.parts.hosts.first()
+    }
+
     /// Where `congestion` is given, the containers' TCP uses it.
     pub(crate) fn build(place: Place, peer: Peer, congestion: Option<&str>) -> Result<Self> {
         let lab = Lab::new(0, None)?;
@@ -52,13 +62,13 @@ impl Network {
             (Place::Across, Peer::Kernel) => kernel_across(&lab, &mut parts)?,
             (Place::Across, Peer::OpenVswitch(super_frames)) => ovs_across(&lab, &mut parts, super_frames)?,
             (Place::Across, Peer::Vswitch(variant)) => vswitch_across(&lab, &mut parts, variant)?,
-            (Place::Local | Place::Poll, Peer::Kernel) => {
+            (Place::Local | Place::Poll | Place::Watched, Peer::Kernel) => {
                 let host = bridge(&lab)?;
                 let ends = (on_bridge(&lab, &host, "client", CLIENT)?, on_bridge(&lab, &host, "server", SERVER)?);
                 parts.hosts.push(host);
                 ends
             }
-            (Place::Local | Place::Poll, Peer::OpenVswitch(super_frames)) => {
+            (Place::Local | Place::Poll | Place::Watched, Peer::OpenVswitch(super_frames)) => {
                 let switch = OpenVswitch::start(&lab, lab.quiet_host("host")?, super_frames)?;
                 let attach =
                     |name, ip: Ipv4Addr| switch.attach(lab.quiet_host(name)?, &[IpNet::new(ip.into(), 24)?], LOCAL_MTU);
@@ -66,7 +76,7 @@ impl Network {
                 parts.open_vswitches.push(switch);
                 ends
             }
-            (Place::Local | Place::Poll, Peer::Vswitch(variant)) => {
+            (Place::Local | Place::Poll | Place::Watched, Peer::Vswitch(variant)) => {
                 let host = lab.quiet_host("host")?;
                 let spec = DaemonSpec { config: variant.config(), ..Default::default() };
                 let daemon = Daemon::start(&lab, &host, &spec)?;
@@ -82,7 +92,7 @@ impl Network {
             }
         }
         let daemons = parts.daemons.iter().map(Daemon::pid).chain(parts.open_vswitches.iter().map(OpenVswitch::pid));
-        Ok(Self { daemons: daemons.collect(), _parts: parts, client, server, _lab: lab })
+        Ok(Self { daemons: daemons.collect(), parts, client, server, _lab: lab })
     }
 }
 

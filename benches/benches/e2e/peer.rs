@@ -17,6 +17,8 @@ pub(crate) enum Place {
     Across,
     /// On one host; what is compared is what `vswitchd` does while no frame waits.
     Poll,
+    /// On one host; what is compared is who looks on.
+    Watched,
 }
 
 /// What carries frames between them.
@@ -42,7 +44,12 @@ pub(crate) enum Variant {
     Adaptive,
     Sleep,
     TwoWorkers,
+    /// Metrics and the flight recorder on.
+    Recorded,
 }
+
+/// Where [`Variant::Recorded`] tells its metrics, at 127.0.0.1.
+pub(crate) const METRICS_PORT: u16 = 9472;
 
 impl Place {
     pub(crate) const ALL: [Self; 2] = [Self::Local, Self::Across];
@@ -52,6 +59,7 @@ impl Place {
             Self::Local => "local",
             Self::Across => "across",
             Self::Poll => "poll",
+            Self::Watched => "watched",
         }
     }
 
@@ -60,10 +68,10 @@ impl Place {
         let mut peers = match self {
             Self::Local => vec![Peer::Veth, Peer::Kernel],
             Self::Across => vec![Peer::Kernel],
-            Self::Poll => vec![],
+            Self::Poll | Self::Watched => vec![],
         };
         let mut skipped = Vec::new();
-        if self != Self::Poll {
+        if matches!(self, Self::Local | Self::Across) {
             for super_frames in [SuperFrames::Cut, SuperFrames::Whole] {
                 let peer = Peer::OpenVswitch(super_frames);
                 let why = match (self, super_frames) {
@@ -81,8 +89,9 @@ impl Place {
             Self::Across if Variant::Uplink.is_known() => vec![Variant::Udp, Variant::Uplink],
             Self::Across => vec![Variant::Default],
             Self::Poll => vec![Variant::Busy, Variant::Adaptive, Variant::Sleep],
+            Self::Watched => vec![Variant::Default, Variant::Recorded],
         };
-        if workers && self != Self::Poll {
+        if workers && matches!(self, Self::Local | Self::Across) {
             variants.push(Variant::TwoWorkers);
         }
         for variant in variants {
@@ -108,15 +117,21 @@ impl Variant {
             Self::Adaptive => Some(("poll", "adaptive")),
             Self::Sleep => Some(("poll", "sleep")),
             Self::TwoWorkers => Some(("workers", "2")),
+            Self::Recorded => Some(("flight-recorder", "30")),
         }
     }
 
     /// What the config file says.
     pub(crate) fn config(self) -> String {
+        let metrics = if self == Self::Recorded {
+            format!("metrics-addr = \"127.0.0.1:{METRICS_PORT}\"\n")
+        } else {
+            String::new()
+        };
         match self.setting() {
             None => String::new(),
             Some((name, number @ "2")) => format!("{name} = {number}\n"),
-            Some((name, word)) => format!("{name} = \"{word}\"\n"),
+            Some((name, word)) => format!("{name} = \"{word}\"\n{metrics}"),
         }
     }
 
@@ -145,6 +160,7 @@ impl fmt::Display for Peer {
             Self::Vswitch(Variant::Adaptive) => "vswitch, adaptive",
             Self::Vswitch(Variant::Sleep) => "vswitch, sleep",
             Self::Vswitch(Variant::TwoWorkers) => "vswitch, 2 workers",
+            Self::Vswitch(Variant::Recorded) => "vswitch, recorder",
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::peer::Peer;
 use crate::poll::Poll;
 use crate::row::{CoreEach, Figures, Row, of};
+use crate::watched::Watched;
 
 /// Everything measured.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(crate) struct Report {
     machine: Machine,
     pub(crate) rows: Vec<Row>,
     pub(crate) poll: Option<Poll>,
+    pub(crate) watched: Vec<Watched>,
     pub(crate) idle: Vec<Idle>,
     pub(crate) skipped: Vec<String>,
 }
@@ -37,7 +39,7 @@ const HEADINGS: [&str; COLUMNS] = [
 
 impl Report {
     pub(crate) const fn new(machine: Machine) -> Self {
-        Self { machine, rows: Vec::new(), poll: None, idle: Vec::new(), skipped: Vec::new() }
+        Self { machine, rows: Vec::new(), poll: None, watched: Vec::new(), idle: Vec::new(), skipped: Vec::new() }
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -46,6 +48,7 @@ impl Report {
             "machine": {"kernel": kernel, "cpu": cpu, "cores": cores, "load": load, "congestion": congestion},
             "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
             "poll": self.poll.as_ref().map(Poll::json),
+            "watched": self.watched.iter().map(Watched::json).collect::<Vec<_>>(),
             "idle": self.idle.iter().map(Idle::json).collect::<Vec<_>>(),
             "skipped": self.skipped,
         })
@@ -102,6 +105,11 @@ impl fmt::Display for Report {
         if let Some(poll) = &self.poll {
             writeln!(f)?;
             table(f, &Poll::HEADINGS, &poll.lines())?;
+        }
+        if !self.watched.is_empty() {
+            let lines: Vec<_> = self.watched.iter().flat_map(Watched::lines).collect();
+            writeln!(f)?;
+            table(f, &Watched::HEADINGS, &lines)?;
         }
         if !self.idle.is_empty() {
             let line = |idle: &Idle| {

@@ -52,7 +52,7 @@ pub(crate) struct Figures {
 
 impl Work {
     /// Bytes, frames or round trips in one unit of cost.
-    const fn batch(self) -> f64 {
+    pub(crate) const fn batch(self) -> f64 {
         match self {
             Self::Bulk(_) => 1e9,
             Self::Flood | Self::PingPong => 1e6,
@@ -77,7 +77,7 @@ impl Work {
         }
     }
 
-    fn rate(self, sample: &Sample) -> f64 {
+    pub(crate) fn rate(self, sample: &Sample) -> f64 {
         match self {
             Self::Bulk(_) => sample.done * 8.0 / 1e9 / sample.spent.elapsed,
             Self::Flood => sample.done / 1e3 / sample.spent.elapsed,

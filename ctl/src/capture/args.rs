@@ -10,6 +10,8 @@ use vswitch_api::observe::{Capture, Filter, Last, Observe, Place};
 use vswitch_api::record::Direction;
 use vswitch_api::{Mac, PortName, Vid};
 
+use crate::complete::names;
+
 /// Frames a second that `trace --live` shows if nothing else is said.
 const RATE: u32 = 1000;
 /// Bytes of a frame that it reads: all that it can name.
@@ -26,7 +28,7 @@ Without -w the capture goes to the output, for others to read on: vsctl capture 
 #[command(after_help = NOTES)]
 pub(crate) struct CaptureArgs {
     /// Only at this port (or peer, by its address); `tunnel`: at all peers; `drops`: where frames are dropped
-    #[arg(value_name = "PORT|IP|tunnel|drops")]
+    #[arg(value_name = "PORT|IP|tunnel|drops", add = names::places())]
     place: Option<Where>,
     /// Write to this file, in pcapng
     #[arg(short, long, value_name = "FILE")]
@@ -50,10 +52,10 @@ pub(crate) struct CaptureArgs {
     #[arg(long)]
     ip: Option<IpAddr>,
     /// Only in this VLAN
-    #[arg(long, value_name = "VID")]
+    #[arg(long, value_name = "VID", add = names::vlans())]
     vlan: Option<Vid>,
     /// Only dropped for this reason, as `vsctl stats` names it
-    #[arg(long)]
+    #[arg(long, add = names::reasons())]
     reason: Option<String>,
     /// Only into the switch, or only out of it
     #[arg(long, value_enum, default_value_t = Way::Both)]

@@ -191,6 +191,17 @@ impl Datapath {
 
     /// Sends frames that wait for port `id` on their way, as many as its rate allows and a turn takes.
     fn release(&mut self, now: Instant, id: PortId) {
+        self.send_waiting(now, id, |rate, written| written < BYTES && rate.check(now).is_ok());
+    }
+
+    /// Sends all that wait for port `id` on their way, whatever its rate.
+    fn let_out(&mut self, now: Instant, id: PortId) {
+        self.send_waiting(now, id, |_, _| true);
+    }
+
+    /// Sends frames that wait for port `id` on their way while `may_leave` says so, told how many bytes have left. An alarm
+    /// is set for the rest.
+    fn send_waiting(&mut self, now: Instant, id: PortId, may_leave: impl Fn(&RateLimit, usize) -> bool) {
         let Self { switch, ports, scissors, spare, alarms, observer, .. } = self;
         let Some(Port { limits: Some(limits), device: Device::Tap(tap), counters, .. }) = ports.get_mut(id) else {
             return;
@@ -199,7 +210,7 @@ impl Datapath {
         let spare = spare.get_or_insert_with(|| Frame::with_capacity(FRAME_CAPACITY));
         let mut written = 0;
         shaper.is_told = false;
-        while written < BYTES && shaper.rate.check(now).is_ok() && shaper.backlog.pop(spare) {
+        while may_leave(&shaper.rate, written) && shaper.backlog.pop(spare) {
             let (len, bytes) = (spare.len(), wire_bytes(spare.len(), &spare.offload));
             let outcome = tap.write(spare, std::iter::empty(), scissors);
             if let Some(observer) = observer {
@@ -218,31 +229,6 @@ impl Datapath {
         if let Some(at) = shaper.alarm(now) {
             // Not in this turn: others have frames too.
             alarms.set(at.max(now + Duration::from_nanos(1)), Alarm::Release(id));
-        }
-    }
-
-    /// Sends all that wait for port `id` on their way, whatever its rate.
-    fn let_out(&mut self, now: Instant, id: PortId) {
-        let Self { switch, ports, scissors, spare, observer, .. } = self;
-        let Some(Port { limits: Some(limits), device: Device::Tap(tap), counters, .. }) = ports.get_mut(id) else {
-            return;
-        };
-        let Some(shaper) = &mut limits.tx else { return };
-        let spare = spare.get_or_insert_with(|| Frame::with_capacity(FRAME_CAPACITY));
-        while shaper.backlog.pop(spare) {
-            let (len, bytes) = (spare.len(), wire_bytes(spare.len(), &spare.offload));
-            let outcome = tap.write(spare, std::iter::empty(), scissors);
-            if let Some(observer) = observer {
-                let fate = outcome.map_or_else(|why| Fate::Dropped(why.into()), |()| Fate::Left);
-                observer.see_whole(Sight::departure(id, vlan_of(switch, id, spare.bytes()), fate, spare.bytes()));
-            }
-            match outcome {
-                Ok(()) => {
-                    counters.sent(len);
-                    shaper.rate.charge(now, bytes);
-                }
-                Err(why) => counters.dropped(why),
-            }
         }
     }
 
