@@ -37,7 +37,7 @@ pub(crate) fn page() -> String {
             table(arguments, &mut out);
         }
         if let Some(more) = command.get_after_help() {
-            let _ = writeln!(out, "\n{more}");
+            let _ = writeln!(out, "\n```text\n{more}\n```");
         }
     }
     out

@@ -20,6 +20,7 @@ pub(crate) const TESTS: Tests = &[
     ("vlans_and_trunks", vlans_and_trunks),
     ("peers_kernel", peers_kernel),
     ("peers_openvswitch", peers_openvswitch),
+    ("debugging", debugging),
     ("clean_root", clean_root),
 ];
 
@@ -114,6 +115,21 @@ fn vlans_and_trunks(lab: &Lab) -> Result {
         blocks.retain(|block| !block.commands.contains("type vlan"));
     }
     walk.through(&blocks)
+}
+
+/// The two containers that the page speaks of.
+const RED_AND_BLUE: &str = "\
+for name in red blue; do ip netns add $name; done
+vsctl port add red --netns red --access 10 --address 10.0.0.1/24
+vsctl port add blue --netns blue --access 10 --address 10.0.0.2/24
+";
+
+fn debugging(lab: &Lab) -> Result {
+    let host = lab.host("host")?;
+    let mut walk = Walk::new(lab);
+    walk.enter("", &host, &[])?;
+    walk.run("", &[INSTALL, START, RED_AND_BLUE].concat())?;
+    walk.through(&blocks(&page("docs/debugging.md")?)?)
 }
 
 const PEERS: &str = "docs/peers-kernel-and-ovs.md";
