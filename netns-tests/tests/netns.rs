@@ -253,6 +253,7 @@ fn main() -> ExitCode {
                 "cni" if cni::DHCP.iter().any(|(other, _)| *other == name) => no_dhcp.clone(),
                 "book" if name == book::WITH_OPENVSWITCH => no_walk.clone().or_else(|| no_peer.clone()),
                 "book" if name == book::CLEAN_ROOT => no_package.clone(),
+                "book" if name == book::LINKS => None,
                 "book" => no_walk.clone(),
                 "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,

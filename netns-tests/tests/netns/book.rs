@@ -1,7 +1,7 @@
 //! Pages of `docs` and the tour of the README: every command of them is run as it stands.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ipnet::IpNet;
@@ -22,8 +22,11 @@ pub(crate) const TESTS: Tests = &[
     ("peers_openvswitch", peers_openvswitch),
     ("debugging", debugging),
     ("clean_root", clean_root),
+    ("links", links),
 ];
 
+/// The one that needs nothing.
+pub(crate) const LINKS: &str = "links";
 /// The one that needs Open vSwitch.
 pub(crate) const WITH_OPENVSWITCH: &str = "peers_openvswitch";
 /// The one that needs a package's tools.
@@ -159,6 +162,54 @@ fn peers_openvswitch(lab: &Lab) -> Result {
     let folder = lab.folder("ovs")?;
     walk.enter("ovs", switch.host(), &[("OVS_RUNDIR", &folder)])?;
     walk.through(&blocks(&text)?)
+}
+
+/// Pages of Markdown in `folder` and below.
+fn pages(folder: &Path, found: &mut Vec<PathBuf>) -> Result {
+    for entry in fs::read_dir(folder).context(folder.display())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            pages(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// What a heading is called in links: GitHub's way.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+}
+
+/// Links of all pages lead to files, and to headings, that are there.
+fn links(_: &Lab) -> Result {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut all = vec![repository.join("README.md"), repository.join("benches/README.md")];
+    pages(&repository.join("docs"), &mut all)?;
+    ensure!(all.len() > 20, "only {} pages", all.len());
+    let mut followed = 0;
+    for page in all {
+        let text = fs::read_to_string(&page)?;
+        for link in text.split("](").skip(1).filter_map(|behind| behind.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
+            ensure!(target.exists(), "{}: nothing is at {link}", page.display());
+            if !heading.is_empty() {
+                let there = fs::read_to_string(&target)?;
+                let mut headings = there.lines().filter(|line| line.starts_with('#'));
+                let is_there = headings.any(|line| anchor(line.trim_start_matches('#')) == heading);
+                ensure!(is_there, "{}: {link}: no such heading", page.display());
+            }
+            followed += 1;
+        }
+    }
+    ensure!(followed > 50, "only {followed} links");
+    Ok(())
 }
 
 /// The package, where nothing else is.
