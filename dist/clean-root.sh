@@ -28,8 +28,9 @@ eventually() {
   done
 }
 
+# What there is, but for what useradd puts aside: the package's user stays, as Debian wants it.
 files() { (cd "$root" && find . -path ./proc -prune -o -path ./dev -prune -o -path ./run -prune -o -path ./var/lib/dpkg -prune \
-  -o -path ./var/log -prune -o -print | sort); }
+  -o -path ./var/log -prune -o -path './etc/*-' -o -print | sort); }
 inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 install_package() { DEBIAN_FRONTEND=noninteractive dpkg --root="$root" "$@" >"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" >&2; fail "dpkg $*"; }; }
 pid_of_daemon() { inside vsctl status --json | sed -n 's/.*"pid":\([0-9]*\).*/\1/p'; }
@@ -77,6 +78,10 @@ in_namespaces() {
   install_package --install "$work/old/"*.deb
   inside vswitchd --version >/dev/null && inside vsctl --version >/dev/null || fail "the programs do not run"
   inside env CNI_COMMAND=VERSION /usr/lib/cni/vswitch-cni </dev/null | grep -q supportedVersions || fail "the CNI plugin does not run"
+  for file in share/man/man8/vswitchd.8.gz share/man/man8/vsctl-port-add.8.gz share/bash-completion/completions/vsctl \
+    share/doc/vswitch/examples/cni/containerd.conflist share/doc/vswitch/copyright lib/sysusers.d/vswitch.conf; do
+    [ -s "$root/usr/$file" ] || fail "there is no /usr/$file"
+  done
   say "installed: $(inside vswitchd --version)"
 
   # As systemd would, from the unit that was installed.
@@ -136,7 +141,8 @@ in_namespaces() {
 
 if [ "${1:-}" = --inside ]; then
   work=$2 BIN=$3 root=$2/root
-  in_namespaces || { cat "$work/log" >&2; exit 1; }
+  trap '[ $? = 0 ] || ! [ -e "$work/log" ] || cat "$work/log" >&2' EXIT
+  in_namespaces
   exit 0
 fi
 
