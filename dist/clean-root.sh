@@ -15,7 +15,13 @@ set -eu
 repo=$(cd "$(dirname "$0")/.." && pwd)
 
 say() { echo "clean-root: $*"; }
-fail() { echo "clean-root: FAILED: $*" >&2; exit 1; }
+# The daemon's log first, so that what failed is the last line.
+fail() {
+  if [ -e "${work:-}/log" ]; then tail -n 20 "$work/log" >&2; fi
+  echo "clean-root: FAILED: $*" >&2
+  [ -z "${inside:-}" ] || trap - EXIT # what is outside removes the folder
+  exit 1
+}
 skip() { echo "clean-root: SKIPPED: $*" >&2; exit 77; }
 
 # Waits until the command succeeds, ten seconds at most.
@@ -140,8 +146,8 @@ in_namespaces() {
 }
 
 if [ "${1:-}" = --inside ]; then
-  work=$2 BIN=$3 root=$2/root
-  trap '[ $? = 0 ] || ! [ -e "$work/log" ] || cat "$work/log" >&2' EXIT
+  work=$2 BIN=$3 root=$2/root inside=yes
+  trap '[ $? = 0 ] || fail "a command, which says above why"' EXIT
   in_namespaces
   exit 0
 fi
