@@ -1,8 +1,8 @@
 #!/bin/sh
-# Tries the package where nothing else is: builds it, installs it by dpkg in a root of busybox and the C library (or of Debian,
-# by debootstrap), starts the daemon as its unit says, lets two containers ping each other, upgrades it under a running ping,
-# removes it, and looks that nothing is left. All of it in namespaces of its own: this machine's network, mounts and packages
-# are not touched.
+# Tries the package where nothing else is: builds it, installs it by dpkg in a root of busybox and the C library (or
+# of Debian, by debootstrap), starts the daemon as its unit says, lets two containers ping each other, upgrades it
+# under a running ping, removes it, and looks that nothing is left. All of it in namespaces of its own: this machine's
+# network, mounts and packages are not touched.
 #
 #   dist/clean-root.sh                          some seconds, no network; needs root, busybox and dpkg
 #   dist/clean-root.sh --debootstrap bookworm   a minute or two, a mirror and debootstrap
@@ -35,10 +35,15 @@ eventually() {
 }
 
 # What there is, but for what useradd puts aside: the package's user stays, as Debian wants it.
-files() { (cd "$root" && find . -path ./proc -prune -o -path ./dev -prune -o -path ./run -prune -o -path ./var/lib/dpkg -prune \
-  -o -path ./var/log -prune -o -path './etc/*-' -o -print | sort); }
+files() {
+  (cd "$root" && find . -path ./proc -prune -o -path ./dev -prune -o -path ./run -prune -o -path ./var/lib/dpkg -prune \
+    -o -path ./var/log -prune -o -path './etc/*-' -o -print | sort)
+}
 inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
-install_package() { DEBIAN_FRONTEND=noninteractive dpkg --root="$root" "$@" >"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" >&2; fail "dpkg $*"; }; }
+install_package() {
+  DEBIAN_FRONTEND=noninteractive dpkg --root="$root" "$@" >"$work/dpkg.log" 2>&1 ||
+    { cat "$work/dpkg.log" >&2; fail "dpkg $*"; }
+}
 pid_of_daemon() { inside vsctl status --json | sed -n 's/.*"pid":\([0-9]*\).*/\1/p'; }
 answers() { sed -n 's/.*seq=\([0-9]*\) .*/\1/p' "$work/ping"; }
 more_answers_than() { [ "$(answers | wc -l)" -gt "$1" ]; }
@@ -46,8 +51,9 @@ is_another() { now=$(pid_of_daemon) && [ -n "$now" ] && [ "$now" != "$1" ]; }
 
 # The root: $work/root. Programs of busybox, and what the programs of the package are linked to.
 make_small_root() {
-  mkdir -p "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib" "$root/usr/lib64" "$root/etc" "$root/tmp" "$root/var/lib/dpkg/info" \
-    "$root/var/lib/dpkg/updates" "$root/proc" "$root/dev/net" "$root/run"
+  for folder in usr/bin usr/sbin usr/lib usr/lib64 etc tmp var/lib/dpkg/info var/lib/dpkg/updates proc dev run; do
+    mkdir -p "$root/$folder"
+  done
   for folder in bin sbin lib lib64; do ln -s "usr/$folder" "$root/$folder"; done
   cp "$(command -v busybox)" "$root/usr/bin/busybox"
   for program in "$BIN/vswitchd" "$BIN/vsctl" "$BIN/vswitch-cni" "$root/usr/bin/busybox"; do
@@ -59,8 +65,10 @@ make_small_root() {
   chroot "$root" /usr/bin/busybox --install -s /usr/bin
   echo clean-root > "$root/etc/hostname"
   # What was copied, so that the package's dependencies are held against it.
+  fields='Package: ${Package}\nStatus: install ok installed\nMaintainer: ${Maintainer}\nArchitecture: ${Architecture}\n'
+  fields=$fields'Multi-Arch: same\nVersion: ${Version}\nDescription: copied\n\n'
   for package in libc6 libgcc-s1; do
-    dpkg-query -W -f 'Package: ${Package}\nStatus: install ok installed\nMaintainer: ${Maintainer}\nArchitecture: ${Architecture}\nMulti-Arch: same\nVersion: ${Version}\nDescription: copied\n\n' "$package"
+    dpkg-query -W -f "$fields" "$package"
   done > "$root/var/lib/dpkg/status"
   : > "$root/var/lib/dpkg/available"
 }
@@ -83,7 +91,8 @@ in_namespaces() {
 
   install_package --install "$work/old/"*.deb
   inside vswitchd --version >/dev/null && inside vsctl --version >/dev/null || fail "the programs do not run"
-  inside env CNI_COMMAND=VERSION /usr/lib/cni/vswitch-cni </dev/null | grep -q supportedVersions || fail "the CNI plugin does not run"
+  inside env CNI_COMMAND=VERSION /usr/lib/cni/vswitch-cni </dev/null | grep -q supportedVersions ||
+    fail "the CNI plugin does not run"
   for file in share/man/man8/vswitchd.8.gz share/man/man8/vsctl-port-add.8.gz share/bash-completion/completions/vsctl \
     share/doc/vswitch/examples/cni/containerd.conflist share/doc/vswitch/copyright lib/sysusers.d/vswitch.conf; do
     [ -s "$root/usr/$file" ] || fail "there is no /usr/$file"
@@ -108,7 +117,8 @@ in_namespaces() {
   done
   inside vsctl --quiet port add red --netns red --address 10.0.0.1/24
   inside vsctl --quiet port add blue --netns blue --address 10.0.0.2/24
-  inside nsenter --net=/run/netns/red ping -c 3 -W 5 10.0.0.2 >"$work/ping" 2>&1 || { cat "$work/ping" >&2; fail "no ping"; }
+  inside nsenter --net=/run/netns/red ping -c 3 -W 5 10.0.0.2 >"$work/ping" 2>&1 ||
+    { cat "$work/ping" >&2; fail "no ping"; }
   say "two containers ping each other"
 
   echo "# changed" >> "$root/etc/vswitch/vswitchd.toml"
@@ -123,7 +133,8 @@ in_namespaces() {
   eventually is_another "$first"
   second=$(pid_of_daemon)
   eventually test ! -e "/proc/$first"
-  [ "$(readlink "$root/proc/$second/exe")" = /usr/bin/vswitchd ] || [ "$(readlink "/proc/$second/exe")" = "$root/usr/bin/vswitchd" ] ||
+  # Of the old version the link would say (deleted).
+  [ "$(readlink "/proc/$second/exe")" = "$root/usr/bin/vswitchd" ] ||
     fail "$(readlink "/proc/$second/exe") is not the new version"
   eventually more_answers_than $(($(answers | wc -l) + 5))
   kill -INT "$(cat "$root/tmp/pid")"
@@ -185,12 +196,17 @@ done
 BIN=$work/bin
 export BIN STRIP= COMPRESS=gzip
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$repo/Cargo.toml" | head -n 1)
-"$repo/dist/deb.sh" "$work/old" >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; fail "no package"; }
-VERSION=$version+next "$repo/dist/deb.sh" "$work/new" >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; fail "no package"; }
+pack() {
+  VERSION=$1 "$repo/dist/deb.sh" "$2" >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; fail "no package"; }
+}
+pack "$version" "$work/old"
+pack "$version+next" "$work/new"
 
 # Without a package: what install.sh puts it takes away.
 DESTDIR=$work/folder "$repo/dist/install.sh"
-[ -x "$work/folder/usr/local/bin/vswitchd" ] && [ -x "$work/folder/opt/cni/bin/vswitch-cni" ] || fail "install.sh installs nothing"
+for program in usr/local/bin/vswitchd usr/local/bin/vsctl opt/cni/bin/vswitch-cni; do
+  [ -x "$work/folder/$program" ] || fail "install.sh does not install /$program"
+done
 echo "# changed" >> "$work/folder/etc/vswitch/vswitchd.toml"
 DESTDIR=$work/folder "$repo/dist/install.sh" --uninstall
 left=$(find "$work/folder" ! -type d)

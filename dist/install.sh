@@ -72,7 +72,8 @@ program() {
     [ -x "$BIN/$1" ] ||
       fail "there is no $BIN/$1: cargo build --release -p vswitch -p vsctl -p vswitch-cni (BIN says where it is else)"
     cp "$BIN/$1" "$work/$1"
-    [ -z "$STRIP" ] || "$STRIP" "$work/$1" 2>/dev/null || echo "install.sh: $1 keeps its debug information: no $STRIP" >&2
+    [ -z "$STRIP" ] || "$STRIP" "$work/$1" 2>/dev/null ||
+      echo "install.sh: $1 keeps its debug information: no $STRIP" >&2
   fi
   put 0755 "$work/$1" "$2/$1"
 }
@@ -104,7 +105,8 @@ put 0644 "$work/completions/zsh" "$PREFIX/share/zsh/$zsh/_vsctl"
 put 0644 "$work/completions/fish" "$PREFIX/share/fish/vendor_completions.d/vsctl.fish"
 
 for unit in vswitchd.service vswitchd.socket; do
-  sed "s|/usr/bin/vswitchd|$PREFIX/bin/vswitchd|; s|/etc/vswitch/vswitchd.toml|$config|" "$root/dist/systemd/$unit" > "$work/$unit"
+  sed "s|/usr/bin/vswitchd|$PREFIX/bin/vswitchd|; s|/etc/vswitch/vswitchd.toml|$config|" \
+    "$root/dist/systemd/$unit" > "$work/$unit"
   put 0644 "$work/$unit" "$PREFIX/lib/systemd/system/$unit"
 done
 put 0644 "$root/dist/systemd/sysusers.conf" "$PREFIX/lib/sysusers.d/vswitch.conf"

@@ -1,7 +1,8 @@
 //! Pages of the manual that are walked through: every command of them is run as it stands, each on its host.
 //!
-//! A block of commands begins with ` ```sh `, or with ` ```sh HOST ` where a page is about several hosts. A block ` ```text `
-//! behind it shows of the answer what matters: each of its lines must be among those that came, whatever the numbers.
+//! A block of commands begins with ` ```sh `, or with ` ```sh HOST ` where a page is about several hosts. A block
+//! ` ```text ` behind it shows of the answer what matters: each of its lines must be among those that came, whatever
+//! the numbers.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
@@ -125,8 +126,8 @@ impl<'a> Walk<'a> {
         Self { lab, shells: HashMap::new() }
     }
 
-    /// Puts a shell on `host`, for the blocks that name `label`. It has a /run, /etc, /tmp and so on of its own, and ends with
-    /// this; a variable `folders` names leads to that folder.
+    /// Puts a shell on `host`, for the blocks that name `label`. It has a /run, /etc, /tmp and so on of its own, and
+    /// ends with this; a variable `folders` names leads to that folder.
     ///
     /// # Errors
     /// Where it cannot be started.
