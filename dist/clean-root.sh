@@ -208,6 +208,7 @@ for program in usr/local/bin/vswitchd usr/local/bin/vsctl opt/cni/bin/vswitch-cn
   [ -x "$work/folder/$program" ] || fail "install.sh does not install /$program"
 done
 echo "# changed" >> "$work/folder/etc/vswitch/vswitchd.toml"
+DESTDIR=$work/folder "$repo/dist/install.sh" | grep -q 'stays as it is' || fail "install.sh takes changed settings away"
 DESTDIR=$work/folder "$repo/dist/install.sh" --uninstall
 left=$(find "$work/folder" ! -type d)
 [ "$left" = "$work/folder/etc/vswitch/vswitchd.toml" ] || fail "install.sh --uninstall leaves $left"
