@@ -75,6 +75,12 @@ pub(crate) enum Command {
     /// Who was heard where: addresses seen in ARP and neighbour discovery, and those of ports
     #[command(subcommand)]
     Neighbour(Neighbour),
+    /// Ports that container runtimes asked for
+    #[command(subcommand)]
+    Attachment(crate::attachments::Attachments),
+    /// Addresses that containers are given
+    #[command(subcommand)]
+    Pool(crate::attachments::Pools),
     /// Why A does or does not reach B; ends with 0 where it does, 1 where not
     Why {
         /// A port's name, an IP address or a MAC address; one of the two must be a port here
@@ -104,6 +110,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         trace: Box<crate::trace::Trace>,
     },
+    /// Ports, peers and workers by what passes now, with drops and their reasons, on a screen of its own
+    #[cfg(feature = "top")]
+    Top(crate::top::TopArgs),
+    /// Tell what happens, a line for each event, until Ctrl-C
+    Monitor(crate::monitor::MonitorArgs),
     /// Try it: two hosts and two containers in network namespaces, VXLAN between them, and traffic
     Demo(Demo),
     /// Print the reference of all words

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 the daemon refused; 2 usage; 3 the daemon cannot be reached.
 
+mod attachments;
 mod capture;
 mod cli;
 mod complete;
@@ -9,10 +10,14 @@ mod demo;
 mod explain;
 mod hand_over;
 mod man;
+mod monitor;
 mod reference;
 mod render;
 mod run;
+mod stop;
 mod table;
+#[cfg(feature = "top")]
+mod top;
 mod trace;
 mod words;
 

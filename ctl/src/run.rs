@@ -14,6 +14,7 @@ use vswitch_api::{
     Change, Client, ClientError, Outcome, PortInfo, PortPlan, PortSpec, Query, Request, Stats, Why, WhyAsk, socket,
 };
 
+use crate::attachments;
 use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
 use crate::complete;
@@ -21,6 +22,9 @@ use crate::demo::{self, DemoError};
 use crate::explain;
 use crate::hand_over::{self, HandOverError};
 use crate::man::{self, ManError};
+use crate::monitor::{self, MonitorError};
+#[cfg(feature = "top")]
+use crate::top::{self, TopError};
 use crate::trace::{Trace, TraceError};
 use crate::words::{self, Task};
 use crate::{reference, render};
@@ -62,6 +66,11 @@ enum Failure {
     HandOver(HandOverError),
     #[error(transparent)]
     Capture(CaptureError),
+    #[cfg(feature = "top")]
+    #[error(transparent)]
+    Top(TopError),
+    #[error(transparent)]
+    Monitor(MonitorError),
     #[error(transparent)]
     Demo(#[from] DemoError),
     #[error(transparent)]
@@ -72,14 +81,19 @@ impl Failure {
     const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) | Self::Trace(_) => Exit::Usage,
+            #[cfg(feature = "top")]
+            Self::Top(TopError::NoTerminal(_)) => Exit::Usage,
+            #[cfg(feature = "top")]
+            Self::Top(_) => Exit::Refused,
             Self::Daemon { error: ClientError::Refused(_), .. }
             | Self::Output(_)
             | Self::Json(_)
             | Self::HandOver(_)
             | Self::Capture(_)
             | Self::Man(_)
+            | Self::Monitor(MonitorError::Output(_) | MonitorError::Wait(_))
             | Self::Demo(_) => Exit::Refused,
-            Self::Daemon { .. } => Exit::Unreachable,
+            Self::Daemon { .. } | Self::Monitor(_) => Exit::Unreachable,
         }
     }
 }
@@ -123,11 +137,11 @@ where
     match execute(cli, out, err) {
         Ok(exit) => exit,
         // Whoever reads has seen enough (`vsctl fdb list | head`).
-        Err(Failure::Output(error) | Failure::Capture(CaptureError::Output(error)))
-            if error.kind() == io::ErrorKind::BrokenPipe =>
-        {
-            Exit::Done
-        }
+        Err(
+            Failure::Output(error)
+            | Failure::Capture(CaptureError::Output(error))
+            | Failure::Monitor(MonitorError::Output(error)),
+        ) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(failure) => {
             let _ = writeln!(err, "vsctl: {failure}");
             failure.exit()
@@ -152,6 +166,16 @@ fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, F
         Task::Follow(args) => {
             watch(&cli.global, |client, options| capture::trace(client, &args, options, (out, err)))?;
         }
+        #[cfg(feature = "top")]
+        Task::Top(args) => show_top(&cli.global, &args, out)?,
+        Task::Monitor(args) => {
+            let Global { socket, json, quiet: _, timeout } = cli.global;
+            let path = socket::path(socket);
+            monitor::run(&args, (&path, timeout), json, out).map_err(|error| match error {
+                MonitorError::Daemon(error) => Failure::Daemon { error, path },
+                error => Failure::Monitor(error),
+            })?;
+        }
         Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request))?,
         Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec))?,
         Task::Trace(trace) => print(&cli.global, out, |call| call.trace(&trace))?,
@@ -175,6 +199,22 @@ fn watch(
     shown.and_then(|client| show(client, &options)).map_err(|error| match error {
         CaptureError::Daemon(error) => Failure::Daemon { error, path },
         error => Failure::Capture(error),
+    })
+}
+
+/// Shows what passes now.
+#[cfg(feature = "top")]
+fn show_top(
+    Global { socket, json, quiet, timeout }: &Global,
+    args: &top::TopArgs,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let path = socket::path(socket.clone());
+    let options = top::Options { path: path.clone(), timeout: *timeout, json: *json, quiet: *quiet, explain };
+    top::run(args, options, out).map_err(|error| match error {
+        TopError::Daemon(error) => Failure::Daemon { error, path },
+        TopError::Output(error) => Failure::Output(error),
+        error => Failure::Top(error),
     })
 }
 
@@ -221,17 +261,21 @@ impl Call {
                 Query::PortShow { .. } => self.show(request, render::port),
                 // Only asked on the way to `port add --hand-over`.
                 Query::PortPlan(_) => json(&self.ask::<PortPlan>(request)?),
-                Query::AttachmentPlan(_) | Query::AttachmentList { .. } | Query::PoolShow { .. } => {
-                    json(&self.ask::<serde_json::Value>(request)?)
-                }
+                // Only asked by a container runtime's plugin.
+                Query::AttachmentPlan(_) => json(&self.ask::<serde_json::Value>(request)?),
+                Query::AttachmentList { .. } => self.show(request, attachments::list),
+                Query::PoolShow { .. } => self.show(request, attachments::pools),
                 // No word of vsctl asks for it alone: `status` tells of it, and programs ask.
                 Query::WorkerList {} => json(&self.ask::<serde_json::Value>(request)?),
                 Query::VlanList {} => self.show(request, render::vlans),
                 Query::VtepShow {} => self.show(request, render::vtep),
                 Query::PeerList {} => self.show(request, render::peers),
+                Query::PeerProbe(_) => json(&self.ask::<serde_json::Value>(request)?),
                 Query::FdbList(_) => self.show(request, render::fdb),
                 Query::Status {} => self.show(request, render::status),
                 Query::NeighbourList {} => self.show(request, explain::neighbours),
+                // No word of vsctl asks for it so: what shows events does.
+                Query::Monitor(_) => json(&self.ask::<serde_json::Value>(request)?),
                 Query::Trace(_) => self.show(request, explain::journey),
                 Query::Why(_) => self.show(request, explain::why),
                 // Meanings are for people; programs get the list of counters.
@@ -368,7 +412,7 @@ mod tests {
     fn lists_for_people_and_for_programs() {
         let answer = r#""result":[{"ip":"192.0.2.2","all_vlans":false,"vlans":[10]}]"#;
         assert_eq!(vsctl("vtep peer list", answer), done("PEER       VLANS\n192.0.2.2  10\n"));
-        let json = "[{\"ip\":\"192.0.2.2\",\"all_vlans\":false,\"vlans\":[10]}]\n";
+        let json = "[{\"ip\":\"192.0.2.2\",\"all_vlans\":false,\"vlans\":[10],\"health\":null}]\n";
         assert_eq!(vsctl("vtep peer list --json", answer), done(json));
         assert_eq!(vsctl("vtep peer list -q", answer), done(""));
 

@@ -24,12 +24,17 @@ pub(crate) enum Task {
     Capture(Box<CaptureArgs>),
     /// To show frames as they pass.
     Follow(LiveArgs),
+    /// To tell what happens.
+    Monitor(crate::monitor::MonitorArgs),
     /// To tell why two stations do or do not reach each other.
     Why(vswitch_api::WhyAsk),
     /// To tell the journey of a frame.
     Trace(Box<crate::trace::Trace>),
     /// To write the reference of all words.
     Reference,
+    /// To show what passes now.
+    #[cfg(feature = "top")]
+    Top(crate::top::TopArgs),
     /// To write a completion script.
     Complete(complete::Shell),
     /// To say what the word of this number may be.
@@ -61,12 +66,17 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Vtep(command) => vtep(command)?,
         Command::Fdb(command) => fdb(command)?,
         Command::Neighbour(cli::Neighbour::List) => Query::NeighbourList {}.into(),
+        Command::Attachment(command) => Query::from(command).into(),
+        Command::Pool(command) => Query::from(command).into(),
         Command::Why { a, b } => return Ok(Task::Why(vswitch_api::WhyAsk { a, b, ticket: None })),
         Command::Stats { port } => Query::Stats { port }.into(),
         Command::Status => Query::Status {}.into(),
         Command::Capture(args) => return Ok(Task::Capture(args)),
         Command::Trace { live: true, follow, .. } => return Ok(Task::Follow(follow)),
         Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
+        #[cfg(feature = "top")]
+        Command::Top(args) => return Ok(Task::Top(args)),
+        Command::Monitor(args) => return Ok(Task::Monitor(args)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
         Command::Reference => return Ok(Task::Reference),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
@@ -218,6 +228,9 @@ mod tests {
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Reference => Ok(("reference".to_owned(), json!(null))),
+            #[cfg(feature = "top")]
+            Task::Top(args) => Ok(("top".to_owned(), json!([args.interval.as_secs_f64(), args.once]))),
+            Task::Monitor(args) => Ok(args.request().encode().unwrap()),
             Task::Demo(cli::Demo { keep, remove }) => Ok(("demo".to_owned(), json!([keep, remove.is_some(), remove]))),
         }
     }
@@ -325,6 +338,16 @@ mod tests {
             ("fdb flush", "fdb.flush", json!({})),
             ("fdb flush --port web", "fdb.flush", json!({"port": "web"})),
             ("neighbour list", "neighbour.list", json!({})),
+            ("attachment list", "attachment.list", json!({})),
+            ("attachment list --network net", "attachment.list", json!({"network": "net"})),
+            ("pool show 10.0.0.0/24 --vlan 10", "pool.show", json!({"vlan": 10, "pools": [{"subnet": "10.0.0.0/24"}]})),
+            (
+                "pool show fd00::/64 --vlan 10 --first fd00::10 --last fd00::20 --gateway fd00::1",
+                "pool.show",
+                json!({"vlan": 10, "pools": [
+                    {"subnet": "fd00::/64", "first": "fd00::10", "last": "fd00::20", "gateway": "fd00::1"},
+                ]}),
+            ),
             ("why a 10.0.0.2", "why", json!({"a": "a", "b": "10.0.0.2"})),
             (
                 "trace a ffffffffffff0200000000010806",
@@ -340,6 +363,16 @@ mod tests {
             ("stats tunnel", "stats", json!({"port": "tunnel"})),
             ("status", "status", json!({})),
             ("--json status --timeout 0.5 -q --socket /s", "status", json!({})),
+            #[cfg(feature = "top")]
+            ("top", "top", json!([1.0, false])),
+            #[cfg(feature = "top")]
+            ("top --once --interval 250ms", "top", json!([0.25, true])),
+            ("monitor", "monitor.start", json!({})),
+            (
+                "monitor --port a --vlan 10 --kind fdb,drops --kind port --no-reconnect",
+                "monitor.start",
+                json!({"port": "a", "vlan": 10, "kinds": ["fdb", "drops", "port"]}),
+            ),
             ("demo", "demo", json!([false, false, null])),
             ("demo --keep", "demo", json!([true, false, null])),
             ("demo --remove", "demo", json!([false, true, null])),
@@ -397,9 +430,15 @@ mod tests {
             ("trace a 00 --dst ff:ff:ff:ff:ff:ff", "--dst"),
             ("trace a --src 02:00:00:00:00:01 --dst 02:00:00:00:00:02 --ip-src 10.0.0.1 --ip-dst fd00::1", "same IP"),
             ("why a", "B"),
+            ("attachment list --network ../x", "--network"),
+            ("pool show 10.0.0.0/24", "--vlan"),
+            ("pool show 10.0.0.1/24 --vlan 10", "10.0.0.0/24"),
+            ("monitor --kind frames", "attachment"),
             ("status --timeout 0", "0.001 to 86400"),
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),
+            #[cfg(feature = "top")]
+            ("top --interval 0", "0.1 s to an hour"),
             ("demo --keep --remove", "--remove"),
             ("completions tcl", "tcl"),
         ];

@@ -11,9 +11,10 @@
 //! It needs root, or a system that lets ordinary users make user namespaces and open `/dev/net/tun`; without either every
 //! test is reported as ignored, with the reason. No tool (`ip`, `tcpdump`, `iperf3`) has to be installed; the area
 //! `openvswitch` needs Open vSwitch and `ethtool`, the area `privileges` root and setpriv (util-linux), the area `gateway`
-//! `nft` (nftables), the area `book` root, iproute2, ping, and for the package busybox and dpkg, the area `runtimes` root, containerd and Podman ([`runtimes`]), and each is ignored, with the reason,
-//! where these are missing. Every namespace is unnamed and held by descriptors only, so tests run in parallel, and nothing
-//! is left behind whatever way they end: the kernel removes the namespaces and kills the daemons with the process.
+//! `nft` (nftables), the area `book` root, iproute2, ping and, for the package, busybox and dpkg, most of the area `top` tmux,
+//! the area `runtimes` root, containerd and Podman ([`runtimes`]), and each is ignored, with the reason, where these are
+//! missing. Every namespace is unnamed and held by descriptors only, so tests run in parallel, and nothing is left behind
+//! whatever way they end: the kernel removes the namespaces and kills the daemons with the process.
 //!
 //! | variable | what it does |
 //! |---|---|
@@ -43,6 +44,7 @@ pub mod frames;
 mod host;
 mod kernel;
 mod lab;
+mod monitoring;
 mod node;
 pub mod openvswitch;
 pub mod page;
@@ -50,6 +52,7 @@ mod random;
 pub mod runtimes;
 mod service_manager;
 mod stats;
+pub mod tmux;
 pub mod traffic;
 mod underlay;
 mod vsctl;
@@ -63,6 +66,7 @@ pub use failure::{Context, Failure, Result};
 pub use host::Host;
 pub use kernel::KernelSwitch;
 pub use lab::Lab;
+pub use monitoring::{Monitored, Monitoring};
 pub use node::{FdbEntry, Node};
 pub use openvswitch::{OpenVswitch, SuperFrames};
 pub use random::Random;

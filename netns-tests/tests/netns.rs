@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use netns_tests::{Account, Lab, Result, binaries::binaries};
+use netns_tests::{Account, Lab, Result, binaries::binaries, tmux};
 use vswitch_sys::{Netns, Uplink, process};
 
 /// What an area's file has: names, and what they test.
@@ -74,6 +74,9 @@ mod manuals;
 /// What Prometheus is told, by HTTP, and what it makes of it.
 #[path = "netns/metrics.rs"]
 mod metrics;
+/// `vsctl monitor`: every kind of event, made for real; readers who sleep, takeovers and restarts.
+#[path = "netns/monitor.rs"]
+mod monitor;
 /// What moves among a daemon's counters.
 #[path = "netns/moves.rs"]
 mod moves;
@@ -107,6 +110,9 @@ mod systemd;
 /// Another daemon in the place of the one that runs: no frame is lost, and whoever fails, one of the two serves.
 #[path = "netns/takeover.rs"]
 mod takeover;
+/// `vsctl top`, in a terminal and without one: real traffic, keys, sizes, and a terminal that is given back.
+#[path = "netns/top.rs"]
+mod top;
 /// What is inside a frame is not the business of a switch; congestion marks are carried over.
 #[path = "netns/transparency.rs"]
 mod transparency;
@@ -153,6 +159,8 @@ const AREAS: &[(&str, Tests)] = &[
     ("gateway", gateway::TESTS),
     ("metrics", metrics::TESTS),
     ("why", why::TESTS),
+    ("top", top::TESTS),
+    ("monitor", monitor::TESTS),
 ];
 
 /// Areas that are the same however VXLAN is carried, and run for each way.
@@ -239,11 +247,17 @@ fn main() -> ExitCode {
     if let Some(why) = &no_prometheus {
         eprintln!("skipped: tests with Prometheus: {why}");
     }
+    let no_terminal = tmux::hindrance();
+    if let Some(why) = &no_terminal {
+        eprintln!("skipped: tests in a terminal: {why}");
+    }
     let mut trials = Vec::new();
     for (area, tests) in AREAS {
         let mode = (*area == "underlay_modes").then_some(UPLINK);
-        let needs_users =
-            |name: &str| *area == "privileges" || ["a_crowd_of_another_user", "by_a_user_in_a_sandbox"].contains(&name);
+        let needs_users = |name: &str| {
+            *area == "privileges"
+                || ["a_crowd_of_another_user", "by_a_user_in_a_sandbox", "who_may_only_look"].contains(&name)
+        };
         trials.extend(tests.iter().map(|&(name, test)| {
             let lacking = match *area {
                 _ if needs_users(name) => no_users.clone(),
@@ -255,6 +269,7 @@ fn main() -> ExitCode {
                 "book" if name == book::CLEAN_ROOT => no_package.clone(),
                 "book" if name == book::LINKS => None,
                 "book" => no_walk.clone(),
+                "top" if top::IN_A_TERMINAL.contains(&name) => no_terminal.clone(),
                 "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,
             };

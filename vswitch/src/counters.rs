@@ -1,8 +1,9 @@
 //! What a port counted: plain words, one writer each, summed on reading.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use vswitch_api::PortStats;
+use vswitch_api::{PeerStats, PortStats};
 
 use crate::drops::Drop;
 
@@ -69,6 +70,12 @@ impl Counters {
             tx_bytes: self.tx_bytes,
             drops: self.drops(),
         }
+    }
+
+    /// The same, as those of the remote VTEP `peer`.
+    pub(crate) fn shown_of(&self, peer: IpAddr) -> PeerStats {
+        let &Self { rx_frames, rx_bytes, tx_frames, tx_bytes, .. } = self;
+        PeerStats { peer, rx_frames, rx_bytes, tx_frames, tx_bytes, drops: self.drops() }
     }
 
     /// Counters that go on from what was shown. A reason that two stages share is counted as the first one's.

@@ -25,7 +25,7 @@ pub(super) fn line(record: &Record) -> String {
 }
 
 /// The time of day (UTC), to the microsecond.
-fn clock(at: u64) -> String {
+pub(crate) fn clock(at: u64) -> String {
     let (seconds, micros) = (at / 1_000_000_000 % 86_400, at % 1_000_000_000 / 1_000);
     format!("{:02}:{:02}:{:02}.{micros:06}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

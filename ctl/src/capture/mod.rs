@@ -7,15 +7,11 @@ mod pcapng;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Read as _, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::json;
 use vswitch_api::observe::Watching;
 use vswitch_api::record::{BadItem, Item, Record, Verdict};
@@ -23,9 +19,11 @@ use vswitch_api::{Client, ClientError, ModeKind, Observe, PeerInfo, PortInfo, Qu
 use vswitch_sys::fdpass;
 
 pub(crate) use args::{CaptureArgs, LiveArgs};
+pub(crate) use decode::clock;
 use pcapng::Writer;
 
 use crate::render;
+use crate::stop::Stop;
 
 /// How long Ctrl-C waits for what is on its way, and for all of it.
 const QUIET: Duration = Duration::from_millis(20);
@@ -256,14 +254,14 @@ fn watch(
         }
         buffer.drain(..used);
         used = 0;
-        if !stop.wait(stream.as_fd(), Some(Instant::now())).map_err(CaptureError::Wait)?.is_readable {
+        if !stop.wait(Some(stream.as_fd()), Some(Instant::now())).map_err(CaptureError::Wait)?.is_readable {
             sink.flush().map_err(&fail)?; // so that others see it while it lasts
         }
         let until = match ending {
             Some(until) => Some(until.min(Instant::now() + QUIET)),
             None => deadline,
         };
-        let woken = stop.wait(stream.as_fd(), until).map_err(CaptureError::Wait)?;
+        let woken = stop.wait(Some(stream.as_fd()), until).map_err(CaptureError::Wait)?;
         if woken.is_unread || !(woken.is_readable || woken.is_stopped) || ending.is_some_and(|at| at <= Instant::now())
         {
             return Ok(());
@@ -323,57 +321,4 @@ fn tell(
         writeln!(err, "the flight recorder has all frames of the last {reach:.1} s")?;
     }
     Ok(())
-}
-
-/// Ctrl-C and the like, which end a capture and leave it whole; and readers who have gone.
-struct Stop(SignalFd);
-
-/// Why the wait is over.
-struct Woken {
-    is_readable: bool,
-    /// Somebody wants it to end.
-    is_stopped: bool,
-    /// Nobody reads the output any more.
-    is_unread: bool,
-}
-
-impl Stop {
-    /// To be called before the first thread starts that shall not be interrupted.
-    fn watch() -> io::Result<Self> {
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-        signals.thread_block()?;
-        Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
-    }
-
-    /// Takes the signal: the next one is another.
-    fn forget(&self) -> io::Result<()> {
-        Ok(self.0.read_signal().map(drop)?)
-    }
-
-    /// Waits until `stream` is readable, somebody wants it to end, nobody reads the output any more, or `deadline`.
-    fn wait(&self, stream: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<Woken> {
-        let out = io::stdout();
-        loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let timeout = match left {
-                // Whole milliseconds, rounded up: rounded down, the last one would spin.
-                Some(left) => PollTimeout::from(u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX)),
-                None => PollTimeout::NONE,
-            };
-            let mut fds = [
-                PollFd::new(stream, PollFlags::POLLIN),
-                PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
-                PollFd::new(out.as_fd(), PollFlags::empty()),
-            ];
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            let [is_readable, is_stopped, is_unread] = fds.map(|fd| fd.any().unwrap_or(false));
-            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_readable || is_stopped || is_unread || is_late {
-                return Ok(Woken { is_readable, is_stopped, is_unread });
-            }
-        }
-    }
 }

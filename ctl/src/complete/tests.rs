@@ -66,7 +66,7 @@ fn words_of_the_grammar() {
     for hidden in ["complete", "man"] {
         assert!(!all.iter().any(|other| other == hidden), "{hidden}: {all:?}");
     }
-    assert_eq!(values("vsctl po"), ["port"]);
+    assert_eq!(values("vsctl po"), ["port", "pool"]);
     assert_eq!(values("vsctl port s"), ["show", "set"]);
     assert_eq!(values("vsctl completions "), ["bash", "zsh", "fish", "elvish", "powershell"]);
     assert_eq!(values("vsctl port add --gat"), ["--gateway"]);

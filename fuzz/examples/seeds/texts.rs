@@ -1,10 +1,11 @@
 //! Requests as `vsctl` writes them, and files.
 
+use vswitch_api::monitor::{EventKind, Listen};
 use vswitch_api::observe::{Capture, Filter, Last, Observe, Place};
 use vswitch_api::record::Direction;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::rpc::write_request;
-use vswitch_api::{Attach, Change, Config, Desired, Id, Pool, PortSet, Query, Request, TraceAsk, WhyAsk};
+use vswitch_api::{Attach, Change, Config, Desired, Id, Pool, PortSet, ProbeAsk, Query, Request, TraceAsk, WhyAsk};
 
 use crate::Seeds;
 
@@ -98,10 +99,16 @@ pub(crate) fn rpc() -> Seeds {
         })),
         Request::Query(Query::Why(WhyAsk { a: "web".to_owned(), b: "10.0.0.3".to_owned(), ticket: Some(7) })),
         Request::Query(Query::NeighbourList {}),
+        Request::Query(Query::PeerProbe(ProbeAsk { ip: value("fd00::2"), vlan: Some(value("10")), ticket: Some(3) })),
         Request::Query(Query::Status {}),
         Request::Query(Query::WorkerList {}),
         Request::Observe(Observe::Start(Capture { filter: filter(), snaplen: Some(128), rate: Some(1000) })),
         Request::Observe(Observe::Last(Last { seconds: 30, filter: filter() })),
+        Request::Query(Query::Monitor(Listen {
+            port: Some(name()),
+            vlan: Some(value("10")),
+            kinds: EventKind::ALL.to_vec(),
+        })),
     ]);
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     for (number, request) in requests.iter().enumerate() {

@@ -39,6 +39,7 @@ pub(crate) const TESTS: Tests = &[
     ("handed_over_as_planned", handed_over_as_planned),
     ("nothing_of_the_dead_is_kept", nothing_of_the_dead_is_kept),
     ("the_daemons_own_namespace", the_daemons_own_namespace),
+    ("shown_by_vsctl", shown_by_vsctl),
 ];
 
 /// An answer, or why there is none.
@@ -164,6 +165,30 @@ fn a_namespace_without_a_name(lab: &Lab) -> Result {
     ensure_eq!((&again["addresses"], &again["state"]), (&json!(["10.0.0.4/24"]), &json!("up")), "attached again");
     ensure_eq!(plugin.del("c1")?["state"], "lost", "state of what is deleted");
     ensure_eq!(plugin.list()?, "c2 up", "attachments at the end");
+    Ok(())
+}
+
+fn shown_by_vsctl(lab: &Lab) -> Result {
+    let (_host, daemon) = daemon(lab)?;
+    let (mut plugin, vsctl) = (Plugin::of(&daemon)?, daemon.vsctl());
+    ensure_eq!(vsctl.ok("attachment list")?, json!([]), "attachments at first");
+    let (c1, c2) = (lab.quiet_host("c1")?, lab.quiet_host("c2")?);
+    plugin.add("c1", &c1, json!({}))?;
+    plugin.add("c2", &c2, json!({"port": {"attachment": {"network": "other"}}}))?;
+    let all = vsctl.ok("attachment list")?;
+    ensure_eq!(all, plugin.ask("attachment.list", json!({}))?, "attachments");
+    ensure_eq!(all.as_array().map(Vec::len), Some(2), "attachments, counted");
+    let others = vsctl.ok("attachment list --network other")?;
+    ensure_eq!(others.as_array().map(Vec::len), Some(1), "attachments of a network");
+    let one = &others[0];
+    ensure_eq!((&one["container"], &one["addresses"]), (&json!("c2"), &json!(["10.0.0.3/24"])), "that of a network");
+    let pool = vsctl.ok(&format!("pool show {SUBNET} --vlan 10"))?;
+    let whole = json!([{"subnet": SUBNET, "first": "10.0.0.1", "last": "10.0.0.254", "used": 2, "free": 251}]);
+    ensure_eq!(pool, whole, "the pool");
+    let part = vsctl.ok(&format!("pool show {SUBNET} --vlan 10 --first 10.0.0.3 --last 10.0.0.10"))?;
+    ensure_eq!((&part[0]["used"], &part[0]["free"]), (&json!(1), &json!(7)), "a part of it");
+    let said = vsctl.refused(1, &format!("pool show {SUBNET} --vlan 10 --first 10.0.0.9 --last 10.0.0.8"))?;
+    ensure!(said.contains("backwards"), "a range the wrong way round: {said}");
     Ok(())
 }
 

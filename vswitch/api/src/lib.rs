@@ -9,7 +9,10 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod explain;
+pub mod health;
+pub mod monitor;
 pub mod observe;
+pub mod peer_stats;
 pub mod record;
 pub mod reply;
 pub mod request;
@@ -28,7 +31,9 @@ pub use error::{Code, RpcError};
 pub use explain::{
     ExplainStep, Journey, NeighbourInfo, OuterInfo, StepOutcome, TraceAsk, TraceVerdict, Way, Why, WhyAsk,
 };
+pub use health::{Finding, Health, HealthState, Probe, ProbeAsk, RoundTrip};
 pub use observe::Observe;
+pub use peer_stats::PeerStats;
 pub use reply::{
     Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,
     ModeKind, Offload, PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status,

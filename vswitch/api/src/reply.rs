@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Attachment, FdbTarget, PortMode};
+use crate::health::Health;
+use crate::peer_stats::PeerStats;
 use crate::types::{
     Cidr, ContainerId, IfName, Limits, Mac, Net, NetnsRef, NetworkName, PortName, RateLimit, Vid, VlanName, Vni,
 };
@@ -290,7 +292,7 @@ pub struct VlanInfo {
 }
 
 /// A remote VTEP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerInfo {
     /// Its address.
     pub ip: IpAddr,
@@ -298,6 +300,9 @@ pub struct PeerInfo {
     pub all_vlans: bool,
     /// The VLANs it is in now.
     pub vlans: Vec<Vid>,
+    /// How the way to it is; null where it was not probed yet, as with `--probe-interval` off.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// The own VTEP.
@@ -332,6 +337,9 @@ pub enum Carried {
 pub struct Stats {
     /// By port, then those of [`TUNNEL`].
     pub ports: Vec<PortStats>,
+    /// By remote VTEP; empty where one port is asked for. They are among those of [`TUNNEL`], and begin with the daemon.
+    #[serde(default)]
+    pub peers: Vec<PeerStats>,
     /// What the reasons among them mean.
     pub reasons: BTreeMap<String, String>,
 }

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::config::{Attach, PeerSpec, Pool, PortSpec, StaticEntry, VlanSpec};
 use crate::error::{Code, RpcError};
 use crate::explain::{TraceAsk, WhyAsk};
+use crate::health::ProbeAsk;
+use crate::monitor::Listen;
 use crate::observe::{self, Observe};
 use crate::types::{
     Allowed, Cidr, ContainerId, IfName, LimitWord, Mac, Mtu, Net, NetworkName, PortName, Vid, VlanList,
@@ -207,6 +209,9 @@ pub enum Query {
     /// All remote VTEPs: `[`[`PeerInfo`](crate::PeerInfo)`]`.
     #[serde(rename = "peer.list")]
     PeerList {},
+    /// How the way to a remote VTEP is: [`Probe`](crate::Probe). The switch sends probes, so it needs the right to change.
+    #[serde(rename = "peer.probe")]
+    PeerProbe(ProbeAsk),
     /// Addresses: `[`[`FdbInfo`](crate::FdbInfo)`]`.
     #[serde(rename = "fdb.list")]
     FdbList(FdbFilter),
@@ -246,6 +251,10 @@ pub enum Query {
     /// change.
     #[serde(rename = "why")]
     Why(WhyAsk),
+    /// What there is, and what happens from now on: [`Listening`](crate::monitor::Listening), and a stream of
+    /// [`Event`](crate::monitor::Event)s by the Unix socket that comes along.
+    #[serde(rename = "monitor.start")]
+    Monitor(Listen),
     /// Addresses seen in ARP and neighbour discovery, and those of ports: `[`[`NeighbourInfo`](crate::NeighbourInfo)`]`.
     #[serde(rename = "neighbour.list")]
     NeighbourList {},
@@ -276,6 +285,7 @@ const QUERIES: &[&str] = &[
     "vlan.list",
     "vtep.show",
     "peer.list",
+    "peer.probe",
     "fdb.list",
     "stats",
     "attachment.plan",
@@ -284,6 +294,7 @@ const QUERIES: &[&str] = &[
     "worker.list",
     "trace",
     "why",
+    "monitor.start",
     "neighbour.list",
     "status",
 ];
@@ -331,7 +342,7 @@ impl Request {
     pub const fn writes(&self) -> bool {
         match self {
             Self::Change(_) | Self::Flush(_) | Self::Takeover(_) | Self::Observe(_) => true,
-            Self::Query(Query::AttachmentPlan(_) | Query::Why(_)) => true,
+            Self::Query(Query::AttachmentPlan(_) | Query::Why(_) | Query::PeerProbe(_)) => true,
             Self::Query(_) => false,
         }
     }

@@ -118,6 +118,7 @@ fn line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::monitor::{EventKind, Listen};
     use crate::observe::{Capture, Filter, Last, Observe, Place};
     use crate::request::{Change, FdbFilter, Query, Takeover};
 
@@ -131,6 +132,15 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":1,"method":"status"}"#, Request::Query(Query::Status {})),
             (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":{}}"#, Request::Query(Query::Status {})),
             (r#"{"jsonrpc":"2.0","id":1,"method":"stats","params":{}}"#, Request::Query(Query::Stats { port: None })),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"monitor.start"}"#, Request::Query(Query::Monitor(Listen::default()))),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"monitor.start","params":{"vlan":7,"kinds":["fdb","drops"]}}"#,
+                Request::Query(Query::Monitor(Listen {
+                    vlan: Some("7".parse().unwrap()),
+                    kinds: vec![EventKind::Fdb, EventKind::Drops],
+                    port: None,
+                })),
+            ),
             (r#"{"jsonrpc":"2.0","id":1,"method":"fdb.list"}"#, Request::Query(Query::FdbList(FdbFilter::default()))),
             (r#"{"jsonrpc":"2.0","id":1,"method":"fdb.flush"}"#, Request::Flush(FdbFilter::default())),
             (

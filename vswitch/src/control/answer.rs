@@ -11,9 +11,9 @@ use serde_json::Value;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
-    Change as Wish, Code, FdbInfo, FdbTarget, FlappingInfo, Flushed, LimitsInfo, Mac, ModeInfo, Offload, PeerInfo,
-    PeerVlans, PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status, Vid, VlanInfo,
-    VtepInfo, WorkerInfo, rpc,
+    Change as Wish, Code, Desired, FdbInfo, FdbTarget, FlappingInfo, Flushed, LimitsInfo, Mac, ModeInfo, Offload,
+    PeerInfo, PeerStats, PeerVlans, PortInfo, PortName, PortSpec, PortState, Query, Request, RpcError, Stats, Status,
+    Vid, VlanInfo, VtepInfo, WorkerInfo, rpc,
 };
 use vswitch_core::switch::{FdbKind, History, PortId};
 
@@ -22,7 +22,7 @@ use super::server::{End, Line, Server, ServerError, Service};
 use super::{Control, ControlError};
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
-use crate::network::vlan_id;
+use crate::network::{PortSetup, vlan_id};
 use crate::worker::{Load, PortStats as WorkerStats};
 
 pub(super) type Answer = Result<Value, RpcError>;
@@ -38,7 +38,11 @@ impl Service for Desk<'_> {
             Ok((id, Request::Takeover(word))) => {
                 (id, access.check_takeover(line.peer).and_then(|()| control.hand_over(client, word, &mut sent)))
             }
-            Ok((id, request)) => (id, control.answer_to(access, line.peer, &request, line.fds)),
+            Ok((id, request)) => {
+                let answer = control.answer_to(access, line.peer, &request, line.fds);
+                control.tell_changes();
+                (id, answer)
+            }
             Err((id, error)) => (id, Err(error)),
         };
         let answer = rpc::write_answer(id, answer).unwrap_or_else(|error| {
@@ -56,7 +60,8 @@ impl Service for Desk<'_> {
         if control.is_handed_over {
             return None; // lost ports are another's to look after
         }
-        left.or_else(|| control.tend_lost_ports())
+        let left = left.or_else(|| control.tend_lost_ports());
+        left.into_iter().chain(control.tend_monitors()).min()
     }
 
     fn heir(&self) -> Option<Token> {
@@ -91,7 +96,7 @@ impl Control {
         if self.is_handed_over {
             return Ok(End::HandedOver);
         }
-        self.watchers.end("vswitchd ends");
+        self.end_feeds("vswitchd ends", "vswitchd ends");
         self.manager.stopping();
         if let Err(error) = self.leave() {
             tracing::warn!(%error, "what was learned and counted cannot be left to the next daemon");
@@ -127,6 +132,7 @@ impl Control {
                 json(self.plan_attachment(attach).map_err(RpcError::from)?)
             }
             Request::Query(Query::Why(ask)) => json(self.why(ask)?),
+            Request::Query(Query::Monitor(asks)) => self.listen(asks, peer.uid, mem::take(fds)),
             Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
@@ -151,6 +157,8 @@ impl Control {
             Query::FdbList(filter) => json(self.fdb(filter)?),
             Query::Trace(ask) => json(self.trace(ask)?),
             Query::Why(_) => Err(RpcError::new(Code::Internal, "why is answered elsewhere")),
+            Query::PeerProbe(_) => Err(RpcError::new(Code::Internal, "a probe is answered elsewhere")),
+            Query::Monitor(_) => Err(RpcError::new(Code::Internal, "who listens is answered elsewhere")),
             Query::NeighbourList {} => json(self.neighbours()?),
             Query::Stats { port } => json(self.stats(port.as_deref())?),
             Query::WorkerList {} => json(self.loads()?),
@@ -171,35 +179,12 @@ impl Control {
     }
 
     pub(super) fn port_info(&self, spec: &PortSpec) -> PortInfo {
-        let (live, setup) = (self.live.get(&spec.name), self.network.ports.get(&spec.name));
-        PortInfo {
-            name: spec.name.clone(),
-            netns: spec.netns.clone(),
-            ifname: spec.ifname.clone(),
-            mac: setup.and_then(|setup| Mac::new(setup.mac.0).ok()),
-            addresses: spec.addresses.clone(),
-            mtu: setup.map_or(0, |setup| setup.mtu),
-            mode: ModeInfo::from(&spec.mode),
-            state: if live.is_some() { PortState::Up } else { PortState::Lost },
-            offloads: live.map(|port| offloads(port.offloads)).unwrap_or_default(),
-            allow_mac: setup.and_then(|setup| setup.allow_macs.clone()),
-            allow_ip: setup.and_then(|setup| setup.allow_ips.clone()),
-            limits: LimitsInfo::of(&spec.limits),
-            attachment: spec.attachment.clone(),
-            gateway_of: spec.gateway_of.clone(),
-        }
+        let setup = self.network.ports.get(&spec.name).map(AsRef::as_ref);
+        port_info(spec, setup, self.live.get(&spec.name).map(|port| port.offloads))
     }
 
     pub(super) fn vlan_info(&self, vlan: Vid) -> VlanInfo {
-        let spec = self.desired.vlan(vlan);
-        VlanInfo {
-            vlan,
-            vni: spec.and_then(|spec| spec.vni),
-            name: spec.and_then(|spec| spec.name.clone()),
-            learning: spec.is_none_or(|spec| spec.learning),
-            ports: self.desired.ports_in(vlan).map(|port| port.name.clone()).collect(),
-            peers: self.desired.peers_in(vlan).collect(),
-        }
+        vlan_info(&self.desired, vlan)
     }
 
     fn vtep_info(&self) -> Result<VtepInfo, RpcError> {
@@ -223,6 +208,7 @@ impl Control {
                 .map(|spec| spec.vlan)
                 .filter(|&vlan| self.desired.is_peer_in(peer.ip, vlan))
                 .collect(),
+            health: None,
         };
         self.desired.peers().map(info).collect()
     }
@@ -312,7 +298,9 @@ impl Control {
             })
             .collect();
         ports.push(row(TUNNEL, &counted.tunnel));
+        let mut peers = self.peer_stats(&counted);
         if let Some(only) = only {
+            peers.clear();
             ports.retain(|row| row.port == only);
             if ports.is_empty() {
                 return Err(no_port(only));
@@ -321,7 +309,13 @@ impl Control {
         let seen = |name: &str| ports.iter().any(|row| row.drops.contains_key(name));
         let reasons = DropReason::all().filter(|drop| seen(drop.name()));
         let reasons = reasons.map(|drop| (drop.name().to_owned(), drop.explanation().to_owned())).collect();
-        Ok(Stats { ports, reasons })
+        Ok(Stats { ports, peers, reasons })
+    }
+
+    /// What each remote VTEP sent and was sent, as `counted`.
+    fn peer_stats(&self, counted: &WorkerStats) -> Vec<PeerStats> {
+        let of = |ip| self.remotes.get(&ip).and_then(|id| counted.remotes.get(id)).cloned().unwrap_or_default();
+        self.desired.peers().map(|peer| of(peer.ip).shown_of(peer.ip)).collect()
     }
 
     /// How busy each worker is.
@@ -355,6 +349,43 @@ impl Control {
             storm_limit: fdb.bounds.storm.map_or(0, std::num::NonZeroU32::get),
             vtep: self.vtep_info()?,
         })
+    }
+}
+
+/// A port that comes to `setup`; `granted` is what the kernel leaves to us, `None` where it is lost.
+pub(super) fn port_info(
+    spec: &PortSpec,
+    setup: Option<&PortSetup>,
+    granted: Option<vswitch_sys::Offloads>,
+) -> PortInfo {
+    PortInfo {
+        name: spec.name.clone(),
+        netns: spec.netns.clone(),
+        ifname: spec.ifname.clone(),
+        mac: setup.and_then(|setup| Mac::new(setup.mac.0).ok()),
+        addresses: spec.addresses.clone(),
+        mtu: setup.map_or(0, |setup| setup.mtu),
+        mode: ModeInfo::from(&spec.mode),
+        state: if granted.is_some() { PortState::Up } else { PortState::Lost },
+        offloads: granted.map(offloads).unwrap_or_default(),
+        allow_mac: setup.and_then(|setup| setup.allow_macs.clone()),
+        allow_ip: setup.and_then(|setup| setup.allow_ips.clone()),
+        limits: LimitsInfo::of(&spec.limits),
+        attachment: spec.attachment.clone(),
+        gateway_of: spec.gateway_of.clone(),
+    }
+}
+
+/// A VLAN of `desired`.
+pub(super) fn vlan_info(desired: &Desired, vlan: Vid) -> VlanInfo {
+    let spec = desired.vlan(vlan);
+    VlanInfo {
+        vlan,
+        vni: spec.and_then(|spec| spec.vni),
+        name: spec.and_then(|spec| spec.name.clone()),
+        learning: spec.is_none_or(|spec| spec.learning),
+        ports: desired.ports_in(vlan).map(|port| port.name.clone()).collect(),
+        peers: desired.peers_in(vlan).collect(),
     }
 }
 

@@ -133,8 +133,10 @@ impl Control {
         let address = diff.key;
         match &diff.after {
             None => {
-                if let Some(id) = self.remotes.remove(&address) {
+                if let Some(&id) = self.remotes.get(&address) {
                     self.workers.each(move |worker| worker.datapath.remove(id))?;
+                    self.tell_addresses(); // while it is known whose the number is
+                    self.remotes.remove(&address);
                 }
             }
             Some(setup) => {
@@ -197,6 +199,7 @@ impl Control {
         // The last descriptor to be closed takes the interface along, which takes the kernel a while: not a worker's.
         let queues = self.let_interface_go(name, id)?;
         self.workers.each(move |worker| worker.remove_tap(id))?;
+        self.tell_addresses(); // while it is known whose the number is
         // Not before: its number is free with it.
         self.live.remove(name);
         drop(queues);

@@ -189,20 +189,8 @@ impl Control {
 
     /// `attachment.list`.
     pub(super) fn attachments(&self, network: Option<&NetworkName>) -> Vec<AttachmentInfo> {
-        let info = |spec: &PortSpec| {
-            let Attachment { network, container, delegated, seen: _, sight: _ } = spec.attachment.clone()?;
-            Some(AttachmentInfo {
-                network,
-                container,
-                ifname: spec.ifname.clone(),
-                port: spec.name.clone(),
-                netns: spec.netns.clone(),
-                addresses: spec.addresses.clone(),
-                delegated,
-                state: if self.live.contains_key(&spec.name) { PortState::Up } else { PortState::Lost },
-            })
-        };
-        let all = self.desired.ports().filter_map(info);
+        let state = |spec: &PortSpec| if self.live.contains_key(&spec.name) { PortState::Up } else { PortState::Lost };
+        let all = self.desired.ports().filter_map(|spec| attachment_info(spec, state(spec)));
         all.filter(|info| network.is_none_or(|network| info.network == *network)).collect()
     }
 
@@ -211,6 +199,21 @@ impl Control {
         let held = self.holds.held(Instant::now(), |_| true);
         Ok(self.desired.pools(vlan, pools, &held)?)
     }
+}
+
+/// The attachment that `spec` is the port of, in that state.
+pub(super) fn attachment_info(spec: &PortSpec, state: PortState) -> Option<AttachmentInfo> {
+    let Attachment { network, container, delegated, seen: _, sight: _ } = spec.attachment.clone()?;
+    Some(AttachmentInfo {
+        network,
+        container,
+        ifname: spec.ifname.clone(),
+        port: spec.name.clone(),
+        netns: spec.netns.clone(),
+        addresses: spec.addresses.clone(),
+        delegated,
+        state,
+    })
 }
 
 fn attachment(attach: &Attach) -> Result<&Attachment, Refusal> {

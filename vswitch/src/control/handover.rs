@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 use serde_json::Value;
+use vswitch_api::monitor::What;
 use vswitch_api::{Code, Offload, PortName, RpcError, Takeover};
 
 use super::answer::{Answer, json};
@@ -91,6 +92,7 @@ impl Control {
         let (names, sent) = self.descriptors()?.into_iter().unzip();
         let snapshot = json(self.snapshot(names)?)?;
         self.handover = Some(Handover { heir, begun, until: Instant::now() + PREPARING, is_paused: false });
+        self.tell(What::TakeoverBegun {});
         tracing::info!("another daemon is about to take over");
         Ok((snapshot, sent))
     }
@@ -123,7 +125,9 @@ impl Control {
     /// From here on the other serves.
     fn hand_on(&mut self) {
         self.is_handed_over = true;
-        self.watchers.end("another vswitchd has taken over: capture again to see what it does");
+        self.tell(What::TakeoverDone {});
+        let capture = "another vswitchd has taken over: capture again to see what it does";
+        self.end_feeds(capture, "another vswitchd has taken over");
     }
 
     /// The other left, or fell silent: whoever holds the state directory serves.
@@ -157,6 +161,7 @@ impl Control {
 
     fn go_on(&mut self, why: &'static str) {
         self.handover = None;
+        self.tell(What::TakeoverFailed { why: why.to_owned() });
         self.let_metrics_in(true);
         if let Err(error) = self.workers.resume() {
             tracing::error!(%error, "the workers do not go on");
@@ -301,7 +306,7 @@ impl Control {
     }
 }
 
-fn under_way() -> RpcError {
+pub(super) fn under_way() -> RpcError {
     RpcError::new(Code::Busy, "a takeover is under way: try again in a moment")
 }
 

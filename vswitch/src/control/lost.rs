@@ -122,6 +122,7 @@ impl Control {
         let mut counted = self.counted()?;
         let gone = lost.clone();
         self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.remove_tap(id)))?;
+        self.tell_addresses(); // while it is known whose the numbers are
         for (name, port) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
             self.manager.forget(&Name::Tap(name.clone()));
             tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
@@ -131,6 +132,7 @@ impl Control {
             }
             self.counted_before.entry(name).or_default().add(&counters);
         }
+        self.tell_changes();
         Ok(())
     }
 

@@ -6,10 +6,12 @@ mod answer;
 mod apply;
 mod attach;
 mod explain;
+mod feeds;
 mod handover;
 mod inherit;
 mod lost;
 mod metrics;
+mod monitor;
 mod observe;
 mod reap;
 mod server;
@@ -33,6 +35,7 @@ pub(crate) use server::{End, Server};
 use attach::Holds;
 use handover::Handover;
 use lost::LostPorts;
+use monitor::Monitors;
 use observe::Watchers;
 
 use crate::counters::Counters;
@@ -137,6 +140,7 @@ pub(crate) struct Control {
     is_restoring: bool,
     holds: Holds,
     watchers: Watchers,
+    monitors: Monitors,
     /// What was asked in a port's name.
     questions: explain::Questions,
     started: Instant,
@@ -180,6 +184,7 @@ impl Control {
             is_restoring: true,
             holds: Holds::default(),
             watchers: Watchers::default(),
+            monitors: Monitors::default(),
             questions: explain::Questions::default(),
             started: Instant::now(),
             estate,
@@ -314,6 +319,7 @@ impl Control {
         }
         self.desired = desired;
         self.announce_since(&before);
+        self.tell_changes();
         Ok(())
     }
 

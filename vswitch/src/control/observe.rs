@@ -1,74 +1,35 @@
 //! Frames for those who watch: each has a thread of his own, which ends when he goes.
 
-use std::io;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use vswitch_api::observe::{Capture, Last, Place, Watching};
 use vswitch_api::{Code, Observe, RpcError};
 
 use super::answer::{Answer, json, no_port};
+use super::feeds::Feeds;
 use super::{Control, ControlError};
 use crate::clock;
 use crate::drops::Drop as DropReason;
-use crate::observe::{Epoch, Feed, Filter, Memory, Message, NameTable, RecorderSpec, Slot, Subscription};
-use crate::privileges;
-use crate::sandbox;
+use crate::observe::{Epoch, Feed, Filter, Memory, NameTable, Outlet, RecorderSpec, Slot, Subscription};
 
 /// Those who may watch at one time: each costs memory, and workers time.
 const MOST: usize = 8;
-/// How long the threads may take to say the last words.
-const FAREWELL: Duration = Duration::from_millis(300);
 /// Frames told in one piece.
 const CHUNK: usize = 512;
 
 /// Those who watch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watchers {
-    all: Vec<(Sender<Message>, JoinHandle<()>)>,
+    pub(super) feeds: Feeds,
     /// What is recorded, where anything is.
     recorder: Option<RecorderSpec>,
 }
 
-impl Watchers {
-    /// Has `feed` serve one more.
-    fn add(&mut self, end: Sender<Message>, feed: Feed, is_confined: bool) -> io::Result<()> {
-        let work = move || {
-            // It writes to one descriptor: whatever goes wrong here, it needs none of this.
-            let confined = privileges::give_up().map_err(|error| error.to_string()).and_then(|()| {
-                if is_confined {
-                    sandbox::confine_worker().map(drop).map_err(|error| error.to_string())
-                } else {
-                    Ok(())
-                }
-            });
-            match confined {
-                Ok(()) => feed.run(),
-                Err(error) => tracing::error!(error, "frames cannot be shown with fewer rights"),
-            }
-        };
-        let thread = thread::Builder::new().name("capture".to_owned()).spawn(work)?;
-        self.all.push((end, thread));
-        Ok(())
-    }
-
-    fn forget_gone(&mut self) {
-        self.all.retain(|(_, thread)| !thread.is_finished());
-    }
-
-    /// Tells all of them `why` nothing more comes.
-    pub(super) fn end(&mut self, why: &str) {
-        for (line, _) in &self.all {
-            let _ = line.send(Message::End(why.to_owned())); // who has gone needs no farewell
-        }
-        let start = Instant::now();
-        while !self.all.is_empty() && start.elapsed() < FAREWELL {
-            self.forget_gone();
-            thread::sleep(Duration::from_millis(1));
-        }
-        self.all.clear();
+impl Default for Watchers {
+    fn default() -> Self {
+        Self { feeds: Feeds::new("capture"), recorder: None }
     }
 }
 
@@ -87,8 +48,7 @@ impl Control {
 
     /// `capture.start` and `capture.last`; the reader's socket is among `fds`.
     pub(super) fn observe(&mut self, request: &Observe, fds: Vec<OwnedFd>) -> Answer {
-        self.watchers.forget_gone();
-        if self.watchers.all.len() >= MOST {
+        if self.watchers.feeds.count() >= MOST {
             let message = format!("{MOST} captures run already, as many as may: end one of them");
             return Err(RpcError::new(Code::Conflict, message));
         }
@@ -100,8 +60,7 @@ impl Control {
             }
             Observe::Last(last) => Some(self.tell_last(last, stream)?),
         };
-        let reasons = DropReason::all().map(|drop| (drop.name().to_owned(), drop.explanation().to_owned()));
-        json(Watching { reasons: reasons.collect(), reaches_back_ms })
+        json(Watching { reasons: reasons(), reaches_back_ms })
     }
 
     fn filter(&self, wanted: &vswitch_api::observe::Filter) -> Result<Filter, RpcError> {
@@ -134,9 +93,9 @@ impl Control {
         Ok(())
     }
 
-    fn watch(&mut self, feed: Feed, end: Sender<Message>) -> Result<(), RpcError> {
+    fn watch(&mut self, feed: Feed, end: Outlet) -> Result<(), RpcError> {
         let failed = |error| RpcError::new(Code::Host, format!("no thread can be had for a capture: {error}"));
-        self.watchers.add(end, feed, self.rights.sandbox.is_some()).map_err(failed)
+        self.watchers.feeds.add(end, feed, self.rights.sandbox.is_some()).map_err(failed)
     }
 
     /// Tells what was recorded; says how far back that reaches, in milliseconds.
@@ -164,9 +123,9 @@ impl Control {
         for slots in slots.chunks(CHUNK) {
             let mut chunk = Vec::new();
             slots.iter().for_each(|(worker, slot)| slot.write(&mut chunk, &epoch, &names[*worker], &filter));
-            let _ = end.send(Message::Chunk(chunk)); // the thread is there yet
+            end.send(chunk);
         }
-        let _ = end.send(Message::End(String::new()));
+        end.end("");
         self.watch(feed, end)?;
         let reach = oldest.map_or(Duration::from_secs(last.seconds.into()), |oldest| now.since(oldest));
         let reach = reach.min(Duration::from_secs(last.seconds.into()));
@@ -205,7 +164,13 @@ impl Control {
     }
 }
 
-fn no_stream(why: impl std::fmt::Display) -> RpcError {
-    let message = format!("a Unix socket to send frames by must come with the request: {why}");
+/// What every reason for a drop means.
+pub(super) fn reasons() -> BTreeMap<String, String> {
+    DropReason::all().map(|drop| (drop.name().to_owned(), drop.explanation().to_owned())).collect()
+}
+
+/// There is nowhere to send to.
+pub(super) fn no_stream(why: impl std::fmt::Display) -> RpcError {
+    let message = format!("a Unix socket to send by must come with the request: {why}");
     RpcError::new(Code::InvalidParams, message)
 }

@@ -261,6 +261,7 @@ pub(super) mod tests {
             ports: vec![port("web", "up", access, attachment), port("up", "lost", trunk, json!(null))],
             stats: Stats {
                 ports: vec![counters.shown("web"), Counters::default().shown("up"), counters.shown(TUNNEL)],
+                peers: Vec::new(),
                 reasons: BTreeMap::new(),
             },
             vlans: vec![serde_json::from_value(vlan).unwrap()],

@@ -10,6 +10,7 @@
 //!   it was to leave on, but for `too_big`, which its sender's port counts;
 //! - a datagram that does not become a frame of a remote is seen at the tunnel, outer headers and all.
 
+mod feed;
 mod filter;
 mod names;
 mod outer;
@@ -25,11 +26,12 @@ use vswitch_core::wire::vlan::TAG_LEN;
 use vswitch_core::{Frame, Instant, VlanId};
 use vtep::Inbound;
 
+pub(crate) use feed::{Feed, Outlet};
 pub(crate) use filter::Filter;
 pub(crate) use names::NameTable;
 pub(crate) use outer::Ends;
 pub(crate) use recorder::{Memory, NoRecorder, RecorderSpec, Slot};
-pub(crate) use stream::{Feed, Message, Subscription};
+pub(crate) use stream::Subscription;
 
 use crate::drops::Drop;
 use filter::View;

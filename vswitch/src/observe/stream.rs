@@ -1,20 +1,19 @@
-//! Frames for somebody who watches: a worker writes them down, a thread of his own sends them.
+//! Frames for somebody who watches: a worker writes them down, a [`Feed`] sends them.
 //!
-//! Nothing here ever waits for the reader. What is under way to him is bounded in bytes; a frame that finds no room is
-//! counted, and he is told of it once there is room again.
+//! What is under way to him is bounded in bytes; a frame that finds no room is counted, and he is told of it once there is
+//! room again.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use vswitch_api::record::{Fate as Told, Item, MAX_ITEM, Sighting};
 use vswitch_core::Instant;
 
+use super::feed::{Feed, Outlet};
 use super::filter::View;
 use super::names::{GONE, Names};
 use super::{Epoch, Fate, Filter, Place};
@@ -23,24 +22,10 @@ use super::{Epoch, Fate, Filter, Place};
 const ROOM: usize = 16 << 20;
 /// Room beside, for telling what is lost.
 const SPARE: usize = 1 << 16;
-/// What a chunk costs beside its bytes.
-const CHUNK: usize = 64;
 /// Bytes of a frame at most: what an item holds beside all else.
 pub(crate) const SNAPLEN_MAX: usize = MAX_ITEM - (1 << 12);
 /// How long what is lost or skipped waits to be told.
 const TELL: Duration = Duration::from_millis(100);
-/// How often it is looked whether the reader is still there, while nothing comes.
-const IDLE: Duration = Duration::from_millis(200);
-/// How long a reader may take to take the last words.
-const FAREWELL: Duration = Duration::from_millis(200);
-
-/// What the thread is sent.
-#[derive(Debug)]
-pub(crate) enum Message {
-    Chunk(Vec<u8>),
-    /// The last words.
-    End(String),
-}
 
 /// What one who watches wants, and how it reaches him.
 #[derive(Clone, Debug)]
@@ -48,23 +33,7 @@ pub(crate) struct Subscription {
     filter: Arc<Filter>,
     snaplen: usize,
     rate: Option<Arc<Rate>>,
-    line: Sender<Message>,
-    shared: Arc<Shared>,
-}
-
-/// The thread's end.
-#[derive(Debug)]
-pub(crate) struct Feed {
-    stream: UnixStream,
-    line: Receiver<Message>,
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    /// Bytes that workers sent and the reader has not taken.
-    under_way: AtomicUsize,
-    is_closed: AtomicBool,
+    outlet: Outlet,
 }
 
 /// So many a second, of all workers together; counted by tenths of a second, or by seconds where they are few.
@@ -97,28 +66,22 @@ impl Rate {
 }
 
 impl Subscription {
-    /// One for a reader at the other end of `stream`, which must be a socket; the thread's end; and how to end it.
+    /// One for a reader at the other end of `stream`, which must be a Unix socket; what serves him; and how to end it.
     pub(crate) fn new(
         stream: OwnedFd,
         filter: Filter,
         snaplen: Option<u32>,
         rate: Option<u32>,
-    ) -> io::Result<(Self, Feed, Sender<Message>)> {
-        let stream = UnixStream::from(stream);
-        stream.local_addr()?; // none but a Unix socket has one
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(Duration::from_millis(1)))?;
-        let (sender, receiver) = crossbeam_channel::unbounded();
-        let shared = Arc::new(Shared::default());
+    ) -> io::Result<(Self, Feed, Outlet)> {
+        let (feed, outlet) = Feed::new(stream, |why, last| Item::End(why).write(last))?;
         let snaplen = snaplen.and_then(|snaplen| usize::try_from(snaplen).ok()).unwrap_or(SNAPLEN_MAX);
         let subscription = Self {
             filter: Arc::new(filter),
             snaplen: snaplen.min(SNAPLEN_MAX),
             rate: rate.map(|rate| Arc::new(Rate::new(rate))),
-            line: sender.clone(),
-            shared: Arc::clone(&shared),
+            outlet: outlet.clone(),
         };
-        Ok((subscription, Feed { stream, line: receiver, shared }, sender))
+        Ok((subscription, feed, outlet))
     }
 }
 
@@ -161,7 +124,7 @@ impl Capture {
             self.skipped += 1;
             return;
         }
-        if self.to.shared.under_way.load(Ordering::Relaxed) + self.chunk.len() + len.min(self.to.snaplen) > ROOM {
+        if self.to.outlet.under_way() + self.chunk.len() + len.min(self.to.snaplen) > ROOM {
             let number = view.number;
             *self.lost.entry(number).or_default() += 1;
             return;
@@ -191,10 +154,10 @@ impl Capture {
 
     /// Sends what was written down; false where he has gone.
     pub(super) fn flush(&mut self, now: Instant, names: &Names) -> bool {
-        if self.to.shared.is_closed.load(Ordering::Relaxed) {
+        if self.to.outlet.is_closed() {
             return false;
         }
-        let under_way = self.to.shared.under_way.load(Ordering::Relaxed);
+        let under_way = self.to.outlet.under_way();
         if self.deadline().is_some_and(|at| at <= now) {
             self.told = now;
             if under_way + self.chunk.len() <= ROOM {
@@ -210,55 +173,17 @@ impl Capture {
         if self.chunk.is_empty() {
             return true;
         }
-        self.to.shared.under_way.fetch_add(self.chunk.len() + CHUNK, Ordering::Relaxed);
         let room = self.chunk.len().min(SPARE);
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(room));
-        self.to.line.send(Message::Chunk(chunk)).is_ok()
-    }
-}
-
-impl Feed {
-    /// Sends what comes until the reader goes, or nothing more comes.
-    pub(crate) fn run(mut self) {
-        let outcome = self.send_all();
-        self.shared.is_closed.store(true, Ordering::Relaxed);
-        if let Err(error) = outcome {
-            tracing::debug!(%error, "one who watched frames has gone");
-        }
-    }
-
-    fn send_all(&mut self) -> io::Result<()> {
-        loop {
-            match self.line.recv_timeout(IDLE) {
-                Ok(Message::Chunk(chunk)) => {
-                    self.stream.write_all(&chunk)?;
-                    self.shared.under_way.fetch_sub(chunk.len() + CHUNK, Ordering::Relaxed);
-                }
-                Ok(Message::End(why)) => {
-                    let mut last = Vec::new();
-                    Item::End(why).write(&mut last);
-                    self.stream.set_write_timeout(Some(FAREWELL))?;
-                    return self.stream.write_all(&last);
-                }
-                Err(RecvTimeoutError::Timeout) if self.has_left()? => return Ok(()),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            }
-        }
-    }
-
-    /// Whether the reader has closed his end.
-    fn has_left(&mut self) -> io::Result<bool> {
-        match self.stream.read(&mut [0]) {
-            Ok(read) => Ok(read == 0),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.to.outlet.send(chunk)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
     use crate::observe::{Observer, Sight};
     use vswitch_api::observe;
@@ -270,7 +195,7 @@ mod tests {
         Instant::from_nanos((1 << 40) + millis * 1_000_000)
     }
 
-    fn watched(snaplen: Option<u32>, rate: Option<u32>) -> (Box<Observer>, Feed, Sender<Message>, UnixStream) {
+    fn watched(snaplen: Option<u32>, rate: Option<u32>) -> (Box<Observer>, Feed, Outlet, UnixStream) {
         let (theirs, ours) = UnixStream::pair().unwrap();
         let filter = Filter::new(&observe::Filter::default()).unwrap();
         let (subscription, feed, end) = Subscription::new(ours.into(), filter, snaplen, rate).unwrap();
@@ -307,7 +232,7 @@ mod tests {
             assert!(observer.flush());
         }
         // Nobody reads: nothing more is taken up, and nothing waits.
-        assert!(feed.shared.under_way.load(Ordering::Relaxed) <= ROOM + SPARE);
+        assert!(end.under_way() <= ROOM + SPARE);
         let feeding = std::thread::spawn(move || feed.run());
         let reading = std::thread::spawn(move || read(stream));
         // A moment later there is room, and no frame comes.
@@ -317,7 +242,7 @@ mod tests {
             now += 100;
             std::thread::yield_now();
         }
-        end.send(Message::End("that was all".to_owned())).unwrap();
+        end.end("that was all");
         feeding.join().unwrap();
         let items = reading.join().unwrap();
         let mut lost = 0;
@@ -346,7 +271,7 @@ mod tests {
                 assert!(observer.flush());
             }
             observer.tend(Instant::from_nanos(2_005_000_000_000));
-            end.send(Message::End(String::new())).unwrap();
+            end.end("");
             feed.run();
             let items = read(stream);
             let told = items.iter().filter(|item| matches!(item, Item::Record(_))).count();

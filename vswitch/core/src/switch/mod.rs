@@ -18,7 +18,7 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 pub use self::explain::{Explained, Step};
-pub use self::fdb::{Counters, FdbEntry, FdbError, FdbKind, Flapping, History, Limits, Moved};
+pub use self::fdb::{Counters, FdbChange, FdbEntry, FdbError, FdbEvent, FdbKind, Flapping, History, Limits, Moved};
 pub use self::flood::Flood;
 pub use self::forward::{ForwardDrop, SourceDrop};
 pub use self::guard::{Guard, GuardDrop};
@@ -315,6 +315,18 @@ impl Switch {
     #[must_use]
     pub fn take_flapping(&self) -> Vec<Flapping> {
         self.fdb.take_flapping()
+    }
+
+    /// Says whether what happens to addresses, in whichever sibling, is written down for [`Self::fdb_take_events`], as it is
+    /// not at first. Frames to and from addresses that are known pay nothing for it.
+    pub fn fdb_listen(&self, listens: bool) {
+        self.fdb.listen(listens);
+    }
+
+    /// Puts what happened to addresses since the last call into `events`, instead of what was there: in order, the first
+    /// 4096. Returns how many more events there were. Storage goes round: give the same vector again.
+    pub fn fdb_take_events(&self, events: &mut Vec<FdbEvent>) -> u64 {
+        self.fdb.take_events(events)
     }
 
     /// What happened to addresses so far, in all siblings together.

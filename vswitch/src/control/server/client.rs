@@ -73,9 +73,10 @@ impl Client {
         self.output.len() - self.written
     }
 
-    /// Descriptors that came with a request that has not ended yet.
+    /// Descriptors that came with a request that has not ended yet. The one of somebody who may only look does not count:
+    /// he could have those let go who may do more.
     pub(super) const fn unclaimed(&self) -> usize {
-        self.fds.len()
+        if self.peer.may_change { self.fds.len() } else { 0 }
     }
 
     /// Writes what is left of an answer, else answers a line, else reads on. False where the poll must say when to go
@@ -112,9 +113,9 @@ impl Client {
             Ok((0, _)) => Err(ErrorKind::UnexpectedEof.into()),
             Ok((read, fds)) => {
                 self.input.extend_from_slice(&chunk[..read]);
-                if self.peer.may_change {
-                    self.fds.extend(fds);
-                }
+                // Who may only look has one to send: where to tell him what happens.
+                let most = if self.peer.may_change { fds.len() } else { 1_usize.saturating_sub(self.fds.len()) };
+                self.fds.extend(fds.into_iter().take(most));
                 if self.fds.len() > MAX_DESCRIPTORS { Err(ErrorKind::InvalidData.into()) } else { Ok(true) }
             }
             Err(error) => try_again(error),

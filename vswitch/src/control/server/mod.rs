@@ -36,7 +36,7 @@ const CLIENTS: usize = 256;
 const KNOCKS: usize = 64;
 /// Bytes of answers that clients have not read, all together; past this the one that has been deaf longest is let go.
 const UNREAD: usize = 64 << 20;
-/// Descriptors whose request has not ended yet, of all clients together; past this the one that sent last is let go.
+/// Descriptors whose request has not ended yet, of all clients together who may change; past this the one that sent last is let go.
 const UNCLAIMED: usize = 256;
 /// Until a client that could not connect is tried again, as for want of descriptors: the poll names it once only.
 const RETRY: Duration = Duration::from_secs(1);

@@ -70,6 +70,11 @@ impl Step {
     pub(super) fn home(&self) -> Option<PortId> {
         self.is_new_hold.then_some(self.record.home)
     }
+
+    /// The same with all that is told of it.
+    pub(super) fn flapping(&self) -> Option<Flapping> {
+        self.is_new_hold.then(|| self.record.flapping())
+    }
 }
 
 /// What is remembered of an address that moved.

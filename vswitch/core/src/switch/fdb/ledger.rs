@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::bucket::{Kind, Place};
 use super::flap::{Flapping, Flaps, Step};
+use super::journal::{FdbChange, FdbEvent, Journal, note};
 use super::store::Store;
 use super::table::{Key, SlotId};
 use super::{Counters, DEFAULT_AGEING, FdbEntry, FdbError, FdbKind, History, Limits};
@@ -56,6 +57,8 @@ pub(super) struct Ledger {
     deadline: Option<Instant>,
     flaps: Flaps,
     counters: Counters,
+    /// What happens, while somebody listens.
+    journal: Option<Journal>,
     /// The latest that was told: what stamps are near to.
     now: Instant,
 }
@@ -70,6 +73,7 @@ impl Ledger {
             deadline: None,
             flaps: Flaps::new(),
             counters: Counters::default(),
+            journal: None,
             now: Instant::default(),
         }
     }
@@ -81,25 +85,32 @@ impl Ledger {
             Lesson::Static => {}
             Lesson::Seen(id, place) => self.store.set_place(id, place),
             Lesson::Held => return Err(SourceDrop::MacFlapping),
-            Lesson::Moves { id, from: _, step, to, room } => {
-                let home = step.and_then(|step| step.home());
+            Lesson::Moves { id, from, step, to, room } => {
+                let held = step.and_then(|step| step.flapping());
                 if let Some(step) = step {
                     self.flaps.take(step);
                 }
-                if !self.make(room) {
+                if !self.make(now, room, (key, port)) {
                     return Ok(());
                 }
                 self.store.set_place(id, to);
-                match home {
-                    None => self.counters.moved += 1,
-                    Some(_) => self.counters.flapping += 1,
-                }
+                let change = match held {
+                    None => {
+                        self.counters.moved += 1;
+                        FdbChange::Moved { from }
+                    }
+                    Some(Flapping { other, until, .. }) => {
+                        self.counters.flapping += 1;
+                        FdbChange::Held { other, until }
+                    }
+                };
+                note(&mut self.journal, Some(now), key, to.port(), change);
                 if to.port() != port {
                     return Err(SourceDrop::MacFlapping);
                 }
             }
             Lesson::New(room) => {
-                if self.make(room) {
+                if self.make(now, room, (key, port)) {
                     self.admit(now, key, port);
                 }
             }
@@ -146,26 +157,62 @@ impl Ledger {
         self.store.learned().get(port.index()).and_then(|list| list.first).map_or(Room::None, Room::Of)
     }
 
-    /// Makes room; false, and counted, where there is none.
-    fn make(&mut self, room: Room) -> bool {
+    /// Makes room for the address of `newcomer` on that port; false, and counted, where there is none.
+    fn make(&mut self, now: Instant, room: Room, newcomer: (Key, PortId)) -> bool {
         match room {
             Room::Free => {}
-            Room::Of(id) => {
-                self.store.remove(id);
-                self.counters.evicted += 1;
-            }
+            Room::Of(id) => self.evict(Some(now), id),
             Room::None => {
                 self.counters.limited += 1;
+                note(&mut self.journal, Some(now), newcomer.0, newcomer.1, FdbChange::Limited);
                 return false;
             }
         }
         true
     }
 
+    fn evict(&mut self, at: Option<Instant>, id: SlotId) {
+        self.lose(at, id, FdbChange::Evicted);
+        self.counters.evicted += 1;
+    }
+
+    /// Removes an entry, which `change` is why.
+    fn lose(&mut self, at: Option<Instant>, id: SlotId, change: FdbChange) {
+        if self.journal.is_some()
+            && let Some((key, place)) = self.store.entry(id)
+        {
+            note(&mut self.journal, at, key, place.port(), change);
+        }
+        self.store.remove(id);
+    }
+
+    /// Removes the entries of `port` and `kind` that `wanted` picks; returns how many.
+    fn remove_where(&mut self, port: PortId, kind: Kind, wanted: impl Fn(Key) -> bool) -> u32 {
+        let Self { store, journal, .. } = self;
+        store.remove_where(port, kind, |key| {
+            let is_wanted = wanted(key);
+            if is_wanted {
+                note(journal, None, key, port, FdbChange::Removed);
+            }
+            is_wanted
+        })
+    }
+
+    /// Writes down what happens from now on, or no longer.
+    pub(super) fn listen(&mut self, listens: bool) {
+        self.journal = listens.then(Journal::default);
+    }
+
+    /// What happened since the last call goes to `events`, which are empty; how many more events there were.
+    pub(super) fn take_events(&mut self, events: &mut Vec<FdbEvent>) -> u64 {
+        self.journal.as_mut().map_or(0, |journal| journal.take(events))
+    }
+
     /// Learns a new address, for which there is room.
     fn admit(&mut self, now: Instant, key: Key, port: PortId) {
         self.store.insert(key, Place::learned(port, now));
         self.counters.learned += 1;
+        note(&mut self.journal, Some(now), key, port, FdbChange::Learned);
         if self.deadline.is_none() {
             self.deadline = self.ageing.map(|ageing| now + ageing);
         }
@@ -188,15 +235,16 @@ impl Ledger {
     pub(super) fn add_static(&mut self, key: Key, port: PortId) -> Result<(), FdbError> {
         if let Some((id, _)) = self.store.find(key) {
             self.store.set_place(id, Place::fixed(port));
-            return Ok(());
+        } else {
+            if self.store.len() >= self.limit() {
+                match self.greediest(None).map_or(Room::None, |port| self.room_of(port)) {
+                    Room::Of(id) => self.evict(None, id),
+                    Room::Free | Room::None => return Err(FdbError::Full { limit: self.limits.entries }),
+                }
+            }
+            self.store.insert(key, Place::fixed(port));
         }
-        if self.store.len() >= self.limit() {
-            match self.greediest(None).map_or(Room::None, |port| self.room_of(port)) {
-                Room::None => return Err(FdbError::Full { limit: self.limits.entries }),
-                room => self.make(room),
-            };
-        }
-        self.store.insert(key, Place::fixed(port));
+        note(&mut self.journal, None, key, port, FdbChange::Fixed);
         Ok(())
     }
 
@@ -204,7 +252,7 @@ impl Ledger {
         let found = self.store.find(key).map(|(id, place)| (id, self.told(key, place)));
         self.flaps.retain(|gone, _| gone != key);
         let (id, told) = found?;
-        self.store.remove(id);
+        self.lose(None, id, FdbChange::Removed);
         Some(told)
     }
 
@@ -254,10 +302,10 @@ impl Ledger {
     pub(super) fn flush(&mut self, vlan: Option<VlanId>, port: Option<PortId>) -> u32 {
         let wanted = |key: Key| vlan.is_none_or(|vlan| key.is_in(vlan));
         let flushed = match port {
-            Some(port) => self.store.remove_where(port, Kind::Learned, wanted),
+            Some(port) => self.remove_where(port, Kind::Learned, wanted),
             None => {
                 let ports = (0..=u16::MAX).take(self.store.learned().len()).map(PortId::new);
-                ports.map(|port| self.store.remove_where(port, Kind::Learned, wanted)).sum()
+                ports.map(|port| self.remove_where(port, Kind::Learned, wanted)).sum()
             }
         };
         let Self { flaps, store, .. } = self;
@@ -267,7 +315,7 @@ impl Ledger {
 
     pub(super) fn forget(&mut self, is_wrong: impl Fn(VlanId, MacAddr, PortId) -> bool) {
         for port in (0..=u16::MAX).take(self.store.learned().len()).map(PortId::new) {
-            self.store.remove_where(port, Kind::Learned, |key| is_wrong(key.vlan(), key.mac(), port));
+            self.remove_where(port, Kind::Learned, |key| is_wrong(key.vlan(), key.mac(), port));
         }
         let Self { flaps, store, .. } = self;
         // A hold would put the address back where it last stayed.
@@ -276,7 +324,7 @@ impl Ledger {
 
     pub(super) fn retain(&mut self, port: PortId, kept: impl Fn(VlanId) -> bool) {
         for kind in [Kind::Learned, Kind::Static] {
-            self.store.remove_where(port, kind, |key| !kept(key.vlan()));
+            self.remove_where(port, kind, |key| !kept(key.vlan()));
         }
         self.flaps.retain(|key, home| home != port || kept(key.vlan()));
     }
@@ -295,8 +343,12 @@ impl Ledger {
     /// call leaves undone keeps the deadline in the past.
     pub(super) fn expire(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        let Self { flaps, store, .. } = self;
-        flaps.release(now, |key| store.release(key));
+        let Self { flaps, store, journal, .. } = self;
+        flaps.release(now, |key| {
+            if let Some(place) = store.release(key) {
+                note(journal, Some(now), key, place.port(), FdbChange::Released);
+            }
+        });
         let Some(ageing) = self.ageing else { return };
         if self.deadline.is_none_or(|deadline| deadline > now) {
             return;
@@ -307,7 +359,7 @@ impl Ledger {
                 && now.since(seen) >= ageing
                 && left > 0
             {
-                self.store.remove(id);
+                self.lose(Some(now), id, FdbChange::Aged);
                 self.counters.aged += 1;
                 left -= 1;
             }

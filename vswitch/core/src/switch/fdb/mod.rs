@@ -19,6 +19,7 @@
 
 mod bucket;
 mod flap;
+mod journal;
 mod ledger;
 mod store;
 mod table;
@@ -45,6 +46,7 @@ use thiserror::Error;
 
 use self::bucket::{Kind, Place};
 pub use self::flap::{Flapping, Moved};
+pub use self::journal::{FdbChange, FdbEvent};
 use self::ledger::{Ledger, Lesson, Room};
 pub(crate) use self::table::Probe;
 use self::table::{Found, Hashing, Key, Table};
@@ -357,6 +359,17 @@ impl Fdb {
             return ledger.take_flapping();
         }
         Vec::new()
+    }
+
+    /// Writes down what happens to addresses from now on, or no longer.
+    pub(crate) fn listen(&self, listens: bool) {
+        self.shared.ledger.lock().listen(listens);
+    }
+
+    /// What happened to addresses since the last call goes to `events`; how many more events there were.
+    pub(crate) fn take_events(&self, events: &mut Vec<FdbEvent>) -> u64 {
+        events.clear();
+        self.shared.ledger.lock().take_events(events)
     }
 
     pub(crate) fn get(&self, vlan: VlanId, mac: MacAddr) -> Option<FdbEntry> {

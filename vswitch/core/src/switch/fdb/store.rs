@@ -119,11 +119,11 @@ impl Store {
         self.append(id, place);
     }
 
-    /// Lets a held entry move again, where it stands on its list.
-    pub(super) fn release(&mut self, key: Key) {
-        if let Some((id, place)) = self.find(key).filter(|(_, place)| place.kind == Kind::Held) {
-            self.table.bucket(id).set(id.way(), key.0, Place { kind: Kind::Learned, ..place });
-        }
+    /// Lets a held entry move again, where it stands on its list; says where it is, if it was held.
+    pub(super) fn release(&mut self, key: Key) -> Option<Place> {
+        let (id, place) = self.find(key).filter(|(_, place)| place.kind == Kind::Held)?;
+        self.table.bucket(id).set(id.way(), key.0, Place { kind: Kind::Learned, ..place });
+        Some(place)
     }
 
     pub(super) fn remove(&mut self, id: SlotId) {
