@@ -314,8 +314,18 @@ pub(crate) enum Peer {
         #[arg(long, group = "where")]
         all_vlans: bool,
     },
-    /// List the peers
+    /// List the peers, and how the way to them is where vswitchd --probe-interval, or `probe`, found that out
     List,
+    /// Find out how the way to a peer is, in about a second: round trip, path MTU, shared VNIs, what is wrong. Ends with 0
+    /// where it, or its host, answers, 1 where nothing does
+    Probe {
+        /// Its address on the underlay
+        #[arg(add = names::peers())]
+        ip: IpAddr,
+        /// Whether it has the VNI of this VLAN too
+        #[arg(long, value_name = "VID", add = names::vlans())]
+        vlan: Option<Vid>,
+    },
     /// Delete a peer
     Del {
         /// Its address on the underlay

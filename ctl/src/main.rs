@@ -9,6 +9,7 @@ mod complete;
 mod demo;
 mod explain;
 mod hand_over;
+mod health;
 mod man;
 mod monitor;
 mod reference;

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use vswitch_api::{
-    Attachment, Carried, FdbInfo, FdbKind, FlappingInfo, ModeInfo, ModeKind, Offload, PeerInfo, PortInfo, PortState,
-    PortStats, RateInfo, RateLimit, Sandbox, Stats, Status, Vid, VlanInfo, VlanList, VtepInfo,
+    Attachment, Carried, FdbInfo, FdbKind, FlappingInfo, ModeInfo, ModeKind, Offload, PortInfo, PortState, PortStats,
+    RateInfo, RateLimit, Sandbox, Stats, Status, Vid, VlanInfo, VlanList, VtepInfo,
 };
 
 use crate::table::{Table, fields};
@@ -107,23 +107,6 @@ pub(crate) fn vlans(vlans: &Vec<VlanInfo>, out: &mut String) {
             words(&vlan.ports),
             words(&vlan.peers),
         ]);
-    }
-    table.write(out);
-}
-
-pub(crate) fn peers(peers: &Vec<PeerInfo>, out: &mut String) {
-    if peers.is_empty() {
-        out.push_str("no peers\n");
-        return;
-    }
-    let mut table = Table::new(["PEER", "VLANS"]);
-    for peer in peers {
-        let vlans = match (peer.all_vlans, vlan_list(&peer.vlans)) {
-            (false, vlans) => vlans,
-            (true, vlans) if vlans.is_empty() => "all (none has a VNI yet)".to_owned(),
-            (true, vlans) => format!("all ({vlans})"),
-        };
-        table.row([peer.ip.to_string(), vlans]);
     }
     table.write(out);
 }
@@ -304,7 +287,7 @@ pub(crate) fn mode(mode: &ModeInfo) -> String {
     }
 }
 
-fn vlan_list(vlans: &[Vid]) -> String {
+pub(crate) fn vlan_list(vlans: &[Vid]) -> String {
     option(VlanList::new(vlans.iter().copied()))
 }
 
@@ -466,7 +449,7 @@ PEER        VLANS
 192.0.2.3   all (10)
 192.0.2.40  all (none has a VNI yet)
 ";
-        assert_eq!(rendered(peers, list), expected);
+        assert_eq!(rendered(crate::health::peers, list), expected);
     }
 
     #[test]

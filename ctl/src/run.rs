@@ -11,7 +11,8 @@ use clap::Parser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vswitch_api::{
-    Change, Client, ClientError, Outcome, PortInfo, PortPlan, PortSpec, Query, Request, Stats, Why, WhyAsk, socket,
+    Change, Client, ClientError, HealthState, Outcome, PortInfo, PortPlan, PortSpec, Probe, ProbeAsk, Query, Request,
+    Stats, Why, WhyAsk, socket,
 };
 
 use crate::attachments;
@@ -21,6 +22,7 @@ use crate::complete;
 use crate::demo::{self, DemoError};
 use crate::explain;
 use crate::hand_over::{self, HandOverError};
+use crate::health;
 use crate::man::{self, ManError};
 use crate::monitor::{self, MonitorError};
 #[cfg(feature = "top")]
@@ -28,6 +30,9 @@ use crate::top::{self, TopError};
 use crate::trace::{Trace, TraceError};
 use crate::words::{self, Task};
 use crate::{reference, render};
+
+/// From one look whether the daemon knows an answer to the next: shorter than anyone notices, longer than it takes to look.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How a run ended. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +184,11 @@ fn execute(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, F
         Task::Ask(request) => print(&cli.global, out, |call| call.answer(&request))?,
         Task::HandOver(spec) => print(&cli.global, out, |call| call.hand_over(spec))?,
         Task::Trace(trace) => print(&cli.global, out, |call| call.trace(&trace))?,
+        Task::Probe(ask) => print(&cli.global, out, |call| {
+            let (text, is_there) = call.probe(ask)?;
+            exit = if is_there { Exit::Done } else { Exit::Refused };
+            Ok(text)
+        })?,
         Task::Why(ask) => print(&cli.global, out, |call| {
             let (text, is_reachable) = call.why(ask)?;
             exit = if is_reachable { Exit::Done } else { Exit::Refused };
@@ -269,8 +279,8 @@ impl Call {
                 Query::WorkerList {} => json(&self.ask::<serde_json::Value>(request)?),
                 Query::VlanList {} => self.show(request, render::vlans),
                 Query::VtepShow {} => self.show(request, render::vtep),
-                Query::PeerList {} => self.show(request, render::peers),
-                Query::PeerProbe(_) => json(&self.ask::<serde_json::Value>(request)?),
+                Query::PeerList {} => self.show(request, health::peers),
+                Query::PeerProbe(_) => self.show(request, health::probe),
                 Query::FdbList(_) => self.show(request, render::fdb),
                 Query::Status {} => self.show(request, render::status),
                 Query::NeighbourList {} => self.show(request, explain::neighbours),
@@ -298,8 +308,6 @@ impl Call {
     /// Why two stations do or do not reach each other, and whether they do. The daemon asks one of them, and does not wait:
     /// it is asked again until it knows.
     fn why(&mut self, mut ask: WhyAsk) -> Result<(String, bool), Failure> {
-        /// Shorter than anyone notices, longer than it takes to look.
-        const PAUSE: Duration = Duration::from_millis(20);
         loop {
             let answer: Why = self.ask(&Query::Why(ask.clone()).into())?;
             let Some(ticket) = answer.pending else {
@@ -310,6 +318,25 @@ impl Call {
                     explain::why(&answer, &mut text);
                 }
                 return Ok((text, answer.reachable));
+            };
+            ask.ticket = Some(ticket);
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// How the way to a peer is, and whether anything is at its end. The daemon does not wait: it is asked again until it
+    /// knows.
+    fn probe(&mut self, mut ask: ProbeAsk) -> Result<(String, bool), Failure> {
+        loop {
+            let answer: Probe = self.ask(&Query::PeerProbe(ask.clone()).into())?;
+            let Some(ticket) = answer.pending else {
+                let mut text = String::new();
+                if self.json {
+                    text = json(&answer)?;
+                } else {
+                    health::probe(&answer, &mut text);
+                }
+                return Ok((text, answer.state != HealthState::Unreachable));
             };
             ask.ticket = Some(ticket);
             thread::sleep(PAUSE);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
     Allowed, AllowedWord, BadValue, Change, FdbTarget, LimitWord, Limits, PeerSpec, PeerVlans, PortMode, PortSet,
-    PortSpec, Query, Refusal, Request, StaticEntry, VlanSpec,
+    PortSpec, ProbeAsk, Query, Refusal, Request, StaticEntry, VlanSpec,
 };
 
 use crate::capture::{CaptureArgs, LiveArgs};
@@ -28,6 +28,8 @@ pub(crate) enum Task {
     Monitor(crate::monitor::MonitorArgs),
     /// To tell why two stations do or do not reach each other.
     Why(vswitch_api::WhyAsk),
+    /// To tell how the way to a peer is.
+    Probe(ProbeAsk),
     /// To tell the journey of a frame.
     Trace(Box<crate::trace::Trace>),
     /// To write the reference of all words.
@@ -63,7 +65,10 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
     Ok(Task::Ask(match command {
         Command::Port(command) => return port(command),
         Command::Vlan(command) => vlan(command),
-        Command::Vtep(command) => vtep(command)?,
+        Command::Vtep(command) => match vtep(command)? {
+            Request::Query(Query::PeerProbe(ask)) => return Ok(Task::Probe(ask)),
+            request => request,
+        },
         Command::Fdb(command) => fdb(command)?,
         Command::Neighbour(cli::Neighbour::List) => Query::NeighbourList {}.into(),
         Command::Attachment(command) => Query::from(command).into(),
@@ -159,6 +164,7 @@ fn vtep(command: cli::Vtep) -> Result<Request, Refusal> {
             Change::PeerAdd(PeerSpec { ip, vlans }).into()
         }
         cli::Vtep::Peer(cli::Peer::List) => Query::PeerList {}.into(),
+        cli::Vtep::Peer(cli::Peer::Probe { ip, vlan }) => Query::PeerProbe(ProbeAsk { ip, vlan, ticket: None }).into(),
         cli::Vtep::Peer(cli::Peer::Del { ip, vlan }) => Change::PeerDel { ip, vlan }.into(),
     })
 }
@@ -216,6 +222,7 @@ mod tests {
             Task::Ask(request) => Ok(request.encode().unwrap()),
             Task::HandOver(spec) => Ok(("hand over".to_owned(), json!(spec))),
             Task::Why(ask) => Ok(("why".to_owned(), json!(ask))),
+            Task::Probe(ask) => Ok(("peer.probe".to_owned(), json!(ask))),
             Task::Trace(trace) => {
                 trace.request(None).map(|request| request.encode().unwrap()).map_err(|e| e.to_string())
             }
@@ -320,6 +327,8 @@ mod tests {
             ("vtep peer add 192.0.2.2 --vlan 10", "peer.add", json!({"ip": "192.0.2.2", "vlan": "10"})),
             ("vtep peer add fd00::2 --all-vlans", "peer.add", json!({"ip": "fd00::2", "all-vlans": true})),
             ("vtep peer list", "peer.list", json!({})),
+            ("vtep peer probe fd00::2", "peer.probe", json!({"ip": "fd00::2"})),
+            ("vtep peer probe 192.0.2.2 --vlan 10", "peer.probe", json!({"ip": "192.0.2.2", "vlan": 10})),
             ("vtep peer del 192.0.2.2", "peer.del", json!({"ip": "192.0.2.2"})),
             ("vtep peer del 192.0.2.2 --vlan 10", "peer.del", json!({"ip": "192.0.2.2", "vlan": 10})),
             ("fdb list", "fdb.list", json!({})),

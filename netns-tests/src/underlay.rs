@@ -43,6 +43,12 @@ impl Underlay {
         Ok(Self { host, bridge, mtu, joined: Cell::new(0) })
     }
 
+    /// What lies between the hosts: a bridge `br`, and an interface `toN` to the host that joined as number N.
+    #[must_use]
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Connects `host` by an interface [`UPLINK`] with an address of either family.
     ///
     /// # Errors

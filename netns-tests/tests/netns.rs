@@ -53,6 +53,9 @@ mod gateway;
 /// Hosts, wires and traffic of the harness itself, with the kernel's switch on both sides: fails first when the fault is here.
 #[path = "netns/harness.rs"]
 mod harness;
+/// Probes between VTEPs: what they measure, what they find, and that others feel nothing of them.
+#[path = "netns/health.rs"]
+mod health;
 /// An idle daemon uses no CPU and little memory.
 #[path = "netns/idle.rs"]
 mod idle;
@@ -187,6 +190,8 @@ const ACROSS: &[(&str, Tests)] = &[
     ("loops", loops::ACROSS),
     ("limits", limits::ACROSS),
     ("announce", announce::ACROSS),
+    ("health", health::ACROSS),
+    ("health", health::BROKEN),
 ];
 
 /// The ways: what `--underlay` says.
@@ -277,7 +282,11 @@ fn main() -> ExitCode {
         }));
     }
     for (area, tests) in ACROSS {
-        let peer = if *area == "openvswitch" { no_peer.clone() } else { None };
+        let peer = match *area {
+            "openvswitch" => no_peer.clone(),
+            "health" if std::ptr::eq(*tests, health::BROKEN) => no_nft.clone(),
+            _ => None,
+        };
         for mode in [UDP, UPLINK] {
             trials.extend(
                 tests.iter().map(|&(name, test)| trial(format!("{area}::{name}::{mode}"), test, Some(mode), &peer)),

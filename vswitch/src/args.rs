@@ -13,6 +13,7 @@ use vswitch_api::{Config, socket};
 use crate::accounts::{self, Account, AccountError};
 use crate::bounds::{BoundArgs, Bounds, OutOfBounds};
 use crate::control::access::{Access, Group};
+use crate::health::{ProbeInterval, WrongInterval};
 use crate::observe::{NoRecorder, RecorderSpec};
 use crate::port::carrier::UnderlayMode;
 use crate::reference::Page;
@@ -92,6 +93,10 @@ pub(crate) struct Args {
     /// capture --last` [default: off]
     #[arg(long, value_name = "SECONDS[,SIZE]")]
     flight_recorder: Option<String>,
+    /// Probe each peer so often, 100ms to 1h, such as 1s: round trip, loss, path MTU and what is wrong, in `vsctl vtep peer
+    /// list` [default: off]
+    #[arg(long, value_name = "INTERVAL")]
+    probe_interval: Option<String>,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -117,6 +122,7 @@ pub(crate) struct Run {
     /// Where to answer for metrics.
     pub(crate) metrics_addr: Option<SocketAddr>,
     pub(crate) recorder: Option<RecorderSpec>,
+    pub(crate) probe_interval: Option<ProbeInterval>,
     pub(crate) log: String,
     pub(crate) takeover: bool,
     pub(crate) config: Option<Config>,
@@ -144,6 +150,8 @@ pub(crate) enum ArgsError {
     Account(#[from] AccountError),
     #[error(transparent)]
     Recorder(#[from] NoRecorder),
+    #[error(transparent)]
+    Interval(#[from] WrongInterval),
     #[error(transparent)]
     Bounds(#[from] OutOfBounds),
     #[error("underlay = {0:?} in the config file: say auto, udp or uplink")]
@@ -197,6 +205,10 @@ impl Args {
             workers: self.workers.or(workers).unwrap_or(1),
             poll: self.poll.or(poll).unwrap_or_default(),
             bounds,
+            probe_interval: match self.probe_interval.or(file.probe_interval) {
+                Some(text) => ProbeInterval::parse(&text)?,
+                None => None,
+            },
             recorder: self.flight_recorder.or(file.flight_recorder).map(|text| text.parse()).transpose()?,
             source_guard: self.source_guard || file.source_guard.unwrap_or(false),
             metrics_addr: self.metrics_addr.or(file.metrics_addr),
@@ -380,6 +392,20 @@ mod tests {
     }
 
     #[test]
+    fn probes_are_off_until_asked_for() {
+        let interval =
+            |args: &[&str]| resolve(args).unwrap().probe_interval.map(|ProbeInterval(interval)| interval.as_millis());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "probe-interval = \"5s\"\n").unwrap();
+        let config = path.to_str().unwrap();
+        assert_eq!(interval(&[]), None);
+        assert_eq!(interval(&["--config", config]), Some(5000));
+        assert_eq!(interval(&["--config", config, "--probe-interval", "200ms"]), Some(200));
+        assert_eq!(interval(&["--config", config, "--probe-interval", "off"]), None);
+    }
+
+    #[test]
     fn a_wrong_file_is_named_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
@@ -430,6 +456,8 @@ mod tests {
             ["--metrics-addr", "9475"],
             ["--metrics-addr", "localhost:9475"],
             ["--flight-recorder", "0"],
+            ["--probe-interval", "1"],
+            ["--probe-interval", "99ms"],
             ["--flight-recorder", "30,1k"],
         ] {
             assert!(resolve(&args).is_err(), "{args:?}");

@@ -8,6 +8,7 @@ mod clock;
 mod control;
 mod counters;
 mod drops;
+mod health;
 mod host;
 mod man;
 mod metrics;

@@ -64,6 +64,7 @@ pub(crate) fn alone(
     let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, (estate, manager))?;
     control.write_down()?;
     control.record(run.recorder)?;
+    control.begin_probes(run.probe_interval)?;
     control.note_sights();
     if let Some(Kept { snapshot, tally }) = left {
         control.restore_learned(snapshot.learned)?;
@@ -116,6 +117,7 @@ pub(crate) fn in_place(
     let inherited = (estate, std::mem::take(manager));
     let mut control = Control::start(desired, (site, run.vtep_port), rights, store, workers, inherited)?;
     control.record(run.recorder)?;
+    control.begin_probes(run.probe_interval)?;
     control.restore_learned(snapshot.learned)?;
 
     // From here on frames wait.

@@ -18,6 +18,7 @@ mod growth;
 mod header;
 mod inner;
 mod merge;
+pub mod oam;
 mod outer;
 mod remotes;
 mod run;

@@ -184,6 +184,18 @@ impl Tunnel {
         self.receive.recv(inbox)
     }
 
+    /// Sends one datagram to the VXLAN port of another VTEP, by the first lane.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn send(&mut self, to: IpAddr, datagram: &[u8]) -> io::Result<()> {
+        let to = SocketAddr::new(to, self.receive.local_addr().port());
+        let slices = [IoSlice::new(datagram)];
+        let Some(lane) = self.lanes.first_mut() else { return Ok(()) };
+        let udp::Sent { error, .. } = lane.send(&[udp::Train { to, tos: 0, segment: None, slices: &slices }]);
+        error.map_or(Ok(()), Err)
+    }
+
     /// Sends `trains`, whose payload lies in `frames`, and clears them. `failures` gets every frame of which a part did
     /// not leave, once for each remote.
     ///

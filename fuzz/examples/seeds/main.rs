@@ -5,6 +5,7 @@
 
 mod cni;
 mod frames;
+mod oam;
 mod texts;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ fn main() -> io::Result<()> {
         frames::vxlan(),
         frames::cut(),
         frames::uplink(),
+        oam::oam(),
         frames::switch(),
         texts::rpc(),
         texts::state(),

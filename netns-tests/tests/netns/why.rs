@@ -20,6 +20,9 @@ pub(super) const TESTS: super::Tests = &[
     ("no_peer", no_peer),
     ("wrong_peer", wrong_peer),
     ("path_mtu", path_mtu),
+    ("a_path_that_swallows", a_path_that_swallows),
+    ("vni_missing_there", vni_missing_there),
+    ("nobody_there", nobody_there),
     ("udp_blocked", udp_blocked),
     ("port_lost", port_lost),
     ("static_elsewhere", static_elsewhere),
@@ -126,6 +129,17 @@ fn all_kinds(lab: &Lab, workers: usize) -> Result {
     for (one, other) in [("a", "10.0.0.3"), ("a", "fd00::3"), ("a", "b"), ("b", "10.0.0.1"), ("10.0.0.1", "10.0.0.2")] {
         let answer = reachable(&h1, one, other)?;
         ensure!(answer["round_trip_us"].as_u64().is_some_and(|micros| micros < 900_000), "round trip: {answer}");
+        // The other side's word, where there is one.
+        let steps = answer["steps"].as_array().context("steps")?;
+        let said = steps.iter().find(|step| step["stage"] == "peer").and_then(|step| step["text"].as_str());
+        if other.ends_with('3') {
+            let said = said.context(format_args!("what the other switch says: {answer}"))?;
+            for part in ["answers: round trip", "carries 1500 bytes", "has VNI 100"] {
+                ensure!(said.contains(part), "{part}: {said}");
+            }
+        } else {
+            ensure!(said.is_none(), "there is no other switch: {answer}");
+        }
     }
     for (one, other) in
         [(mac_a.as_str(), mac_b.as_str()), ("a", mac_c.as_str()), (mac_c.as_str(), "a"), ("10.0.0.3", "b")]
@@ -195,6 +209,55 @@ fn path_mtu(lab: &Lab) -> Result {
     ensure_eq!(command, "vsctl port set a --mtu 1350", "command");
     mend(&h1, &command)?;
     reachable(&h1, "a", "10.0.0.2").map(drop)
+}
+
+/// Long packets are lost on the way, and nobody says so: it takes a probe to find out.
+fn a_path_that_swallows(lab: &Lab) -> Result {
+    let (underlay, h1, h2) = Node::pair(lab, 1500)?;
+    let _a = h1.attach(lab, "a", A)?;
+    let _b = h2.attach(lab, "b", B)?;
+    reachable(&h1, "a", "10.0.0.2")?;
+    // A bridge lets pass what is as much longer as a VLAN tag (is_skb_forwardable).
+    underlay.host().netlink().set_mtu(underlay.host().link("to2")?.index, 1400 - 4)?;
+    let command = broken(&h1, "a", "10.0.0.2", "path_mtu", nothing)?;
+    ensure_eq!(command, "vsctl port set a --mtu 1350", "command");
+    mend(&h1, &command)?;
+    reachable(&h1, "a", "10.0.0.2").map(drop)
+}
+
+/// The other switch is there and says what it does not have.
+fn vni_missing_there(lab: &Lab) -> Result {
+    let underlay = Underlay::new(lab, 1500)?;
+    let (h1, h2) = (Node::v4(lab, &underlay, "h1")?, Node::v4(lab, &underlay, "h2")?);
+    h1.join(10, 100, &[h2.ip])?;
+    h2.join(20, 200, &[h1.ip])?;
+    let _a = h1.attach(lab, "a", A)?;
+    let _b = h2.attach(lab, "b", B)?;
+    let command = broken(&h1, "a", "10.0.0.2", "vni_missing", nothing)?;
+    ensure_eq!(
+        command,
+        format!("vsctl vlan add 10 --vni 100 && vsctl vtep peer add {} --vlan 10", h1.ip),
+        "command, for the other host"
+    );
+    command.split(" && ").try_for_each(|command| mend(&h2, command))?;
+    reachable(&h1, "a", "10.0.0.2").map(drop)
+}
+
+/// The other switch is well, and its container is not there; and a peer whose host is not.
+fn nobody_there(lab: &Lab) -> Result {
+    let (_underlay, h1, h2) = Node::pair(lab, 1500)?;
+    let _a = h1.attach(lab, "a", A)?;
+    let silent = |reason: &str| {
+        eventually(SOON, reason, || {
+            let answer = why(&h1, "a", "10.0.0.2")?;
+            ensure_eq!(answer["reason"], reason, "reason: {answer}");
+            Ok(())
+        })
+    };
+    silent("no_answer")?;
+    h1.ok(&format!("vtep peer del {}", h2.ip))?;
+    h1.ok("vtep peer add 192.0.2.77 --vlan 10")?;
+    silent("peer_unreachable")
 }
 
 fn udp_blocked(lab: &Lab) -> Result {

@@ -60,8 +60,9 @@ impl Service for Desk<'_> {
         if control.is_handed_over {
             return None; // lost ports are another's to look after
         }
+        let probes = control.tend_probes();
         let left = left.or_else(|| control.tend_lost_ports());
-        left.into_iter().chain(control.tend_monitors()).min()
+        left.into_iter().chain(probes).chain(control.tend_monitors()).min()
     }
 
     fn heir(&self) -> Option<Token> {
@@ -133,6 +134,7 @@ impl Control {
             }
             Request::Query(Query::Why(ask)) => json(self.why(ask)?),
             Request::Query(Query::Monitor(asks)) => self.listen(asks, peer.uid, mem::take(fds)),
+            Request::Query(Query::PeerProbe(ask)) => json(self.probe(ask)?),
             Request::Change(wish) => json(self.change(wish).map_err(RpcError::from)?),
             Request::Flush(filter) => json(self.flush(filter)?),
             Request::Query(query) => self.query(query),
@@ -208,7 +210,7 @@ impl Control {
                 .map(|spec| spec.vlan)
                 .filter(|&vlan| self.desired.is_peer_in(peer.ip, vlan))
                 .collect(),
-            health: None,
+            health: self.health(peer.ip),
         };
         self.desired.peers().map(info).collect()
     }

@@ -27,7 +27,11 @@ impl Control {
         });
         let outcome = outcome.and_then(|()| if is_new_directory { self.publish(&target) } else { Ok(()) });
         match outcome {
-            Ok(()) => self.network = target,
+            Ok(()) => {
+                self.network = target;
+                self.probes_follow();
+                self.probes_follow();
+            }
             Err(_) => self.take_back(done.into_iter().rev().map(Change::inverse)),
         }
         outcome
@@ -96,6 +100,7 @@ impl Control {
         }
         self.publish(&target)?;
         self.network = target;
+        self.probes_follow();
         Ok(())
     }
 

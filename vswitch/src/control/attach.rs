@@ -148,6 +148,7 @@ impl Control {
         let made = self.make(desired);
         if made.is_err() {
             self.network = before;
+            self.probes_follow();
             self.counted_before.extend(counted.map(|counted| (lost.clone(), counted)));
             self.lost.remember(lost, known);
         }

@@ -61,6 +61,7 @@ impl Control {
             stats: self.stats(None)?,
             vlans: self.desired.known_vlans().into_iter().map(|vlan| self.vlan_info(vlan)).collect(),
             peers: self.peers().into_iter().map(counted).collect(),
+            probes: self.counted_oam()?,
             loads: self.worker_loads()?,
             targets: self.targets(),
         })

@@ -13,6 +13,7 @@ mod lost;
 mod metrics;
 mod monitor;
 mod observe;
+mod probes;
 mod reap;
 mod server;
 mod sight;
@@ -143,6 +144,7 @@ pub(crate) struct Control {
     monitors: Monitors,
     /// What was asked in a port's name.
     questions: explain::Questions,
+    probes: probes::Probes,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -186,6 +188,7 @@ impl Control {
             watchers: Watchers::default(),
             monitors: Monitors::default(),
             questions: explain::Questions::default(),
+            probes: probes::Probes::default(),
             started: Instant::now(),
             estate,
             manager,
@@ -313,6 +316,7 @@ impl Control {
         if let Err(error) = pending.commit() {
             let steps = plan(&self.network, &before);
             self.network = before;
+            self.probes_follow();
             self.take_back(steps);
             self.store.forget_pending();
             return Err(error.into());

@@ -1,17 +1,18 @@
 //! What the daemon knows at one moment, and its metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use vswitch_api::reply::TUNNEL;
-use vswitch_api::{FdbTarget, PeerInfo, PortInfo, PortState, PortStats, Stats, Status, VlanInfo};
+use vswitch_api::{FdbTarget, HealthState, PeerInfo, PortInfo, PortState, PortStats, Stats, Status, VlanInfo};
 use vswitch_core::switch::{FdbEntry, PortId};
 
 use super::table::{self, Metric};
 use super::text::Text;
 use crate::counters::Counters;
+use crate::port::OamCounters;
 use crate::worker::Load;
 
 /// A metric, and where its value is.
@@ -25,6 +26,8 @@ pub(crate) struct Reading {
     pub(crate) stats: Stats,
     pub(crate) vlans: Vec<VlanInfo>,
     pub(crate) peers: Vec<(PeerInfo, Counters)>,
+    /// Probes sent, and what workers counted of them.
+    pub(crate) probes: (u64, OamCounters),
     pub(crate) loads: Vec<Load>,
     /// What the numbers in the forwarding table stand for.
     pub(crate) targets: BTreeMap<PortId, FdbTarget>,
@@ -57,6 +60,7 @@ impl Reading {
         self.tell_ports(addresses, text);
         self.tell_tunnel(text);
         self.tell_peers(addresses, text);
+        self.tell_health(text);
         self.tell_vlans(addresses, text);
         self.tell_fdb(addresses, text);
         self.tell_workers(text);
@@ -157,6 +161,43 @@ impl Reading {
         }
     }
 
+    fn tell_health(&self, text: &mut Text) {
+        let probed = || self.peers.iter().filter_map(|(peer, _)| Some((peer.ip, peer.health.as_ref()?)));
+        let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
+        let mut family = text.family(&table::PEER_HEALTH);
+        for (ip, health) in probed() {
+            for state in HealthState::ALL {
+                family.sample(&[&ip, &state.name()], u8::from(state == health.state));
+            }
+        }
+        let mut family = text.family(&table::PEER_FINDING);
+        for (ip, health) in probed() {
+            let names: BTreeSet<_> = health.findings.iter().map(|finding| finding.name.as_str()).collect();
+            names.iter().for_each(|name| family.sample(&[&ip, name], 1));
+        }
+        let mut family = text.family(&table::PEER_TRIP);
+        for (ip, trip) in probed().filter_map(|(ip, health)| Some((ip, health.round_trip_us?))) {
+            for (statistic, micros) in [("last", trip.last), ("p50", trip.p50), ("p99", trip.p99)] {
+                family.sample(&[&ip, &statistic], seconds(micros));
+            }
+        }
+        let mut family = text.family(&table::PEER_JITTER);
+        probed()
+            .filter_map(|(ip, health)| Some((ip, health.jitter_us?)))
+            .for_each(|(ip, micros)| family.sample(&[&ip], seconds(micros)));
+        let mut family = text.family(&table::PEER_LOSS);
+        probed().for_each(|(ip, health)| family.sample(&[&ip], health.loss_share));
+        let mut family = text.family(&table::PEER_PATH_MTU);
+        probed()
+            .filter_map(|(ip, health)| Some((ip, health.path_mtu?)))
+            .for_each(|(ip, mtu)| family.sample(&[&ip], mtu));
+        let (sent, OamCounters { answered, answers, ignored }) = self.probes;
+        text.single(&table::PROBES_SENT, sent);
+        text.single(&table::PROBE_ANSWERS, answers);
+        text.single(&table::PROBES_ANSWERED, answered);
+        text.single(&table::PROBES_IGNORED, ignored);
+    }
+
     fn tell_vlans(&self, addresses: &Addresses, text: &mut Text) {
         let mut family = text.family(&table::VLAN_INFO);
         for vlan in &self.vlans {
@@ -254,7 +295,11 @@ pub(super) mod tests {
             "fdb_evicted": 1, "fdb_limited": 4, "fdb_flapping": 2,
             "vtep": {"ip": null, "port": 4789, "underlay_mtu": null, "overlay_mtu": null, "underlay": null, "peers": 1},
         });
-        let peer = json!({"ip": "192.0.2.2", "all_vlans": false, "vlans": [10]});
+        let health = json!({
+            "round_trip_us": {"last": 210, "p50": 200, "p99": 900}, "loss_share": 0.25, "jitter_us": 12, "path_mtu": 1400,
+            "state": "degraded", "findings": [{"name": "mtu_smaller", "text": "", "mend": null}],
+        });
+        let peer = json!({"ip": "192.0.2.2", "all_vlans": false, "vlans": [10], "health": health});
         let vlan = json!({"vlan": 10, "vni": 100, "name": "lab", "learning": true, "ports": ["web", "up"], "peers": ["192.0.2.2"]});
         Reading {
             status: serde_json::from_value(status).unwrap(),
@@ -266,6 +311,7 @@ pub(super) mod tests {
             },
             vlans: vec![serde_json::from_value(vlan).unwrap()],
             peers: vec![(serde_json::from_value(peer).unwrap(), counters)],
+            probes: (5, OamCounters { answered: 6, answers: 4, ignored: 1 }),
             loads: vec![Load::default()],
             targets: [
                 (PortId::new(1), FdbTarget::Port("web".parse().unwrap())),
@@ -331,6 +377,16 @@ pub(super) mod tests {
             "vswitch_peer_fdb_entries{peer=\"192.0.2.2\"} 2",
             "vswitch_tunnel_transmit_bytes_total 1514",
             "vswitch_peer_receive_frames_total{peer=\"192.0.2.2\"} 2",
+            "vswitch_peer_health{peer=\"192.0.2.2\",state=\"degraded\"} 1",
+            "vswitch_peer_health{peer=\"192.0.2.2\",state=\"healthy\"} 0",
+            "vswitch_peer_finding{peer=\"192.0.2.2\",finding=\"mtu_smaller\"} 1",
+            "vswitch_peer_round_trip_seconds{peer=\"192.0.2.2\",statistic=\"p99\"} 0.0009",
+            "vswitch_peer_jitter_seconds{peer=\"192.0.2.2\"} 0.000012",
+            "vswitch_peer_probe_loss_ratio{peer=\"192.0.2.2\"} 0.25",
+            "vswitch_peer_path_mtu_bytes{peer=\"192.0.2.2\"} 1400",
+            "vswitch_probes_sent_total 5",
+            "vswitch_probe_answers_total 4",
+            "vswitch_probes_answered_total 6",
             "vswitch_vlan_fdb_entries{vlan=\"10\"} 3",
             "vswitch_vlan_ports{vlan=\"10\"} 2",
             "vswitch_vlan_info{vlan=\"10\",vni=\"100\",name=\"lab\"} 1",

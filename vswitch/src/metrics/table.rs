@@ -91,6 +91,26 @@ metrics! {
         "Frames from or to the remote VTEP dropped, by reason; they are among those of the VXLAN side.";
     PEER_FDB = Gauge "vswitch_peer_fdb_entries" ["peer"]
         "Addresses behind the remote VTEP, learned and static.";
+    PEER_HEALTH = Gauge "vswitch_peer_health" ["peer", "state"]
+        "1 for the state in which the way to the remote VTEP is (healthy, degraded, unreachable, foreign), 0 for the others; shows where it is probed (--probe-interval, vtep peer probe), as what follows.";
+    PEER_FINDING = Gauge "vswitch_peer_finding" ["peer", "finding"]
+        "1 where something is wrong with the way there, by name; vsctl vtep peer list says what it means and what mends it.";
+    PEER_TRIP = Gauge "vswitch_peer_round_trip_seconds" ["peer", "statistic"]
+        "Time from a probe to its answer: the last, and the median (p50) and 99th percentile (p99) of the latest hundred.";
+    PEER_JITTER = Gauge "vswitch_peer_jitter_seconds" ["peer"]
+        "By how much round trips differ from one to the next, smoothed (RFC 3550).";
+    PEER_LOSS = Gauge "vswitch_peer_probe_loss_ratio" ["peer"]
+        "The part of the latest hundred probes that stayed unanswered, 0 to 1.";
+    PEER_PATH_MTU = Gauge "vswitch_peer_path_mtu_bytes" ["peer"]
+        "The largest outer packet that gets there.";
+    PROBES_SENT = Counter "vswitch_probes_sent_total" []
+        "Probes sent to remote VTEPs. They are no frames, and counted here only, as what follows; begins again with a takeover.";
+    PROBE_ANSWERS = Counter "vswitch_probe_answers_total" []
+        "Answers to them.";
+    PROBES_ANSWERED = Counter "vswitch_probes_answered_total" []
+        "Probes of remote VTEPs that were answered.";
+    PROBES_IGNORED = Counter "vswitch_probes_ignored_total" []
+        "Probes and answers that were ignored: not from a remote VTEP, too many, or not understood.";
     VLAN_INFO = Gauge "vswitch_vlan_info" ["vlan", "vni", "name"]
         "1, with the VLAN's VNI and name, which are empty where it has none.";
     VLAN_PORTS = Gauge "vswitch_vlan_ports" ["vlan"]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -110,6 +110,9 @@ pub(crate) trait Carrier: fmt::Debug + Send {
     fn push_joined(&mut self, _: &Parcel<'_>, _tail: &[(usize, Range<usize>)]) -> bool {
         false
     }
+
+    /// Sends one datagram to the VXLAN port of another VTEP, at once.
+    fn send(&mut self, to: IpAddr, datagram: &[u8]) -> io::Result<()>;
 
     /// Datagrams that wait.
     fn waiting(&self) -> usize;

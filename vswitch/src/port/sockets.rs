@@ -1,7 +1,7 @@
 //! VXLAN by UDP sockets: works everywhere and needs no privilege.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use vswitch_api::Carried;
@@ -108,6 +108,10 @@ impl Carrier for Sockets {
 
     fn push(&mut self, &Parcel { index, frame, vni, to, mtu, .. }: &Parcel<'_>) -> Result<Pushed, EncapDrop> {
         self.trains.push(index, frame, vni, to, mtu.into()).map(|()| Pushed::Waits)
+    }
+
+    fn send(&mut self, to: IpAddr, datagram: &[u8]) -> io::Result<()> {
+        self.tunnel.send(to, datagram)
     }
 
     fn waiting(&self) -> usize {

@@ -10,9 +10,10 @@ use thiserror::Error;
 use vswitch_api::Carried;
 use vswitch_core::{Frame, Instant, Offload, PortId, VlanId};
 use vswitch_sys::{Inbox, Netlink, NetlinkError, Uplink, UplinkError};
-use vtep::{DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, TunnelError, Vni, largest_inner_frame};
+use vtep::{DatagramTrain, DecapDrop, Directory, Failure, Inbound, Merge, TunnelError, Vni, largest_inner_frame, oam};
 
 use super::carrier::{Carrier, Entrance, Parcel, Pushed, UnderlayMode};
+use super::desk::Desk;
 use super::handed::{SocketSet, UplinkSet};
 use super::sockets::Sockets;
 use super::uplink::UplinkCarrier;
@@ -51,6 +52,7 @@ pub(crate) struct TunnelPort {
     counters: Counters,
     /// Who sent what was refused, of late.
     strangers: Vec<Stranger>,
+    desk: Desk,
 }
 
 /// A sender of VXLAN whose datagram was refused: a peer of no VLAN that its VNI means here.
@@ -139,6 +141,7 @@ impl TunnelPort {
             handed_out: 0,
             counters: Counters::default(),
             strangers: Vec::new(),
+            desk: Desk::default(),
         };
         carriers.into_iter().map(tunnel).collect()
     }
@@ -166,6 +169,7 @@ impl TunnelPort {
     }
 
     pub(crate) fn set_directory(&mut self, directory: Arc<Directory>) {
+        self.desk.retain(&directory);
         self.directory = directory;
     }
 
@@ -173,6 +177,15 @@ impl TunnelPort {
         let mut counters = self.counters.clone();
         counters.dropped_many(PortDrop::ReceiveQueueFull, self.carrier.dropped());
         counters
+    }
+
+    /// Who answers probes here, and passes on answers to ours.
+    pub(crate) const fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    pub(crate) const fn desk_mut(&mut self) -> &mut Desk {
+        &mut self.desk
     }
 
     /// Who sent what was refused, the latest few.
@@ -207,12 +220,17 @@ impl TunnelPort {
         };
         for slot in 0..self.inbox.len() {
             let Some(received) = self.inbox.get(slot) else { continue };
-            let from = received.from.ip().to_canonical();
+            let sender = received.from;
+            let from = sender.ip().to_canonical();
             let debts = self.debts.get(slot).copied().unwrap_or_default();
             let bytes = self.inbox.bytes_mut(slot);
             let mut train = DatagramTrain { bytes, stride: received.stride, from, tos: received.tos, debts };
             let mut refused = None;
             self.merge.receive(slot, &mut train, &self.directory, |datagram, why| {
+                if why == DecapDrop::UnknownVni && oam::is_oam(datagram) {
+                    self.desk.take(sender, datagram, &self.directory);
+                    return;
+                }
                 self.counters.rx_frames += 1;
                 self.counters.dropped(why);
                 refused = Some(why);
@@ -225,6 +243,7 @@ impl TunnelPort {
                 note_stranger(&mut self.strangers, from, self.inbox.bytes(slot), why);
             }
         }
+        self.desk.answer(&mut *self.carrier);
         self.merge.finish();
         receipt.more
     }

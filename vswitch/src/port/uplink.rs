@@ -240,6 +240,10 @@ impl Carrier for UplinkCarrier {
             && self.enqueue(parcel, tail, lane)
     }
 
+    fn send(&mut self, to: IpAddr, datagram: &[u8]) -> io::Result<()> {
+        self.sockets.send(to, datagram)
+    }
+
     fn waiting(&self) -> usize {
         self.sockets.waiting() + self.waiting.len()
     }

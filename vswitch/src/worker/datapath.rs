@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
 use vswitch_api::{Carried, PortName};
 use vswitch_core::switch::{Guard, PortId, PortMode, Switch};
 use vswitch_core::{Frame, Instant};
@@ -23,7 +24,9 @@ use super::oversize::Oversize;
 use super::ports::{Device, Port, Ports};
 use crate::bounds::Bounds;
 use crate::counters::Counters;
+use crate::health::{Heard, Keys};
 use crate::observe::Observer;
+use crate::port::OamCounters;
 use crate::port::carrier::Entrance;
 use crate::port::tap::{Scissors, TapPort};
 use crate::port::tunnel::{Remote, TunnelPort};
@@ -193,6 +196,18 @@ impl Datapath {
             Device::Tap(tap) => Some(tap.queue()),
             Device::Remote(_) => None,
         }
+    }
+
+    /// Has what is heard of our probes passed on.
+    pub(crate) fn pass_on(&mut self, keys: Keys, heard: Sender<Heard>) {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.desk_mut().pass_on(keys, heard);
+        }
+    }
+
+    /// Messages between VTEPs.
+    pub(crate) fn oam_counters(&self) -> OamCounters {
+        self.tunnel.as_ref().map(|tunnel| tunnel.desk().counters()).unwrap_or_default()
     }
 
     /// How VXLAN leaves and enters the host, where it does.

@@ -45,6 +45,7 @@ pub(crate) use asking::{Answered, Exit, Remembered, Watch};
 pub(crate) use datapath::{Datapath, PortStats};
 pub(crate) use limits::SharedLimits;
 pub(crate) use load::Load;
+pub(crate) use oversize::AnswerRate;
 pub(crate) use threads::{WorkerError, WorkerOptions, Workers};
 
 use journey::Served;

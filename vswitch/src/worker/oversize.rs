@@ -30,7 +30,7 @@ impl Oversize {
 /// How often the senders behind one port are told: one answer is enough for a flow, and a flood of oversize frames earns
 /// no flood back. Each port has its own, so that none can use up another's.
 #[derive(Debug)]
-pub(super) struct AnswerRate {
+pub(crate) struct AnswerRate {
     tokens: u32,
     refilled: Instant,
 }
@@ -39,7 +39,7 @@ impl AnswerRate {
     const PER_SECOND: u32 = 1000;
     const BURST: u32 = 100;
 
-    pub(super) fn allows(&mut self, now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, now: Instant) -> bool {
         let every = Duration::from_secs(1) / Self::PER_SECOND;
         let due = now.since(self.refilled).as_nanos() / every.as_nanos();
         if due > 0 {

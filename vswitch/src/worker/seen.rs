@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 
@@ -105,6 +105,10 @@ impl Carrier for Scripted {
                 Ok(Pushed::Waits)
             }
         }
+    }
+
+    fn send(&mut self, _: IpAddr, _: &[u8]) -> io::Result<()> {
+        Ok(())
     }
 
     fn waiting(&self) -> usize {

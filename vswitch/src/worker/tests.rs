@@ -1,7 +1,7 @@
 //! What a turn takes from the tunnel, and what it leaves. No device is behind the ports: what leaves is not looked at.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,6 +89,10 @@ impl Carrier for Endless {
 
     fn push(&mut self, _: &Parcel<'_>) -> Result<Pushed, EncapDrop> {
         Ok(Pushed::Waits)
+    }
+
+    fn send(&mut self, _: IpAddr, _: &[u8]) -> io::Result<()> {
+        Ok(())
     }
 
     fn waiting(&self) -> usize {

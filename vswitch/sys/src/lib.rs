@@ -28,6 +28,8 @@ pub use netns::{Netns, NetnsError, NetnsThread};
 pub use packet::{PacketError, PacketSocket};
 pub use syscall::wait_readable;
 pub use tap::{Offloads, Tap, TapError, TapQueue};
-pub use udp::{Inbox, Received, Sent, Train, UdpEndpoint, UdpError, UdpOptions};
+pub use udp::{
+    Complaint, Inbox, PingSocket, ProbeSocket, Received, Sent, Train, Trouble, UdpEndpoint, UdpError, UdpOptions,
+};
 pub use uplink::{Uplink, UplinkError};
 pub use vnet::{TUNNEL_HDR_LEN, TunnelHdr, VNET_HDR_LEN, VnetHdr};

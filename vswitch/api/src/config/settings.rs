@@ -54,6 +54,8 @@ pub struct Settings {
     pub source_guard: Option<bool>,
     /// How many seconds the flight recorder looks back, and what memory it takes: `30` or `30,64M`.
     pub flight_recorder: Option<String>,
+    /// How often peers are probed: `off`, or from `100ms` to `1h`.
+    pub probe_interval: Option<String>,
 }
 
 /// The config file.
@@ -90,6 +92,7 @@ struct File {
     ageing: Option<Ageing>,
     source_guard: Option<bool>,
     flight_recorder: Option<String>,
+    probe_interval: Option<String>,
     #[serde(default)]
     vlan: Vec<VlanSpec>,
     #[serde(default)]
@@ -127,6 +130,7 @@ impl TryFrom<File> for Config {
             source_guard: file.source_guard,
             metrics_addr: file.metrics_addr,
             flight_recorder: file.flight_recorder,
+            probe_interval: file.probe_interval,
             log: file.log,
             ageing: file.ageing,
         };

@@ -7,6 +7,7 @@ mod address;
 mod ends;
 mod frames;
 mod host;
+mod peers;
 mod question;
 mod trace;
 mod tunnel;

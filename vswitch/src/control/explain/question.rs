@@ -2,7 +2,7 @@
 //! request sends the question and gets a ticket, later ones with the ticket look whether the answer came.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -34,8 +34,8 @@ pub(super) struct Question {
     /// Frames for many that were dropped before, by port.
     pub(super) storms: BTreeMap<PortId, u64>,
     pub(super) answer: Option<(Answered, Duration)>,
-    /// Sockets to the peers that the question goes to: what comes back to them tells of their hosts.
-    pub(super) sockets: Vec<(IpAddr, std::io::Result<UdpSocket>)>,
+    /// The peers that the question goes to, which are probed meanwhile.
+    pub(super) peers: Vec<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Control {
         self.questions.next += 1;
         let ticket = self.questions.next;
         let asked = ask.and_then(|ask| self.send(ticket, &ask));
-        let question = Question { started: Instant::now(), asked, storms, answer: None, sockets: Vec::new() };
+        let question = Question { started: Instant::now(), asked, storms, answer: None, peers: Vec::new() };
         (ticket, question)
     }
 
@@ -108,7 +108,7 @@ impl Control {
 
     /// Looks whether the answer came; asks again where it is late. False while there is something to wait for.
     pub(super) fn look(&self, ticket: u64, question: &mut Question) -> bool {
-        let Some(asked) = &mut question.asked else { return true };
+        let Some(asked) = question.asked.as_mut().filter(|_| question.answer.is_none()) else { return true };
         if let Ok(answered) = asked.answers.try_recv() {
             let sent = if answered.at >= asked.last_sent { asked.last_sent } else { asked.first_sent };
             question.answer = Some((answered, answered.at.since(sent)));

@@ -1,7 +1,6 @@
 //! The part of `why` between this host and another: the VNI, the peers, the way to them, and who spoke of late.
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vswitch_api::{ExplainStep, Vid};
@@ -10,7 +9,6 @@ use vswitch_sys::Netlink;
 
 use super::super::Control;
 use super::ends::{End, Place};
-use super::question::Question;
 use crate::port::tunnel::Stranger;
 
 /// How long a stranger's word counts.
@@ -92,7 +90,7 @@ impl Control {
     }
 
     /// Why no answer came through the tunnel.
-    pub(super) fn judge_silence(&self, vlan: VlanId, far: &End, question: &Question) -> ExplainStep {
+    pub(super) fn judge_silence(&self, vlan: VlanId, far: &End) -> ExplainStep {
         let peers = self.peers_for(vlan, far);
         let vni = self.vni(vlan).map_or(0, vswitch_api::Vni::get);
         let strangers = self.strangers();
@@ -111,10 +109,9 @@ impl Control {
                 format!("nobody answers, and {from} sends frames in VNI {theirs}; VLAN {vlan} is VNI {vni} here");
             return ExplainStep::stop("peer", "other_vni", text, None);
         }
-        for (peer, socket) in &question.sockets {
-            if let Some(step) = told_by_underlay(*peer, self.vtep_port, socket) {
-                return step;
-            }
+        let said = self.judge_peers(vlan, far, &peers);
+        if let Some(step) = said {
+            return step;
         }
         if let Some(peer) = peers.iter().copied().find(|&peer| self.speaks(peer, vlan)) {
             let port = self.vtep_port;
@@ -147,21 +144,6 @@ impl Control {
         remembered.heard.iter().any(|(port, heard)| *port == id && heard.vlan == vlan && now.since(heard.at) < JUST_NOW)
     }
 
-    /// Sends something to the VXLAN port of each peer: hosts that are not there, or do not listen, say so.
-    pub(super) fn knock(&self, peers: &[IpAddr]) -> Vec<(IpAddr, io::Result<UdpSocket>)> {
-        const MOST: usize = 8;
-        let Some(own) = self.vtep_ip() else { return Vec::new() };
-        let knock = |peer: IpAddr| {
-            let socket = UdpSocket::bind((own, 0))?;
-            socket.set_nonblocking(true)?;
-            socket.connect(SocketAddr::new(peer, self.vtep_port))?;
-            // A VXLAN header with VNI 0, which is nobody's, and an empty frame: dropped by name wherever it comes.
-            socket.send(&[0x08, 0, 0, 0, 0, 0, 0, 0])?;
-            Ok(socket)
-        };
-        peers.iter().take(MOST).map(|&peer| (peer, knock(peer))).collect()
-    }
-
     /// Whether the paths to the peers carry what port `near` may send.
     pub(super) fn walk_path(
         &self,
@@ -171,7 +153,10 @@ impl Control {
     ) -> Walked {
         let (Some(underlay), Some(setup)) = (self.site.underlay, self.network.ports.get(near)) else { return Ok(()) };
         for &peer in peers {
-            let Some((mtu, by)) = path_mtu(underlay.address, peer) else { continue };
+            let Some((known, by)) = path_mtu(underlay.address, peer) else { continue };
+            // What got through, where that was tried: a path may swallow what is too long and say nothing.
+            let tried = self.path(peer).and_then(|path| path.path_mtu()).map(u32::from);
+            let mtu = known.min(tried.unwrap_or(known));
             let fits = mtu.saturating_sub(u32::from(underlay.overhead()));
             if u32::from(setup.mtu) > fits {
                 let text = format!(
@@ -215,31 +200,4 @@ fn path_mtu(own: IpAddr, peer: IpAddr) -> Option<(u32, String)> {
     let route = netlink.route_from(own, peer).ok()?;
     let link = netlink.link_by_index(route.index).ok()??;
     Some((route.mtu.unwrap_or(link.mtu).min(link.mtu), link.name))
-}
-
-/// What the underlay said of a peer's VXLAN port.
-fn told_by_underlay(peer: IpAddr, port: u16, socket: &io::Result<UdpSocket>) -> Option<ExplainStep> {
-    let mut nothing = [0; 1];
-    let error = match socket {
-        Ok(socket) => socket.recv(&mut nothing).err()?,
-        Err(error) => io::Error::new(error.kind(), error.to_string()),
-    };
-    match error.kind() {
-        ErrorKind::WouldBlock => None,
-        ErrorKind::ConnectionRefused => {
-            let text = format!(
-                "the host {peer} is there, and refuses UDP port {port}: no VTEP listens, or a firewall rejects"
-            );
-            Some(ExplainStep::stop("peer", "peer_refuses", text, None))
-        }
-        ErrorKind::PermissionDenied => {
-            let text = format!("a firewall refuses UDP port {port} to {peer}: {error}");
-            Some(ExplainStep::stop("underlay", "udp_blocked", text, None))
-        }
-        _ => {
-            let text = format!("the host {peer} cannot be reached on the underlay: {error}");
-            let mend = Some(format!("vsctl vtep peer del {peer}"));
-            Some(ExplainStep::stop("underlay", "peer_unreachable", text, mend))
-        }
-    }
 }

@@ -21,8 +21,8 @@ use super::tunnel::Walked;
 
 /// How long ports are watched that had frames for many dropped before.
 const WATCH: Duration = Duration::from_millis(250);
-/// When the hosts of peers are knocked at: they have been asked, and did not answer at once.
-const KNOCK: Duration = Duration::from_millis(100);
+/// How long probes of peers are waited for.
+const PROBED: Duration = Duration::from_millis(2500);
 
 /// The two, as seen from here.
 struct Pair {
@@ -42,7 +42,9 @@ impl Control {
             None => {
                 let question = self.asks(&pair);
                 let storms = self.storms(&pair)?;
-                self.put(question, storms)
+                let (ticket, mut question) = self.put(question, storms);
+                question.peers = self.peers_between(&pair);
+                (ticket, question)
             }
             Some(ticket) => {
                 let gone = || {
@@ -53,15 +55,8 @@ impl Control {
         };
         let passed = question.started.elapsed();
         let had_storms = question.storms.values().any(|count| *count > 0);
-        if !self.look(ticket, &mut question) || had_storms && passed < WATCH {
-            if question.sockets.is_empty()
-                && passed > KNOCK
-                && question.answer.is_none()
-                && let Ok((vlan, _)) = self.shared_vlan(&pair)
-                && pair.far.port().is_none()
-            {
-                question.sockets = self.knock(&self.peers_for(vlan, &pair.far));
-            }
+        let is_asking = passed < PROBED && self.are_asked(&question.peers);
+        if !self.look(ticket, &mut question) || had_storms && passed < WATCH || is_asking {
             self.questions.keep(ticket, question);
             let steps = Vec::new();
             return Ok(Why {
@@ -107,6 +102,16 @@ impl Control {
         Ok(Pair { near, far, port, setup })
     }
 
+    /// The peers between the two, which are probed from here on.
+    fn peers_between(&mut self, pair: &Pair) -> Vec<IpAddr> {
+        match self.shared_vlan(pair) {
+            Ok((vlan, _)) if pair.far.port().is_none() && self.vni(vlan).is_some() => {
+                self.ask_peers(&self.peers_for(vlan, &pair.far))
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// What can be asked in the near one's name.
     fn asks(&self, pair: &Pair) -> Option<Ask> {
         let (vlan, is_tagged) = self.shared_vlan(pair).ok()?;
@@ -145,6 +150,7 @@ impl Control {
         let (vlan, is_tagged) = self.walk_vlan(pair, steps)?;
         if pair.far.port().is_none() {
             self.walk_tunnel(vlan, &pair.far, steps)?;
+            self.walk_peers(vlan, &question.peers, steps);
         }
         let far_mac = pair.far.mac.or(question.answer.map(|(answered, _)| answered.mac));
         let near_mac = self.mac(pair);
@@ -372,7 +378,7 @@ impl Control {
         }
         let ip = far.ips.first().map(ToString::to_string).unwrap_or_default();
         let Some((answered, round_trip)) = question.answer else {
-            return stop(steps, self.silence(pair, vlan, question, &ip));
+            return stop(steps, self.silence(pair, vlan, &ip));
         };
         let at = self.title(answered.port);
         let expected = match &far.place {
@@ -390,8 +396,8 @@ impl Control {
     }
 
     /// Why nobody answered.
-    fn silence(&self, pair: &Pair, vlan: VlanId, question: &Question, ip: &str) -> ExplainStep {
-        let Some(name) = pair.far.port() else { return self.judge_silence(vlan, &pair.far, question) };
+    fn silence(&self, pair: &Pair, vlan: VlanId, ip: &str) -> ExplainStep {
+        let Some(name) = pair.far.port() else { return self.judge_silence(vlan, &pair.far) };
         let inside = self.inside(name);
         let wanted: Option<IpAddr> = pair.far.ips.first().copied();
         match inside {

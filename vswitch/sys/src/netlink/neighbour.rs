@@ -43,6 +43,31 @@ impl Netlink {
         self.change(operation, RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
+    /// Whether the neighbour `ip` answered to who has its address, as the kernel knows: true where it did, of late or once,
+    /// false where it does not. `None` where it was not asked, as for one behind a router.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn is_neighbour_there(&self, ip: IpAddr) -> Result<Option<bool>, NetlinkError> {
+        let operation = format_args!("list the neighbours");
+        let all = self.dump(operation, &RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()))?;
+        let states = all.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewNeighbour(message) => {
+                let is_it = |attribute: &NeighbourAttribute| *attribute == NeighbourAttribute::Destination(ip.into());
+                message.attributes.iter().any(is_it).then_some(message.header.state)
+            }
+            _ => None,
+        });
+        let answers = states.filter_map(|state| match state {
+            NeighbourState::Incomplete | NeighbourState::Failed => Some(false),
+            NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe | NeighbourState::Stale => {
+                Some(true)
+            }
+            _ => None,
+        });
+        Ok(answers.max())
+    }
+
     /// Forgets the neighbours that link `index` asked for and has no answer of: the next packet asks at once, where the
     /// kernel would wait up to a second (`retrans_time_ms`) with asking again. Returns how many.
     ///

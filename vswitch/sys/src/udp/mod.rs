@@ -2,6 +2,7 @@
 
 mod inbox;
 mod message;
+mod probe;
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -16,6 +17,7 @@ use message::{Control, Name, empty_header, read_control};
 use crate::syscall::{check, get_option, set_option, uninterrupted};
 
 pub use inbox::{Inbox, Received};
+pub use probe::{Complaint, PingSocket, ProbeSocket, Trouble};
 
 /// Trains or datagrams handed to the kernel in one call.
 pub const BATCH: usize = 64;

@@ -1,0 +1,256 @@
+//! What is wrong with the way to a peer, in names, words and advice; and how it is in one word.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use vswitch_api::{Finding, HealthState, Vid, Vni};
+use vswitch_sys::Trouble;
+
+use super::path::Ends;
+
+/// Lost probes below which loss is no finding: one may be lost anywhere.
+const LOST: usize = 2;
+
+/// What is known of a peer's host beside its VTEP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// It answers: to ICMP echo, or to who has its address.
+    Answers,
+    /// It does not.
+    Silent,
+    /// That could not be found out, and why.
+    Unknown(String),
+}
+
+/// All that was found out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Facts {
+    /// It answers probes now.
+    pub(super) answers: bool,
+    /// It answered or asked, once: it is a vswitch.
+    pub(super) is_ours: bool,
+    /// VXLAN came from it of late.
+    pub(super) is_heard: bool,
+    /// What the network said of probes.
+    pub(super) complaint: Option<(Trouble, Option<IpAddr>)>,
+    pub(super) host: Option<Host>,
+    /// Where probes seem to come from, there, where that is not from here.
+    pub(super) seen_as: Option<SocketAddr>,
+    /// Where its answers come from, where that is not from it.
+    pub(super) speaks_as: Option<IpAddr>,
+    /// Messages came damaged: there, here.
+    pub(super) damaged: (bool, bool),
+    /// The largest packet that gets there.
+    pub(super) path_mtu: Option<u16>,
+    /// Whether it has a network, and this host as a peer in it.
+    pub(super) networks: BTreeMap<Vni, (Vid, bool)>,
+    /// The part of probes that was lost, and how many.
+    pub(super) loss: (f64, usize),
+}
+
+/// What it all comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) state: HealthState,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Facts {
+    /// What they come to between `ends`.
+    pub(super) fn judge(&self, ends: &Ends) -> Verdict {
+        if self.answers {
+            let findings = self.flaws(ends);
+            let state = if findings.is_empty() { HealthState::Healthy } else { HealthState::Degraded };
+            return Verdict { state, findings };
+        }
+        let (state, finding) = self.silence(ends);
+        Verdict { state, findings: finding.into_iter().collect() }
+    }
+
+    /// What is wrong although it answers.
+    fn flaws(&self, ends: &Ends) -> Vec<Finding> {
+        let Ends { own, peer, port, mtu, overhead } = *ends;
+        let mut findings = Vec::new();
+        if let Some(seen) = self.seen_as {
+            let text = format!(
+                "what {own} sends arrives at {peer} from {}: the source address is rewritten on the way (NAT), and the switch \
+                 there drops frames from strangers as unknown_vtep",
+                seen.ip()
+            );
+            let mend = format!("where it is rewritten: nft insert rule ip nat postrouting udp dport {port} accept");
+            findings.push(finding("source_rewritten", text, Some(mend)));
+        }
+        if let Some(other) = self.speaks_as {
+            let text = format!(
+                "what {peer} sends arrives from {other}: its source address is rewritten on the way (NAT), and frames from it are \
+                 dropped as unknown_vtep"
+            );
+            let mend = format!("where it is rewritten: nft insert rule ip nat postrouting udp dport {port} accept");
+            findings.push(finding("source_rewritten", text, Some(mend)));
+        }
+        for (is_damaged, way) in [(self.damaged.0, format!("to {peer}")), (self.damaged.1, format!("from {peer}"))] {
+            if is_damaged {
+                let text = format!(
+                    "bytes of datagrams {way} change on the way, and nobody noticed but for the checksum inside: a device, a driver \
+                     or a middlebox writes where it must not"
+                );
+                let mend =
+                    "turn off checksum offload on the way, one interface at a time: ethtool -K IFACE rx off tx off";
+                findings.push(finding("checksum_corrupted", text, Some(mend.to_owned())));
+            }
+        }
+        if let Some(carries) = self.path_mtu.filter(|&carries| carries < mtu) {
+            let fits = carries.saturating_sub(overhead);
+            let text = format!(
+                "the path to {peer} carries packets of {carries} bytes, where the interface here carries {mtu}: of what containers \
+                 send, packets of more than {fits} bytes do not get there"
+            );
+            let mend = format!("raise the MTU on the way to {mtu}, or here: vsctl port set PORT --mtu {fits}");
+            findings.push(finding("mtu_smaller", text, Some(mend)));
+        }
+        for (vni, (vlan, _)) in self.networks.iter().filter(|(_, (_, has_it))| !has_it) {
+            let text = format!(
+                "the switch at {peer} has no VLAN with VNI {vni} (VLAN {vlan} here), or does not have {own} as a peer in it"
+            );
+            let mend = format!("there: vsctl vlan add {vlan} --vni {vni} && vsctl vtep peer add {own} --vlan {vlan}");
+            findings.push(finding("vni_missing", text, Some(mend)));
+        }
+        let (share, lost) = self.loss;
+        if lost >= LOST {
+            let text = format!("{:.0} % of probes to {peer} stay unanswered", share * 100.0);
+            findings.push(finding("loss", text, None));
+        }
+        findings
+    }
+
+    /// Why it does not answer, as far as that can be told from here.
+    fn silence(&self, ends: &Ends) -> (HealthState, Option<Finding>) {
+        use HealthState::{Foreign, Unreachable};
+        let Ends { own, peer, port, .. } = *ends;
+        let let_in = || Some(format!("on {peer}: nft insert rule inet filter input udp dport {port} accept"));
+        let blocked = |text: String, mend| (Unreachable, Some(finding("port_blocked", text, mend)));
+        let gone = |text: String| {
+            (Unreachable, Some(finding("host_unreachable", text, Some(format!("vsctl vtep peer del {peer}")))))
+        };
+        match self.complaint {
+            Some((Trouble::PortUnreachable, by)) => {
+                let by = by.unwrap_or(peer);
+                let text = format!(
+                    "{by} says that nobody listens on UDP port {port}: no VTEP runs there, or a firewall rejects"
+                );
+                return blocked(text, let_in());
+            }
+            Some((Trouble::Prohibited, Some(by))) => {
+                let mend = format!("on {by}: nft insert rule inet filter input udp dport {port} accept");
+                return blocked(format!("a firewall at {by} forbids UDP port {port} to {peer}"), Some(mend));
+            }
+            Some((Trouble::Prohibited, None)) => {
+                let mend = format!("nft insert rule inet filter output udp dport {port} accept");
+                return blocked(format!("a firewall on this host forbids UDP port {port} to {peer}"), Some(mend));
+            }
+            Some((Trouble::HostUnreachable, Some(by))) => {
+                return gone(format!("{by} says that {peer} cannot be reached"));
+            }
+            Some((Trouble::HostUnreachable, None)) => {
+                return gone(format!("{peer} cannot be reached: there is no way to it, or no such host"));
+            }
+            Some((Trouble::TooBig(_) | Trouble::Other(_), _)) | None => {}
+        }
+        let is_there = self.is_heard || self.host == Some(Host::Answers);
+        match &self.host {
+            _ if is_there && self.is_ours => {
+                let text = format!(
+                    "the host {peer} is there, its switch is a vswitch, and of what is sent from {own} to its UDP port {port} \
+                     nothing is answered: a firewall drops it, or what comes back"
+                );
+                blocked(text, let_in())
+            }
+            _ if self.is_heard => (Foreign, None),
+            Some(Host::Answers) => {
+                let text = format!(
+                    "the host {peer} is there, and its VTEP answers no probes: it is none of ours, it does not have {own} as a \
+                     peer, or a firewall drops UDP port {port}"
+                );
+                (Foreign, Some(finding("peer_silent", text, None)))
+            }
+            Some(Host::Silent) => gone(format!("the host {peer} answers neither probes nor ICMP echo")),
+            Some(Host::Unknown(why)) => {
+                let text =
+                    format!("{peer} answers no probes, and whether its host is there cannot be found out: {why}");
+                (Unreachable, Some(finding("peer_silent", text, None)))
+            }
+            None => (Unreachable, Some(finding("peer_silent", format!("{peer} answers no probes"), None))),
+        }
+    }
+}
+
+fn finding(name: &str, text: String, mend: Option<String>) -> Finding {
+    Finding { name: name.to_owned(), text, mend }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends() -> Ends {
+        Ends { own: [192, 0, 2, 1].into(), peer: [192, 0, 2, 2].into(), port: 4789, mtu: 1500, overhead: 50 }
+    }
+
+    fn judged(facts: &Facts) -> (HealthState, Vec<String>) {
+        let Verdict { state, findings } = facts.judge(&ends());
+        (state, findings.into_iter().map(|finding| finding.name).collect())
+    }
+
+    #[test]
+    fn flaws_of_one_that_answers() {
+        let fine = Facts { answers: true, is_ours: true, path_mtu: Some(1500), ..Facts::default() };
+        let vni = Vni::new(100).unwrap();
+        let other = IpAddr::from([198, 51, 100, 9]);
+        let table = [
+            (fine.clone(), None),
+            (Facts { loss: (0.01, 1), ..fine.clone() }, None),
+            (Facts { networks: [(vni, (Vid::MIN, true))].into(), ..fine.clone() }, None),
+            (Facts { loss: (0.02, 2), ..fine.clone() }, Some("loss")),
+            (Facts { path_mtu: Some(1499), ..fine.clone() }, Some("mtu_smaller")),
+            (Facts { networks: [(vni, (Vid::MIN, false))].into(), ..fine.clone() }, Some("vni_missing")),
+            (Facts { seen_as: Some((other, 5).into()), ..fine.clone() }, Some("source_rewritten")),
+            (Facts { speaks_as: Some(other), ..fine.clone() }, Some("source_rewritten")),
+            (Facts { damaged: (true, false), ..fine.clone() }, Some("checksum_corrupted")),
+            (Facts { damaged: (false, true), ..fine }, Some("checksum_corrupted")),
+        ];
+        for (facts, name) in table {
+            let state = if name.is_some() { HealthState::Degraded } else { HealthState::Healthy };
+            assert_eq!(judged(&facts), (state, name.into_iter().map(str::to_owned).collect()), "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn silence_has_a_reason() {
+        use HealthState::{Foreign, Unreachable};
+        let by = Some(IpAddr::from([192, 0, 2, 254]));
+        let silent = |host: Option<Host>, is_ours, is_heard, complaint| Facts {
+            host,
+            is_ours,
+            is_heard,
+            complaint,
+            ..Facts::default()
+        };
+        let table = [
+            (silent(None, false, false, None), Unreachable, Some("peer_silent")),
+            (silent(Some(Host::Unknown("x".to_owned())), false, false, None), Unreachable, Some("peer_silent")),
+            (silent(Some(Host::Silent), false, false, None), Unreachable, Some("host_unreachable")),
+            (silent(Some(Host::Answers), false, false, None), Foreign, Some("peer_silent")),
+            (silent(Some(Host::Answers), true, false, None), Unreachable, Some("port_blocked")),
+            (silent(Some(Host::Silent), true, true, None), Unreachable, Some("port_blocked")),
+            (silent(Some(Host::Silent), false, true, None), Foreign, None),
+            (silent(None, false, true, Some((Trouble::PortUnreachable, by))), Unreachable, Some("port_blocked")),
+            (silent(None, false, false, Some((Trouble::Prohibited, by))), Unreachable, Some("port_blocked")),
+            (silent(None, false, false, Some((Trouble::Prohibited, None))), Unreachable, Some("port_blocked")),
+            (silent(None, false, false, Some((Trouble::HostUnreachable, by))), Unreachable, Some("host_unreachable")),
+            (silent(Some(Host::Answers), false, false, Some((Trouble::TooBig(9), by))), Foreign, Some("peer_silent")),
+        ];
+        for (facts, state, name) in table {
+            assert_eq!(judged(&facts), (state, name.into_iter().map(str::to_owned).collect()), "{facts:?}");
+        }
+    }
+}
