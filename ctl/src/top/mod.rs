@@ -1,9 +1,11 @@
 //! `vsctl top`: what passes now, and what becomes of it, on a screen that is drawn again and again.
 //!
-//! [`sample`] asks the daemon, [`network`] makes rates of it, [`ui`] knows what the viewer asked for, [`view`] draws, and
-//! [`screen`] alone knows the terminal. Threads tell the one that draws of samples, keys and signals ([`Event`]).
+//! [`sample`] asks the daemon, [`network`] makes rates of it, [`ui`] knows what the viewer asked for, [`view`] and [`grid`]
+//! draw, and [`screen`] alone knows the terminal. Threads tell the one that draws of samples, keys and signals ([`Event`]).
 
 mod columns;
+mod grid;
+mod look;
 mod network;
 mod number;
 mod rate;
@@ -25,11 +27,11 @@ use nix::sys::signal::{Signal, raise};
 use ratatui::crossterm::event::KeyEvent;
 use vswitch_api::{Client, ClientError};
 
+use look::Look;
 use network::Network;
 use sample::Sample;
 use screen::{Screen, Signals};
 use ui::{Act, Ui};
-use view::Look;
 
 /// Between two tries to reach a daemon that is gone, at least.
 const RETRY: Duration = Duration::from_secs(1);

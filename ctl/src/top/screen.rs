@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ratatui::Terminal;
@@ -121,7 +122,12 @@ impl Signals {
 
     /// Tells them to `events`, for good.
     pub(super) fn tell(self, events: &Sender<Event>) {
-        while let Ok(Some(signal)) = self.0.read_signal() {
+        loop {
+            let signal = match self.0.read_signal() {
+                Ok(Some(signal)) => signal,
+                Ok(None) | Err(Errno::EINTR) => continue,
+                Err(_) => return, // no descriptor of signals does that
+            };
             let signal = i32::try_from(signal.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
             let Some(signal) = signal else { continue };
             if events.send(Event::Signal(signal)).is_err() {

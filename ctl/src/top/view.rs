@@ -1,31 +1,21 @@
 //! The screen: from what is known and asked for to characters. Nothing here knows a terminal.
 
-use std::time::Duration;
-
 use ratatui::buffer::Buffer;
-use ratatui::layout::{Constraint, Rect};
+use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Paragraph, StatefulWidget, Table, TableState, Widget as _, Wrap};
+use ratatui::widgets::{Paragraph, Widget as _, Wrap};
 use vswitch_api::Status;
 
-use super::columns::{Column, Row};
+use super::grid::{self, length};
+use super::look::Look;
 use super::network::{Flow, Network, Tone};
 use super::number::{seconds, si};
-use super::rate::History;
 use super::ui::{Section, Ui};
 use crate::render::duration;
 
 /// Nothing can be said in less.
 const SMALLEST: (u16, u16) = (30, 5);
-/// Between columns.
-const GAP: u16 = 2;
-/// A history in less says nothing.
-const SHORTEST: u16 = 4;
-/// A name in less says nothing.
-const NAME: u16 = 16;
-/// Columns of a number: what [`si`] needs.
-const NUMBER: usize = 5;
 
 const KEYS: &str = "q quit  ? help  tab table  < > sort  r reverse  / filter  p pause";
 const HELP: &str = "\
@@ -47,65 +37,6 @@ What keys do, and what columns say.
  BUSY          the part of its time in which a worker moves frames; at 100 % it is saturated
 
 Any key leads back.";
-
-/// How things look.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
-    /// Without, there are bold and reversed characters at most.
-    pub(super) is_coloured: bool,
-    /// Whether the terminal has more than ASCII.
-    pub(super) is_unicode: bool,
-    /// Time between samples.
-    pub(super) interval: Duration,
-}
-
-impl Look {
-    fn tone(self, tone: Tone) -> Style {
-        let (colour, modifier) = match tone {
-            Tone::Fine => return Style::new(),
-            Tone::Odd => (Color::Yellow, Modifier::empty()),
-            Tone::Bad => (Color::Red, Modifier::BOLD),
-        };
-        let style = Style::new().add_modifier(modifier);
-        if self.is_coloured { style.fg(colour) } else { style }
-    }
-
-    /// The head of a table that keys are for, or not.
-    fn head(self, is_focus: bool) -> Style {
-        let style = Style::new().add_modifier(Modifier::BOLD);
-        match (is_focus, self.is_coloured) {
-            (true, _) => style.add_modifier(Modifier::REVERSED),
-            (false, true) => style.fg(Color::Cyan),
-            (false, false) => style,
-        }
-    }
-
-    const fn mark(self, is_reversed: bool) -> &'static str {
-        match (self.is_unicode, is_reversed) {
-            (true, false) => "▼",
-            (true, true) => "▲",
-            (false, false) => "v",
-            (false, true) => "^",
-        }
-    }
-
-    /// The newest values of `history` in `width` columns, as high as their part of `full`, or of the greatest.
-    fn bars(self, history: &History, full: Option<f64>, width: u16) -> String {
-        let bars = if self.is_unicode { "▁▂▃▄▅▆▇█" } else { "_.:-=+*#" };
-        let width = usize::from(width);
-        let greatest = full.unwrap_or_else(|| history.last(width).fold(0.0, f64::max));
-        let bar = |value: f64| {
-            if value <= 0.0 || greatest <= 0.0 {
-                return ' ';
-            }
-            // The first bar whose upper end is not below the value.
-            let step = (1..=8u32).find(|step| value * 8.0 <= greatest * f64::from(*step)).unwrap_or(8);
-            bars.chars().nth(usize::try_from(step - 1).unwrap_or(0)).unwrap_or(' ')
-        };
-        let text: String = history.last(width).map(bar).collect();
-        format!("{text:>width$}")
-    }
-}
 
 /// Draws all of it into `area`.
 pub(super) fn draw(ui: &Ui, look: Look, area: Rect, buffer: &mut Buffer) {
@@ -140,7 +71,8 @@ pub(super) fn text(ui: &Ui, look: Look) -> String {
     let rows = |rows: usize| length(rows.max(1)).saturating_add(2);
     let (ports, peers, workers) = (ui.ports(), ui.peers(), ui.workers());
     let heights = [rows(ports.1.len()), rows(peers.1.len()), rows(workers.1.len())];
-    let widths = [natural(&ports.0, &ports.1), natural(&peers.0, &peers.1), natural(&workers.0, &workers.1)];
+    let widths =
+        [grid::natural(&ports.0, &ports.1), grid::natural(&peers.0, &peers.1), grid::natural(&workers.0, &workers.1)];
     let mut head = header(ui, look, 0);
     // The last line is about histories.
     head.truncate(3);
@@ -167,7 +99,7 @@ pub(super) fn text(ui: &Ui, look: Look) -> String {
     let last = sections.len();
     for (place, (section, area)) in sections.into_iter().enumerate() {
         let area = Rect { height: area.height + u16::from(place + 1 < last), ..area };
-        write(area, &|area, buffer| table_of(ui, look, section, area, buffer));
+        write(area, &|area, buffer| grid::draw(ui, look, section, area, buffer));
     }
     out
 }
@@ -176,10 +108,6 @@ pub(super) fn text(ui: &Ui, look: Look) -> String {
 pub(super) fn lines(buffer: &Buffer) -> Vec<String> {
     let line = |y| (buffer.area.left()..buffer.area.right()).map(|x| buffer[(x, y)].symbol()).collect::<String>();
     (buffer.area.top()..buffer.area.bottom()).map(|y| line(y).trim_end().to_owned()).collect()
-}
-
-fn length(count: usize) -> u16 {
-    u16::try_from(count).unwrap_or(u16::MAX)
 }
 
 /// `area` as head, middle, and a line at the bottom.
@@ -326,89 +254,16 @@ fn tables(ui: &Ui, look: Look, area: Rect, buffer: &mut Buffer) {
     for (section, height) in Section::ALL.into_iter().zip(wanted) {
         if height > 0 {
             let area = Rect { y, height: height.min(area.bottom().saturating_sub(y)), ..area };
-            table_of(ui, look, section, area, buffer);
+            grid::draw(ui, look, section, area, buffer);
             y = area.bottom() + gap;
         }
     }
 }
 
-fn table_of(ui: &Ui, look: Look, section: Section, area: Rect, buffer: &mut Buffer) {
-    match section {
-        Section::Ports => table(ui, look, section, ui.ports(), area, buffer),
-        Section::Peers => table(ui, look, section, ui.peers(), area, buffer),
-        Section::Workers => table(ui, look, section, ui.workers(), area, buffer),
-    }
-}
-
-/// How wide a column is: as its title with a mark, and as what is in it.
-fn width<T>(column: &Column<T>, rows: &[&T]) -> u16 {
-    let cells = rows.iter().map(|row| (column.value)(row).text().chars().count());
-    let number = if column.is_number { NUMBER } else { 0 };
-    length(cells.chain([column.title.len() + 1, number]).max().unwrap_or(0))
-}
-
-/// How wide all columns are together.
-fn natural<T>(columns: &[Column<T>], rows: &[&T]) -> u16 {
-    let widths = columns.iter().map(|column| width(column, rows) + GAP);
-    widths.fold(0, u16::saturating_add).saturating_sub(GAP)
-}
-
-fn table<T: Row>(
-    ui: &Ui,
-    look: Look,
-    section: Section,
-    (mut columns, rows): (Vec<Column<T>>, Vec<&T>),
-    area: Rect,
-    buffer: &mut Buffer,
-) {
-    let sort = ui.sort(section);
-    // A long name gives way first, down to what still says something.
-    while natural(&columns, &rows) > area.width + width(&columns[0], &rows).saturating_sub(NAME) {
-        let Some(spare) = columns.iter().map(|column| column.spare).max().filter(|spare| *spare > 0) else { break };
-        columns.retain(|column| column.spare < spare);
-    }
-    let mut widths: Vec<_> = columns.iter().map(|column| width(column, &rows)).collect();
-    let over = natural(&columns, &rows).saturating_sub(area.width);
-    widths[0] -= over.min(widths[0].saturating_sub(1));
-    let left = area.width.saturating_sub(natural(&columns, &rows));
-    let bars = left.saturating_sub(GAP);
-    let has_bars = bars >= SHORTEST;
-    if has_bars {
-        widths.push(bars);
-    }
-    let align = |line: Line<'static>, is_number| if is_number { line.right_aligned() } else { line };
-    let title = |column: &Column<T>| {
-        let is_sorted = column.title == sort.title;
-        let mark = if is_sorted { look.mark(sort.is_reversed) } else { "" };
-        Cell::new(align(Line::raw(format!("{}{mark}", column.title)), column.is_number))
-    };
-    let head = ratatui::widgets::Row::new(columns.iter().map(title)).style(look.head(section == ui.focus));
-    let row = |row: &&T| {
-        let cell = |column: &Column<T>| {
-            let line = Line::styled((column.value)(row).text(), look.tone((column.tone)(row)));
-            Cell::new(align(line, column.is_number))
-        };
-        let history = has_bars.then(|| Cell::new(look.bars(row.history(), T::FULL, bars)));
-        ratatui::widgets::Row::new(columns.iter().map(cell).chain(history))
-    };
-    if rows.is_empty() && area.height > 1 {
-        let text = if ui.filter.is_empty() { "none" } else { "none of that name" };
-        Paragraph::new(text).render(Rect { y: area.y + 1, height: 1, ..area }, buffer);
-    }
-    let selected = ui.selected(section).and_then(|name| rows.iter().position(|row| row.name() == name));
-    let height = usize::from(area.height.saturating_sub(1));
-    // The marked row is in sight.
-    let offset = selected.map_or(0, |selected| (selected + 1).saturating_sub(height.max(1)));
-    let mut state = TableState::new().with_offset(offset).with_selected(selected);
-    let table = Table::new(rows.iter().map(row), widths.into_iter().map(Constraint::Length))
-        .header(head)
-        .column_spacing(GAP)
-        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    StatefulWidget::render(table, area, buffer, &mut state);
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::super::network::tests::{health, sample};
@@ -606,16 +461,6 @@ WORKERv   BATCH   TURN P99   TURNS/s   SLEEPS/s   BUSY
     fn ascii_where_there_is_nothing_else() {
         let screen = drawn(&viewer(""), Look { is_unicode: false, ..PLAIN }, 80, 24);
         assert!(lines(&screen).iter().all(|line| line.is_ascii()), "{screen:?}");
-    }
-
-    #[test]
-    fn bars_are_as_high_as_values() {
-        let mut history = History::default();
-        (0..=8).for_each(|value| history.push(f64::from(value)));
-        assert_eq!(PLAIN.bars(&history, None, 12), "    ▁▂▃▄▅▆▇█");
-        assert_eq!(PLAIN.bars(&history, Some(16.0), 9), " ▁▁▂▂▃▃▄▄");
-        assert_eq!(Look { is_unicode: false, ..PLAIN }.bars(&history, None, 3), "+*#");
-        assert_eq!(PLAIN.bars(&History::default(), None, 3), "   ");
     }
 
     /// Whatever the size and the state, something is drawn, and nothing fails.

@@ -16,6 +16,7 @@ pub(crate) const TESTS: Tests = &[
     ("no_terminal", no_terminal),
     ("traffic", traffic),
     ("drops", drops),
+    ("probed_peers", probed_peers),
     ("keys", keys),
     ("sizes", sizes),
     ("colours", colours),
@@ -167,6 +168,35 @@ fn traffic(lab: &Lab) -> Result {
     ensure!(ports.last().is_some_and(|name| name == "idle"), "order of ports: {ports:?}");
     stream.stop()?;
     terminal.until("nothing passes any more", |screen| row(screen, "c1").is_some_and(|cells| cells[2] == "0"))?;
+    Ok(())
+}
+
+fn probed_peers(lab: &Lab) -> Result {
+    let args = vec!["--probe-interval".to_owned(), "200ms".to_owned()];
+    let (_underlay, h1, h2) = Node::pair_with(lab, 1500, &DaemonSpec { args, ..DaemonSpec::default() })?;
+    let peer = h2.ip.to_string();
+    let report = |what: &str, is_so: &dyn Fn(&Value) -> bool| {
+        eventually(SOON, what, || {
+            let output = h1.vsctl().command()?.args(["--json", "top", "--once", "--interval", "0.2"]).output()?;
+            let report: Value = serde_json::from_slice(&output.stdout).context("an object")?;
+            ensure!(is_so(&report), "{report}");
+            Ok(report)
+        })
+    };
+    let healthy = report("the peer is healthy", &|report| report["peers"][0]["health"]["state"] == "healthy")?;
+    ensure_eq!(healthy["peers"][0]["peer"], peer.as_str(), "the peer");
+    let output = h1.vsctl().command()?.args(["top", "--once", "--interval", "0.2"]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let cells = row(&text, &peer).context(format_args!("no row of the peer:\n{text}"))?;
+    ensure!(cells.contains(&"healthy") && text.contains("TRIP"), "how the way to it is:\n{text}");
+    h2.daemon.end(Signal::SIGKILL)?;
+    let gone = report("the peer is unreachable", &|report| report["peers"][0]["health"]["state"] == "unreachable")?;
+    ensure_eq!(gone["healthy"], false, "all of it");
+    ensure!(
+        gone["ailments"][0].as_str().is_some_and(|text| text.contains(&peer)),
+        "what is wrong: {}",
+        gone["ailments"]
+    );
     Ok(())
 }
 

@@ -290,7 +290,8 @@ mod tests {
             }
             event
         };
-        let peer = json!({"at": 7, "event": "peer.added", "ip": "192.0.2.2", "all_vlans": false, "vlans": [10]});
+        let peer = json!({"at": 7, "event": "peer.added", "ip": "192.0.2.2", "all_vlans": false, "vlans": [10],
+            "health": null});
         let vlan = json!({"at": 7, "event": "vlan.added", "vlan": 10, "vni": 100, "name": null, "learning": true,
             "ports": ["a"], "peers": []});
         let port = json!({"at": 7, "event": "port.changed", "changed": ["mtu"], "name": "a", "netns": "a",

@@ -102,9 +102,9 @@ impl ProbeSocket {
             msg_controllen: size_of::<Room>(),
             ..empty_header()
         };
-        // SAFETY: the header points to a name and to room for control messages, both alive until the call returns, with the
-        // lengths beside them; it has no piece for data, which is then cut off.
         let read = uninterrupted(|| {
+            // SAFETY: the header points to a name and to room for control messages, both alive until the call returns, with
+            // the lengths beside them; it has no piece for data, which is then cut off.
             count(unsafe {
                 libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT)
             })
