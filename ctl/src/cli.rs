@@ -123,6 +123,9 @@ pub(crate) enum Command {
     Monitor(crate::monitor::MonitorArgs),
     /// Try it: two hosts and two containers in network namespaces, VXLAN between them, and traffic
     Demo(Demo),
+    /// Print the reference of all words
+    #[command(hide = true)]
+    Reference,
     /// Print a completion script for a shell
     Completions {
         /// Which shell

@@ -17,6 +17,7 @@ mod health;
 mod hint;
 mod man;
 mod monitor;
+mod reference;
 mod render;
 mod repeat;
 mod run;

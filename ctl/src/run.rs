@@ -19,7 +19,7 @@ use crate::style::{Screen, Tone};
 #[cfg(feature = "top")]
 use crate::top::{self, TopError};
 use crate::words::{self, Task};
-use crate::{complete, demo, doctor, man};
+use crate::{complete, demo, doctor, man, reference};
 
 /// Does what `args` say; `out` gets the answer and `err` what went wrong.
 pub(crate) fn run<I>(args: I, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) -> Exit
@@ -61,6 +61,7 @@ fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) 
     let mut exit = Exit::Done;
     let repeated = cli.command.repeated();
     match words::task(cli.command)? {
+        Task::Reference => out.write_all(reference::page().as_bytes())?,
         Task::Complete(shell) => complete::script(shell, out)?,
         Task::Propose(index, words) => complete::propose(index, words, out)?,
         Task::Man(dir) => man::write(&dir)?,

@@ -33,6 +33,8 @@ pub(crate) enum Task {
     Probe(ProbeAsk),
     /// To tell the journey of a frame.
     Trace(Box<crate::trace::Trace>),
+    /// To write the reference of all words.
+    Reference,
     /// To show what passes now.
     #[cfg(feature = "top")]
     Top(crate::top::TopArgs),
@@ -85,6 +87,7 @@ pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
         Command::Top(args) => return Ok(Task::Top(args)),
         Command::Monitor(args) => return Ok(Task::Monitor(args)),
         Command::Demo(demo) => return Ok(Task::Demo(demo)),
+        Command::Reference => return Ok(Task::Reference),
         Command::Completions { shell } => return Ok(Task::Complete(shell)),
         Command::Complete { index, words } => return Ok(Task::Propose(index, words)),
         Command::Man { dir } => return Ok(Task::Man(dir)),
@@ -236,6 +239,7 @@ mod tests {
             Task::Man(dir) => Ok(("man".to_owned(), json!(dir))),
             Task::Capture(args) => Ok(Request::from(args.request()).encode().unwrap()),
             Task::Follow(args) => Ok(Request::from(args.request()).encode().unwrap()),
+            Task::Reference => Ok(("reference".to_owned(), json!(null))),
             #[cfg(feature = "top")]
             Task::Top(args) => Ok(("top".to_owned(), json!([args.interval.as_secs_f64(), args.once]))),
             Task::Monitor(args) => Ok(args.request().encode().unwrap()),

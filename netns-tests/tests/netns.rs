@@ -23,6 +23,9 @@ mod attachments;
 /// What users and clients get wrong is refused, and nothing changes.
 #[path = "netns/bad_input.rs"]
 mod bad_input;
+/// The book and the README's tour, walked through; the package in a clean root.
+#[path = "netns/book.rs"]
+mod book;
 /// TCP and UDP of odd sizes around every boundary, byte by byte.
 #[path = "netns/bytes.rs"]
 mod bytes;
@@ -155,6 +158,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("manuals", manuals::TESTS),
     ("comfort", comfort::TESTS),
     ("doctor", doctor::TESTS),
+    ("book", book::TESTS),
     ("capture", capture::TESTS),
     ("state", state::TESTS),
     ("crash", crash::TESTS),
@@ -248,6 +252,10 @@ fn main() -> ExitCode {
     if let Some(why) = &no_walk {
         eprintln!("skipped: the commands of the manual: {why}");
     }
+    let no_package = no_walk.clone().or_else(book::no_package);
+    if let Some(why) = &no_package {
+        eprintln!("skipped: the package in a clean root: {why}");
+    }
     let no_prometheus = metrics::hindrance();
     if let Some(why) = &no_prometheus {
         eprintln!("skipped: tests with Prometheus: {why}");
@@ -272,6 +280,10 @@ fn main() -> ExitCode {
                 "metrics" if metrics::BY_PROMETHEUS.contains(&name) => no_prometheus.clone(),
                 "cni" if cni::DELEGATED.iter().any(|(other, _)| *other == name) => no_plugins.clone(),
                 "cni" if cni::DHCP.iter().any(|(other, _)| *other == name) => no_dhcp.clone(),
+                "book" if name == book::WITH_OPENVSWITCH => no_walk.clone().or_else(|| no_peer.clone()),
+                "book" if name == book::CLEAN_ROOT => no_package.clone(),
+                "book" if name == book::LINKS => None,
+                "book" => no_walk.clone(),
                 "top" if top::IN_A_TERMINAL.contains(&name) => no_terminal.clone(),
                 "manuals" if manuals::WALKED.contains(&name) => no_walk.clone(),
                 _ => None,

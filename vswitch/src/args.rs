@@ -16,6 +16,7 @@ use crate::control::access::{Access, Group};
 use crate::health::{ProbeInterval, WrongInterval};
 use crate::observe::{NoRecorder, RecorderSpec};
 use crate::port::carrier::UnderlayMode;
+use crate::reference::Page;
 use crate::worker::PollMode;
 
 /// VXLAN's port (RFC 7348 8).
@@ -82,9 +83,9 @@ pub(crate) struct Args {
     /// Tell Prometheus, at http://ADDR:PORT/metrics, what vsctl tells; whoever reaches the address may ask [default: off]
     #[arg(long, value_name = "ADDR:PORT")]
     metrics_addr: Option<SocketAddr>,
-    /// Print the reference of the metrics and end
-    #[arg(long, hide = true)]
-    list_metrics: bool,
+    /// Print a page of the reference and end
+    #[arg(long, hide = true, value_name = "PAGE", value_enum)]
+    reference: Option<Page>,
     /// Print the manual page and end
     #[arg(long, hide = true)]
     man: bool,
@@ -158,9 +159,9 @@ pub(crate) enum ArgsError {
 }
 
 impl Args {
-    /// Whether it is asked for the metrics there are, and for nothing else.
-    pub(crate) const fn lists_metrics(&self) -> bool {
-        self.list_metrics
+    /// The page of the reference that is asked for, instead of a daemon.
+    pub(crate) const fn page(&self) -> Option<Page> {
+        self.reference
     }
 
     /// Whether it is asked for the manual page, and for nothing else.
@@ -325,6 +326,69 @@ mod tests {
         assert_eq!(recorder(&["--config", config]).map(|spec| spec.seconds), Some(60));
         let line = recorder(&["--config", config, "--flight-recorder", "30,1M"]);
         assert_eq!(line, Some(RecorderSpec { seconds: 30, size: 1 << 20 }));
+    }
+
+    /// Of `dist/vswitchd.toml`, what is there once every key is set.
+    fn uncommented() -> String {
+        let file = include_str!("../../dist/vswitchd.toml");
+        let is_key = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+        file.lines().filter(is_key).map(|line| line[1..].to_owned() + "\n").collect()
+    }
+
+    /// The keys that serde knows at the end of `text`.
+    fn known(text: &str) -> Vec<String> {
+        let error = toml::from_str::<Config>(&format!("{text}no-such-key = 1\n")).unwrap_err().to_string();
+        let (_, known) = error.split_once("expected one of ").unwrap();
+        known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_file_that_is_installed_changes_nothing() {
+        let file: Config = toml::from_str(include_str!("../../dist/vswitchd.toml")).unwrap();
+        assert_eq!(file, Config::default());
+    }
+
+    #[test]
+    fn the_file_that_is_installed_has_every_key() {
+        let text = uncommented();
+        toml::from_str::<Config>(&text).unwrap();
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        // Only the daemon itself writes these, into its state.
+        let own = ["cursor", "attachment", "gateway-of"];
+        let settings = known("");
+        assert!(settings.len() > 20, "{settings:?}");
+        for key in settings.iter().filter(|key| !own.contains(&key.as_str())) {
+            assert!(table.contains_key(key), "dist/vswitchd.toml does not have {key}");
+        }
+        for (tables, head) in [
+            ("vlan", "[[vlan]]\nvlan = 1\n"),
+            ("peer", "[[peer]]\n"),
+            ("port", "[[port]]\nname = \"a\"\nnetns = \"a\"\n"),
+            ("fdb", "[[fdb]]\n"),
+        ] {
+            let all = table[tables].as_array().unwrap();
+            for key in known(head).iter().filter(|key| !own.contains(&key.as_str())) {
+                let has = all.iter().any(|table| table.as_table().unwrap().contains_key(key));
+                assert!(has, "dist/vswitchd.toml has no {key} in any [[{tables}]]");
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_that_is_installed_tells_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        // Without default; or their own elsewhere than under systemd, as root.
+        let examples = ["vtep-ip", "metrics-addr", "flight-recorder", "user", "socket-group", "socket", "state-dir"];
+        let text = uncommented();
+        let (settings, _) = text.split_once("[[").unwrap();
+        let is_example = |line: &str| examples.iter().any(|key| line.starts_with(&format!("{key} =")));
+        let text: String = settings.lines().filter(|line| !is_example(line)).map(|line| format!("{line}\n")).collect();
+        fs::write(&path, &text).unwrap();
+        let mut said = resolve(&["--config", path.to_str().unwrap()]).unwrap();
+        let config = said.config.take().unwrap();
+        assert_eq!(format!("{said:?}"), format!("{:?}", resolve(&[]).unwrap()), "{text}");
+        assert_eq!(config.settings.ageing, Some(vswitch_api::Ageing::default()));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Every reason a frame may be dropped for, in one row: the stages' own lists, one after the other.
 
+use std::fmt::Write as _;
+
 use vswitch_core::switch::Reason;
 use vtep::{DecapDrop, EncapDrop, SendDrop};
 
@@ -8,22 +10,34 @@ vswitch_core::drop_reasons! {
     pub(crate) enum PortDrop {
         /// The virtio header of a frame points outside of it or asks for what no kernel asks: the sender made it by hand.
         BadOffload => "bad_offload",
+            "Nothing of a kernel's does this: look which program in the container writes raw frames with \
+             `PACKET_VNET_HDR`.",
         /// The packet does not fit its way out: a port's MTU, or the underlay's less the encapsulation. Its sender was
         /// told by ICMP where that may be.
         TooBig => "too_big",
+            "Make the sender's MTU smaller, or leave it to the switch (add the port without --mtu); `vsctl vtep \
+             show` says what the underlay carries.",
         /// The interface in the container is down: bring it up there.
         InterfaceDown => "interface_down",
+            "Bring it up: `ip link set eth0 up` in the container.",
         /// The device or socket took no more frames for now: its reader is slower than its senders.
         QueueFull => "queue_full",
+            "Look what keeps the reader from its work: a container that is stopped or short of CPU, or for the \
+             tunnel an underlay slower than what is sent. Bursts of a few are harmless.",
         /// The port was sent more than its --tx-limit lets through, for longer than frames may wait. Super-frames
         /// that wait in segments, at less than 100 Mbit/s, count as these.
         RateLimited => "rate_limited",
+            "Nothing is wrong if the limit is meant; else raise it: `vsctl port set NAME --tx-limit RATE`.",
         /// The port is gone: its namespace was deleted or its descriptor closed.
         PortLost => "port_lost",
+            "Bring the namespace back, which brings the port back, or delete the port: `vsctl port del NAME`.",
         /// The kernel refused the frame as malformed.
         Refused => "refused",
+            "Capture the frames (`vsctl capture drops --reason refused`) and look what is wrong with their headers.",
         /// The VXLAN socket's queue was full: datagrams came faster than they were taken.
         ReceiveQueueFull => "receive_queue_full",
+            "Raise `net.core.rmem_max` and restart the daemon, give it a core, or more --workers where many flows \
+             arrive.",
     }
 }
 
@@ -87,6 +101,52 @@ impl Drop {
             Self::Decap(drop) => drop.explanation(),
         }
     }
+
+    /// What to do about it, for people.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::Port(drop) => drop.advice(),
+            Self::Switch(reason) => reason.advice(),
+            Self::Encap(drop) => drop.advice(),
+            Self::Send(drop) => drop.advice(),
+            Self::Decap(drop) => drop.advice(),
+        }
+    }
+
+    /// The stages in the order a frame passes them, with what each is about.
+    fn stage(self) -> &'static str {
+        match self {
+            Self::Port(_) => "At a port, on the way in or out",
+            Self::Switch(_) => "In the switch",
+            Self::Encap(_) => "On the way into VXLAN",
+            Self::Send(_) => "On the underlay",
+            Self::Decap(_) => "On the way out of VXLAN",
+        }
+    }
+}
+
+/// The page of the reference with every reason.
+pub(crate) fn reference() -> String {
+    let mut out = String::from(
+        "# Drop reasons\n\n\
+         Every frame that the switch drops is counted for one of these reasons: `vsctl stats` shows them by port, and what\n\
+         they mean; `vsctl capture drops` shows the frames; the label `reason` of the [metrics](metrics.md) has the names.\n\
+         This page is written by `docs/reference/write.sh`, from the code.\n",
+    );
+    let mut told = Vec::new();
+    let mut stage = "";
+    for drop in Drop::all() {
+        if told.contains(&drop.name()) {
+            continue; // one name may be given by two stages, and means the same
+        }
+        told.push(drop.name());
+        if drop.stage() != stage {
+            stage = drop.stage();
+            let _ = writeln!(out, "\n## {stage}\n\n| reason | what it means | what to do |\n|---|---|---|");
+        }
+        let _ = writeln!(out, "| `{}` | {} | {} |", drop.name(), drop.explanation(), drop.advice());
+    }
+    out
 }
 
 macro_rules! from_stage {
@@ -110,5 +170,24 @@ mod tests {
             assert_eq!(drop.index(), place, "{}", drop.name());
         }
         assert_eq!(Drop::all().count(), Drop::COUNT);
+    }
+
+    #[test]
+    fn every_reason_says_what_it_means_and_what_to_do() {
+        for drop in Drop::all() {
+            for text in [drop.explanation(), drop.advice()] {
+                assert!(text.ends_with('.') && !text.starts_with(' '), "{}: {text}", drop.name());
+                assert!(!text.contains(['|', '\n']), "{}: {text}", drop.name());
+            }
+            let same = Drop::all().find(|other| other.name() == drop.name()).unwrap();
+            assert_eq!((same.explanation(), same.advice()), (drop.explanation(), drop.advice()), "{}", drop.name());
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_reference_is_what_is_declared() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/drop-reasons.md");
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(page, reference(), "docs/reference/drop-reasons.md is stale: run docs/reference/write.sh");
     }
 }

@@ -16,6 +16,7 @@ mod network;
 mod observe;
 mod port;
 mod privileges;
+mod reference;
 mod reload;
 mod sandbox;
 mod start;
@@ -46,8 +47,8 @@ static ALLOCATOR: HugePages = HugePages;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if args.lists_metrics() {
-        print!("{}", metrics::reference());
+    if let Some(page) = args.page() {
+        print!("{}", page.text());
         return ExitCode::SUCCESS;
     }
     if args.wants_manual() {

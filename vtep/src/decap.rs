@@ -16,18 +16,30 @@ vswitch_core::drop_reasons! {
     pub enum DecapDrop {
         /// The datagram is too short for a VXLAN header and an Ethernet header.
         VxlanTruncated => "vxlan_truncated",
+            "Something else than VXLAN sends to this port: `vsctl capture tunnel` and `tcpdump -n udp port 4789` say \
+             who.",
         /// The VXLAN header does not have the I flag set.
         VxlanFlags => "vxlan_flags",
+            "The sender speaks another protocol, or an older VXLAN, on this port: `tcpdump -n udp port 4789` says \
+             who.",
         /// No VLAN here is carried in that VXLAN network.
         UnknownVni => "unknown_vni",
+            "Give a VLAN that VNI (`vsctl vlan add VID --vni VNI`), or take this host from the sender's list of \
+             peers.",
         /// The sender is not among the remotes of that VLAN.
         UnknownVtep => "unknown_vtep",
+            "Add the sender if it is meant (`vsctl vtep peer add IP --vlan VID`). Where its address is another than \
+             expected, it sends from a second interface, or NAT is on the way.",
         /// The frame inside has a VLAN tag, which VXLAN does not carry (RFC 7348 6.1).
         InnerTag => "inner_tag",
+            "Have the other side strip the tag (an access port for that VNI), or map each VLAN to a VNI of its own.",
         /// The underlay marked congestion on a packet whose ends do not understand the mark (RFC 6040 4.2).
         EcnCe => "ecn_ce",
+            "Nothing here: the sender takes it for congestion, which it is. Look for the full queue on the underlay.",
         /// A UDP super-frame that nobody cut, and where its datagrams end is lost.
         Uncut => "uncut_super_frame",
+            "Turn off UDP tunnel segmentation on the interface that hands it over: `ethtool -K DEV \
+             tx-udp_tnl-segmentation off`.",
     }
 }
 

@@ -29,9 +29,13 @@ vswitch_core::drop_reasons! {
     pub enum EncapDrop {
         /// The virtio header of a frame points outside of it or asks for what no kernel asks: the sender made it by hand.
         BadOffload => "bad_offload",
+            "Nothing of a kernel's does this: look which program in the container writes raw frames with \
+             `PACKET_VNET_HDR`.",
         /// The packet does not fit its way out: a port's MTU, or the underlay's less the encapsulation. Its sender was
         /// told by ICMP where that may be.
         TooBig => "too_big",
+            "Make the sender's MTU smaller, or leave it to the switch (add the port without --mtu); `vsctl vtep \
+             show` says what the underlay carries.",
     }
 }
 

@@ -73,12 +73,19 @@ vswitch_core::drop_reasons! {
     pub enum SendDrop {
         /// The underlay's path to the remote carries less than its device: the kernel knows a smaller MTU.
         PathMtu => "path_mtu",
+            "Senders are told by ICMP and adapt. To end it, raise the MTU of the narrow hop, or give the ports a \
+             smaller one: `vsctl port set NAME --mtu N`.",
         /// The underlay's queue is full.
         QueueFull => "underlay_queue_full",
+            "The underlay's interface is slower than what is sent: limit ports (`vsctl port set NAME --rx-limit \
+             RATE`), or look at its queue with `tc -s qdisc`.",
         /// There is no route to the remote, or its network does not answer.
         Unreachable => "underlay_unreachable",
+            "Look at the route and the neighbour: `ip route get PEER`, `ping PEER`; a peer that no longer exists is \
+             deleted by `vsctl vtep peer del IP`.",
         /// The kernel refused for another reason.
         Refused => "underlay_refused",
+            "Look at the host's firewall (OUTPUT, UDP 4789) and at the daemon's log.",
     }
 }
 

@@ -5,8 +5,6 @@
 
 use std::fmt::Write as _;
 
-use crate::drops::Drop;
-
 /// How a metric moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -172,20 +170,13 @@ pub(crate) fn reference() -> String {
     let mut out = String::from(
         "# Metrics\n\n\
          What `vswitchd --metrics-addr ADDR:PORT` tells at `http://ADDR:PORT/metrics`. This page is written by\n\
-         `vswitchd --list-metrics`; how to use it is in [monitoring](../monitoring/README.md).\n\n\
+         `docs/reference/write.sh`, from the code; how to use it is in [monitoring](../monitoring/README.md). What the label\n\
+         `reason` may say is in [drop reasons](drop-reasons.md).\n\n\
          | metric | type | labels | meaning |\n|---|---|---|---|\n",
     );
     for Metric { name, kind, help, labels } in ALL {
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let _ = writeln!(out, "| `{name}` | {} | {} | {help} |", kind.name(), labels.join(", "));
-    }
-    out.push_str("\n## Reasons\n\nWhat the label `reason` may say.\n\n| reason | meaning |\n|---|---|\n");
-    let mut told: Vec<&str> = Vec::new();
-    for drop in Drop::all() {
-        if !told.contains(&drop.name()) {
-            told.push(drop.name());
-            let _ = writeln!(out, "| `{}` | {} |", drop.name(), drop.explanation());
-        }
     }
     out
 }
@@ -206,11 +197,11 @@ mod tests {
         }
     }
 
-    /// The page of the reference in the repository is this one: `vswitchd --list-metrics` writes it.
+    /// The page of the reference in the repository is this one.
     #[test]
     fn the_reference_is_what_is_declared() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/metrics.md");
         let page = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(page, reference(), "write it anew: vswitchd --list-metrics >docs/reference/metrics.md");
+        assert_eq!(page, reference(), "docs/reference/metrics.md is stale: run docs/reference/write.sh");
     }
 }

@@ -8,6 +8,8 @@ crate::drop_reasons! {
         /// The frame came in on a port that the switch does not have, or as no frame of that port's mode can: from the
         /// tunnel on a local port, or from a local device on a remote.
         UnknownPort => "unknown_port",
+            "A few occur when a port is deleted. Many are a fault of the switch: report them with `vsctl capture \
+             drops`.",
     }
 }
 

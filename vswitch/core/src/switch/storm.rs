@@ -23,10 +23,16 @@ crate::drop_reasons! {
     pub enum StormDrop {
         /// The port brought in more broadcasts than --storm-limit lets it, as where a loop stands behind it.
         Broadcast => "storm_broadcast",
+            "Find the loop or the flooding program behind the port; raise --storm-limit only where so many \
+             broadcasts are meant.",
         /// The port brought in more multicasts than --storm-limit lets it.
         Multicast => "storm_multicast",
+            "Raise --storm-limit where a multicast stream is meant to be so fast; else find the loop or the flooding \
+             program behind the port.",
         /// The port brought in more frames to stations that nobody knows than --storm-limit lets it.
         UnknownUnicast => "storm_unknown_unicast",
+            "Look why the destination never answers: a static neighbour entry to nobody, a station that only listens \
+             (`vsctl fdb add` makes it known), or a scan.",
     }
 }
 

@@ -59,6 +59,12 @@ macro_rules! compose {
                 match self { $(Self::$stage(drop) => drop.explanation(),)+ }
             }
 
+            /// What to do about it, for people.
+            #[must_use]
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$stage(drop) => drop.advice(),)+ }
+            }
+
             /// Its place among all reasons, less than [`Self::COUNT`].
             #[must_use]
             pub const fn index(self) -> usize {

@@ -11,8 +11,12 @@ crate::drop_reasons! {
         /// The frame's tag names a VLAN that its port does not carry; an access port and a remote take no tag but, on
         /// an access port, a priority tag.
         VlanNotAllowed => "vlan_not_allowed",
+            "Let the port carry the VLAN (`vsctl port set NAME --trunk LIST`), or have the container send without a \
+             tag.",
         /// The frame has no VLAN tag and its trunk port has no native VLAN.
         UntaggedNotAllowed => "untagged_not_allowed",
+            "Give the trunk a native VLAN (`vsctl port set NAME --trunk LIST --native VID`), or have the container \
+             tag its frames.",
     }
 }
 

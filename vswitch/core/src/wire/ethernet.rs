@@ -11,6 +11,7 @@ crate::drop_reasons! {
     pub enum EthernetDrop {
         /// The frame ends before its Ethernet header (14 bytes, 18 with an 802.1Q tag) does.
         Truncated => "truncated",
+            "Look for a broken or hostile program in the container: no kernel sends such frames.",
     }
 }
 

@@ -23,9 +23,13 @@ crate::drop_reasons! {
         /// The frame says it is from a MAC address that its port may not use: as its Ethernet source, in ARP or in IPv6
         /// neighbour discovery. Or the address is one that another port alone may use.
         SpoofedMac => "spoofed_mac",
+            "Allow the address if it is meant (`vsctl port set NAME --allow-mac MAC...`): a bridge, macvlan or a \
+             changed MAC in the container. Else somebody forges.",
         /// The frame says it is from an IP address that its port may not use, by IP, ARP or IPv6 neighbour discovery, or it
         /// could not be told which, or it says that its sender is a router.
         SpoofedIp => "spoofed_ip",
+            "Allow the address if it is meant (`vsctl port set NAME --allow-ip CIDR...`): a router or a second \
+             address in the container. Else somebody forges.",
     }
 }
 
