@@ -105,7 +105,7 @@ mod tests {
         let expected = "\
 PEER       VLANS                     STATE     ROUND TRIP     P50      P99  JITTER  LOSS  PATH MTU
 192.0.2.2  10                        degraded      210 us  200 us  12.3 ms    7 us  10 %      1500
-192.0.2.3  all (none has a VNI yet)                     -       -        -       -     -         -
+192.0.2.3  all (none has a VNI yet)  -                  -       -        -       -     -         -
 192.0.2.2: loss: lossy
 ";
         assert_eq!(out, expected);
