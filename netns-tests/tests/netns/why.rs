@@ -291,7 +291,7 @@ fn port_lost(lab: &Lab) -> Result {
 
 fn static_elsewhere(lab: &Lab) -> Result {
     let (node, _a, b) = one_host(lab, A, B)?;
-    node.attach(lab, "c", "--access 10")?;
+    let _c = node.attach(lab, "c", "--access 10")?;
     let mac = text(b.mac("eth0")?);
     node.ok(&format!("fdb add {mac} --vlan 10 --port c"))?;
     let command = broken(&node, "a", "b", "static_elsewhere", nothing)?;

@@ -30,7 +30,6 @@ impl Control {
             Ok(()) => {
                 self.network = target;
                 self.probes_follow();
-                self.probes_follow();
             }
             Err(_) => self.take_back(done.into_iter().rev().map(Change::inverse)),
         }
