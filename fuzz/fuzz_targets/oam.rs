@@ -10,8 +10,8 @@ use vtep::oam::{Kind, Message, NETWORKS_MAX, SHORTEST, is_oam};
 use vtep::{DecapDrop, parse};
 
 const BEGIN: &[u8] = &[
-    0x09, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x80, 0xc2, 0, 0, 0x0e, 0x02, 0, b'V', b'T', b'E', b'P', 0x88, 0xb5, b'v', b's', b'O',
-    b'A', 1,
+    0x09, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x80, 0xc2, 0, 0, 0x0e, 0x02, 0, b'V', b'T', b'E', b'P', 0x88, 0xb5, b'v', b's',
+    b'O', b'A', 1,
 ];
 
 fuzz_target!(|data: &[u8]| {
