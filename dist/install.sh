@@ -12,6 +12,7 @@
 #   BIN=        target/release: where vswitchd, vsctl and vswitch-cni were built
 #   STRIP=      strip: takes debug information out of programs; "" leaves it
 set -eu
+umask 022
 
 usage() {
   sed -n '2,/^set/s/^# \{0,1\}//p' "$0"

@@ -5,6 +5,7 @@
 //! elsewhere, it is said that one should look.
 
 use std::io;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -14,11 +15,15 @@ use super::{Check, Patient};
 const NAME: &str = "firewall";
 
 pub(super) fn checks(patient: &Patient) -> Vec<Check> {
-    let (Some(_), port) = patient.vtep() else { return Vec::new() };
+    let (Some(ip), port) = patient.vtep() else { return Vec::new() };
+    if patient.goes_by_uplink() {
+        let text = "VXLAN goes by an uplink, past these rules";
+        return vec![Check::note(NAME, text).mended("vswitchd --underlay udp has them apply")];
+    }
     let listed = Command::new("nft").args(["-j", "list", "ruleset"]).stdin(Stdio::null()).output();
     let mut checks = vec![match listed {
         Ok(output) if output.status.success() => match serde_json::from_slice(&output.stdout) {
-            Ok(ruleset) => judge(&ruleset, port),
+            Ok(ruleset) => judge(&ruleset, ip, port),
             Err(error) => untold(format!("nft says what is not understood: {error}")),
         },
         Ok(output) => untold(String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned()),
@@ -48,15 +53,16 @@ enum Verdict {
     Unclear,
 }
 
-/// What `ruleset` does to UDP datagrams to `port`.
-pub(super) fn judge(ruleset: &Value, port: u16) -> Check {
+/// What `ruleset` does to UDP datagrams to `port` of `ip`.
+pub(super) fn judge(ruleset: &Value, ip: IpAddr, port: u16) -> Check {
+    let families = ["inet", if ip.is_ipv4() { "ip" } else { "ip6" }].map(Value::from);
     let objects = ruleset["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
     let chains = objects.iter().filter_map(|object| object.get("chain"));
     let mut unclear = None;
     for chain in
         chains.filter(|chain| ["input", "output", "prerouting", "ingress"].map(Value::from).contains(&chain["hook"]))
     {
-        if chain["type"] == "nat" {
+        if chain["type"] == "nat" || !families.contains(&chain["family"]) {
             continue;
         }
         let same = |rule: &&Value| {
@@ -104,28 +110,28 @@ fn text(value: &Value) -> &str {
 }
 
 fn verdict(expressions: &Value, port: u16) -> Verdict {
-    let (mut names_port, mut asks_more, mut end) = (false, false, None);
+    let (mut asks_more, mut is_partial, mut end) = (false, false, None);
     for expression in expressions.as_array().map(Vec::as_slice).unwrap_or_default() {
         let Some((kind, body)) = expression.as_object().and_then(|object| object.iter().next()) else { continue };
         match kind.as_str() {
             "match" => match of_port(body, port) {
-                Some(true) => names_port = true,
+                Some(true) => {}
                 Some(false) => return Verdict::None,
                 None => asks_more = true,
             },
             "drop" | "reject" => end = Some(Verdict::Drops),
             "accept" => end = Some(Verdict::Accepts),
-            "jump" | "goto" | "xt" | "vmap" | "queue" => end = Some(Verdict::Unclear),
+            "jump" | "goto" | "vmap" | "queue" => end = Some(Verdict::Unclear),
+            // A match of iptables' own, or a rate: what follows is done to some.
+            "xt" | "limit" | "quota" => is_partial = true,
             _ => {}
         }
     }
-    match (end, asks_more) {
+    match (end, asks_more || is_partial) {
         (None, _) => Verdict::None,
         (Some(end), false) => end,
-        (Some(_), true) if names_port => Verdict::Unclear,
-        // About an interface, an address, a state: accepts or drops some, which may be these.
-        (Some(Verdict::Unclear), true) => Verdict::Unclear,
-        (Some(_), true) => Verdict::None,
+        // About an interface, an address, a state: some are accepted or dropped, which may be these.
+        (Some(_), true) => Verdict::Unclear,
     }
 }
 
@@ -135,6 +141,9 @@ fn of_port(body: &Value, port: u16) -> Option<bool> {
     let payload = &left["payload"];
     let is = |names: &[&str]| names.iter().any(|name| right == name || right == &Value::from(17));
     let result = if payload["field"] == "dport" && (payload["protocol"] == "udp" || payload["protocol"] == "th") {
+        if right.as_str().is_some_and(|name| name.starts_with('@')) {
+            return None; // a named set
+        }
         contains(right, port.into())
     } else if payload["field"] == "dport" || payload["field"] == "sport" && payload["protocol"] == "tcp" {
         return Some(false);

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use vswitch_api::{Client, ClientError, PeerInfo, PortInfo, Query, Status, VlanInfo};
+use vswitch_api::{Carried, Client, ClientError, PeerInfo, PortInfo, Query, Status, VlanInfo};
 use vswitch_sys::Netns;
 
 pub(crate) use check::{Check, State, report};
@@ -77,6 +77,11 @@ impl Patient {
             Some(Daemon { status, .. }) => (status.vtep.ip, status.vtep.port),
             None => (self.words.vtep_ip, self.words.vtep_port),
         }
+    }
+
+    /// Whether VXLAN is known to pass the host's packet filter by.
+    fn goes_by_uplink(&self) -> bool {
+        self.daemon().is_some_and(|daemon| daemon.status.vtep.underlay == Some(Carried::Uplink))
     }
 }
 

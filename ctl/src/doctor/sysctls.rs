@@ -43,7 +43,7 @@ fn reverse_path(patient: &Patient) -> Option<Check> {
         Some(peer) => {
             let text =
                 format!("{name} takes datagrams only from where it would send them (1), and {peer} is elsewhere");
-            Check::wrong(NAME, text).mended(format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2, or mend the route"))
+            Check::wrong(NAME, text).mended(format!("sysctl -w net/ipv4/conf/{name}/rp_filter=2, or mend the route"))
         }
         None => Check::ok(NAME, format!("1 on {name}: all peers are behind it")),
     })

@@ -173,6 +173,8 @@ fn ports_that_are_too_wide() {
     assert_eq!(names, ["a"]);
 }
 
+const IP: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
 /// A chain on a hook, and rules in it.
 fn ruleset(policy: &str, rules: &[Value]) -> Value {
     let mut objects = vec![
@@ -193,6 +195,7 @@ fn packet_filters() {
     let mut narrow = port(json!(4789), "drop");
     narrow.as_array_mut().unwrap().insert(0, from);
     let tcp = json!([{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 4789}}, {"drop": null}]);
+    let of_iptables = json!({"xt": {"type": "match", "name": "conntrack"}});
     let table = [
         ("accept", vec![], State::Ok),
         ("accept", vec![port(json!(4789), "drop")], State::Wrong),
@@ -208,14 +211,22 @@ fn packet_filters() {
         ("drop", vec![port(json!(4789), "accept")], State::Ok),
         ("drop", vec![port(json!({"set": [22, 53]}), "accept")], State::Wrong),
         ("drop", vec![json!([{"jump": {"target": "more"}}])], State::Warning),
+        ("drop", vec![json!([of_iptables, {"accept": null}])], State::Warning),
+        ("accept", vec![json!([of_iptables, {"drop": null}])], State::Note),
+        ("accept", vec![json!([{"limit": {"rate": 5, "per": "second", "inv": true}}, {"drop": null}])], State::Note),
+        ("drop", vec![port(json!("@vxlan"), "accept")], State::Warning),
     ];
     for (policy, rules, state) in table {
-        let check = firewall::judge(&ruleset(policy, &rules), 4789);
+        let check = firewall::judge(&ruleset(policy, &rules), IP, 4789);
         assert_eq!(check.state, state, "{policy} {rules:?}: {check:?}");
     }
-    let check = firewall::judge(&ruleset("drop", &[]), 4789);
+    let check = firewall::judge(&ruleset("drop", &[]), IP, 4789);
     assert_eq!(check.mend.unwrap(), "nft insert rule inet t in udp dport 4789 accept");
-    assert_eq!(firewall::judge(&json!({"nftables": []}), 4789).state, State::Ok);
+    assert_eq!(firewall::judge(&json!({"nftables": []}), IP, 4789).state, State::Ok);
+    let other = std::net::Ipv6Addr::LOCALHOST.into();
+    let of_ipv4 = serde_json::from_str(&ruleset("drop", &[]).to_string().replace("inet", "ip")).unwrap();
+    assert_eq!(firewall::judge(&of_ipv4, IP, 4789).state, State::Wrong);
+    assert_eq!(firewall::judge(&of_ipv4, other, 4789).state, State::Ok);
 }
 
 #[test]

@@ -128,8 +128,10 @@ fn taken(port: u16, daemon: Option<&Daemon>) -> Check {
     let device = links.into_iter().find(is_device);
     match device {
         Some(device) => {
-            Check::wrong(NAME, format!("{}, a VXLAN device of the kernel's, has UDP port {port}", device.name))
-                .mended(format!("ip link delete {}, or give vswitchd and its peers another --vtep-port", device.name))
+            let text = format!("the kernel has UDP port {port}: perhaps {}, a VXLAN device of its own", device.name);
+            Check::wrong(NAME, text).mended(
+                "`ip -d link show type vxlan` tells each one's dstport: give it, or vswitchd and its peers, another port",
+            )
         }
         None => Check::wrong(NAME, format!("somebody has UDP port {port} too"))
             .mended(format!("ss -ulnp 'sport = :{port}' says who, to root: stop it, or choose another --vtep-port")),

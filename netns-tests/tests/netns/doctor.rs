@@ -175,7 +175,7 @@ fn without_a_daemon(lab: &Lab) -> Result {
     host.netlink().add_vxlan(&kernels)?;
     host.up("vx")?;
     let report = doctor(&host, &folder.join("socket"), &words)?;
-    report.says("vxlan-port", "wrong", "vx, a VXLAN device of the kernel's", "ip link delete vx")?;
+    report.says("vxlan-port", "wrong", "perhaps vx, a VXLAN device of its own", "ip -d link show type vxlan")?;
     let report = doctor(&host, &folder.join("socket"), &[&words[..7], &["192.0.2.77"]].concat())?;
     report.says("underlay", "wrong", "192.0.2.77", "ip address add 192.0.2.77/PREFIX")
 }
@@ -350,7 +350,7 @@ fn reverse_path_filter(lab: &Lab) -> Result {
     node.host.address("side", &["198.51.100.1/24".parse()?])?;
     node.ok("vtep peer add 198.51.100.9 --vlan 10")?;
     let report = patient.doctor()?;
-    report.says("rp_filter", "wrong", "198.51.100.9 is elsewhere", "sysctl -w net.ipv4.conf.uplink.rp_filter=2")?;
+    report.says("rp_filter", "wrong", "198.51.100.9 is elsewhere", "sysctl -w net/ipv4/conf/uplink/rp_filter=2")?;
     node.host.netns().set_sysctl("ipv4/conf/uplink/rp_filter", "2")?;
     patient.doctor()?.says("rp_filter", "ok", "2 on uplink", "")
 }
