@@ -201,18 +201,17 @@ impl Control {
     }
 
     pub(super) fn peers(&self) -> Vec<PeerInfo> {
-        let info = |peer: &vswitch_api::PeerSpec| PeerInfo {
+        self.desired.peers().map(|peer| self.peer_info(peer)).collect()
+    }
+
+    pub(super) fn peer_info(&self, peer: &vswitch_api::PeerSpec) -> PeerInfo {
+        let vlans = self.desired.vlans().map(|spec| spec.vlan);
+        PeerInfo {
             ip: peer.ip,
             all_vlans: peer.vlans == PeerVlans::All,
-            vlans: self
-                .desired
-                .vlans()
-                .map(|spec| spec.vlan)
-                .filter(|&vlan| self.desired.is_peer_in(peer.ip, vlan))
-                .collect(),
+            vlans: vlans.filter(|&vlan| self.desired.is_peer_in(peer.ip, vlan)).collect(),
             health: self.health(peer.ip),
-        };
-        self.desired.peers().map(info).collect()
+        }
     }
 
     fn fdb(&self, filter: &FdbFilter) -> Result<Vec<FdbInfo>, RpcError> {

@@ -200,17 +200,20 @@ impl Control {
         }
     }
 
+    /// Whether frames came from a peer since this was asked last; not where it never was.
+    fn heard_since(&mut self, ip: IpAddr) -> bool {
+        let Ok(counted) = self.counted() else { return false };
+        let frames = self.remotes.get(&ip).and_then(|id| counted.remotes.get(id)).map_or(0, |row| row.rx_frames);
+        self.probes.frames.insert(ip, frames).is_some_and(|before| frames > before)
+    }
+
     /// Finds out what else is known of a peer that does not answer: whether frames come from it, and whether its host is
     /// there.
     fn doubt(&mut self, own: IpAddr, ip: IpAddr, now: Instant) {
-        if let Ok(counted) = self.counted() {
-            let frames = self.remotes.get(&ip).and_then(|id| counted.remotes.get(id)).map_or(0, |row| row.rx_frames);
-            let before = self.probes.frames.insert(ip, frames).unwrap_or(0);
-            if frames > before
-                && let Some(path) = self.probes.paths.get_mut(&ip)
-            {
-                path.note_frames(now);
-            }
+        if self.heard_since(ip)
+            && let Some(path) = self.probes.paths.get_mut(&ip)
+        {
+            path.note_frames(now);
         }
         let ping = self.probes.ping.get_or_insert_with(|| Ping {
             socket: PingSocket::open(own),
@@ -276,7 +279,7 @@ impl Control {
                 tracing::info!(peer = %ip, state, "the way to a peer");
             }
             self.probes.said.insert(*ip, (verdict.state, names));
-            let peer = self.peers().into_iter().find(|peer| peer.ip == *ip);
+            let peer = self.desired.peers().find(|peer| peer.ip == *ip).map(|peer| self.peer_info(peer));
             peer.into_iter().for_each(|peer| self.tell(What::PeerHealth(peer)));
         }
     }
@@ -301,6 +304,7 @@ impl Control {
         let now = clock::now();
         self.follow(ip, now);
         self.hear_probes(now); // it may have asked us
+        self.heard_since(ip); // from here on
         let networks = self.networks_of(ip);
         if let Some(path) = self.probes.paths.get_mut(&ip) {
             path.set_networks(networks);

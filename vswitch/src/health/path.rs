@@ -174,6 +174,8 @@ impl Path {
         if self.test.is_none() {
             self.test = Some(SelfTest { started: now, next: now, asked: 0, answered: 0, best: None, searches: false });
             self.tested = None;
+            // What was said and found before says nothing of now.
+            (self.complaint, self.host, self.host_asked) = (None, None, None);
         }
     }
 
@@ -237,7 +239,9 @@ impl Path {
             || has_searched && (test.answered >= ENOUGH || test.asked >= ASKED && self.open.is_empty());
         if is_over {
             self.test = None;
-            self.search = None;
+            if self.search.take().is_some() {
+                self.path_mtu = None; // that of an earlier search may be wrong by now
+            }
             if test.answered == 0 {
                 // What is late by now is as good as lost.
                 let asked = mem::take(&mut self.open);

@@ -164,6 +164,29 @@ fn who_falls_silent_and_comes_back() {
 }
 
 #[test]
+fn a_new_test_believes_nothing_of_an_earlier_one() {
+    let mut sim = Sim::new(None);
+    sim.path.begin_test(sim.now);
+    sim.path.complain(sim.now, Trouble::PortUnreachable, Some(PEER));
+    sim.run(Duration::from_secs(3), Underlay { lost: 1, ..FINE });
+    assert!(sim.path.complaint().is_some());
+    sim.path.note_host(Host::Answers);
+    sim.path.begin_test(sim.now);
+    assert_eq!(sim.path.complaint(), None);
+    sim.run(Duration::from_secs(3), Underlay { lost: 1, ..FINE });
+    assert_eq!(sim.names(), state(Unreachable, &["peer_silent"]), "nobody knows of the host");
+    // What the path carried once says nothing of a path that is too slow to be searched.
+    let far = Underlay { trip: Duration::from_millis(190), ..FINE };
+    sim.path.begin_test(sim.now);
+    sim.run(Duration::from_secs(3), FINE);
+    let mtu = |sim: &Sim| sim.path.health(sim.now).and_then(|health| health.path_mtu);
+    assert_eq!(mtu(&sim), Some(1500));
+    sim.path.begin_test(sim.now);
+    sim.run(Duration::from_secs(3), Underlay { mtu: 1400, ..far });
+    assert_ne!(mtu(&sim), Some(1500));
+}
+
+#[test]
 fn one_that_is_none_of_ours() {
     let mut sim = Sim::new(Some(1000));
     let silent = Underlay { lost: 1, ..FINE };
