@@ -295,7 +295,7 @@ fn shell(host: &Host, line: &str) -> Result {
 }
 
 fn packet_filter(lab: &Lab) -> Result {
-    let patient = Patient::new(lab)?;
+    let patient = Patient::with(lab, &DaemonSpec { underlay: Some("udp"), ..DaemonSpec::default() })?;
     let host = &patient.node.host;
     patient.doctor()?.says("firewall", "ok", "nothing drops", "")?;
     let chain = |name: &str, policy: &str| {
@@ -325,6 +325,12 @@ fn packet_filter(lab: &Lab) -> Result {
         patient.doctor()?.says("firewall", "ok", "", "").context(name)?;
         shell(host, "nft flush ruleset")?;
     }
+    // What asks for more than the port may be about others.
+    let rules =
+        format!("{} && nft add rule inet t input ip saddr 198.51.100.1 udp dport 4789 drop", chain("input", "accept"));
+    shell(host, &rules)?;
+    patient.doctor()?.says("firewall", "note", "ask for more", "")?;
+    shell(host, "nft flush ruleset")?;
     if shell(host, "iptables --version | grep -q nf_tables").is_ok() {
         shell(host, "iptables -A INPUT -p udp --dport 4789 -j DROP")?;
         patient.doctor()?.says("firewall", "wrong", "4789", "nft ")?;
