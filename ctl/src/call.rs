@@ -104,12 +104,7 @@ impl Call {
         let after = self.ask(&stats)?;
         let condition =
             Condition::of(Seen { status, before, after, between: start.elapsed(), ports, addresses, peers });
-        if self.json {
-            return json(&condition);
-        }
-        let mut text = String::new();
-        render::condition(&condition, &mut text);
-        Ok(text)
+        self.told(&condition, render::condition)
     }
 
     /// The journey of a frame.
@@ -122,40 +117,39 @@ impl Call {
         self.answer(&request)
     }
 
-    /// Why two stations do or do not reach each other, and whether they do. The daemon asks one of them, and does not wait:
-    /// it is asked again until it knows.
+    /// Why two stations do or do not reach each other, and whether they do.
     pub(crate) fn why(&mut self, mut ask: WhyAsk) -> Result<(String, bool), Failure> {
-        loop {
-            let answer: Why = self.ask(&Query::Why(ask.clone()).into())?;
-            let Some(ticket) = answer.pending else {
-                let mut text = String::new();
-                if self.json {
-                    text = json(&answer)?;
-                } else {
-                    explain::why(&answer, &mut text);
-                }
-                return Ok((text, answer.reachable));
-            };
-            ask.ticket = Some(ticket);
-            thread::sleep(PAUSE);
-        }
+        let next = |ticket| {
+            ask.ticket = ticket;
+            Query::Why(ask.clone())
+        };
+        let answer: Why = self.ask_until_known(next, |answer: &Why| answer.pending)?;
+        Ok((self.told(&answer, explain::why)?, answer.reachable))
     }
 
-    /// How the way to a peer is, and whether anything is at its end. The daemon does not wait: it is asked again until it
-    /// knows.
+    /// How the way to a peer is, and whether anything is at its end.
     pub(crate) fn probe(&mut self, mut ask: ProbeAsk) -> Result<(String, bool), Failure> {
+        let next = |ticket| {
+            ask.ticket = ticket;
+            Query::PeerProbe(ask.clone())
+        };
+        let answer: Probe = self.ask_until_known(next, |answer: &Probe| answer.pending)?;
+        Ok((self.told(&answer, health::probe)?, answer.state != HealthState::Unreachable))
+    }
+
+    /// Asks what the daemon does not know at once: it does not wait, and is asked again with the ticket it gave.
+    fn ask_until_known<T: DeserializeOwned>(
+        &mut self,
+        mut query: impl FnMut(Option<u64>) -> Query,
+        pending: impl Fn(&T) -> Option<u64>,
+    ) -> Result<T, Failure> {
+        let mut ticket = None;
         loop {
-            let answer: Probe = self.ask(&Query::PeerProbe(ask.clone()).into())?;
-            let Some(ticket) = answer.pending else {
-                let mut text = String::new();
-                if self.json {
-                    text = json(&answer)?;
-                } else {
-                    health::probe(&answer, &mut text);
-                }
-                return Ok((text, answer.state != HealthState::Unreachable));
-            };
-            ask.ticket = Some(ticket);
+            let answer = self.ask(&query(ticket).into())?;
+            ticket = pending(&answer);
+            if ticket.is_none() {
+                return Ok(answer);
+            }
             thread::sleep(PAUSE);
         }
     }
@@ -167,12 +161,7 @@ impl Call {
             error => Failure::HandOver(error),
         })?;
         let outcome: Outcome = serde_json::from_value(answer)?;
-        if self.json {
-            return json(&outcome);
-        }
-        let mut text = String::new();
-        done(&Change::PortAdd(spec), &outcome, &mut text);
-        Ok(text)
+        self.told(&outcome, |outcome, out| done(&Change::PortAdd(spec), outcome, out))
     }
 
     fn show<T: DeserializeOwned + Serialize>(
@@ -181,11 +170,16 @@ impl Call {
         render: impl FnOnce(&T, &mut String),
     ) -> Result<String, Failure> {
         let answer = self.ask(request)?;
+        self.told(&answer, render)
+    }
+
+    /// `answer` as JSON where that is wanted, else as `render` writes it.
+    fn told<T: Serialize>(&self, answer: &T, render: impl FnOnce(&T, &mut String)) -> Result<String, Failure> {
         if self.json {
-            return json(&answer);
+            return json(answer);
         }
         let mut text = String::new();
-        render(&answer, &mut text);
+        render(answer, &mut text);
         Ok(text)
     }
 
