@@ -44,8 +44,8 @@ fn pair(lab: &Lab) -> Result<(Underlay, Node, Node)> {
     let underlay = Underlay::new(lab, 1500)?;
     let join = |name, spec| Node::with(lab, &underlay, name, |vtep| vtep.v4, spec);
     let (h1, h2) = (join("h1", probing("100ms", 1))?, join("h2", DaemonSpec::default())?);
+    h2.join(10, 100, &[h1.ip])?; // before it is asked, or the first probes are lost
     h1.join(10, 100, &[h2.ip])?;
-    h2.join(10, 100, &[h1.ip])?;
     Ok((underlay, h1, h2))
 }
 
@@ -99,8 +99,8 @@ fn healthy(lab: &Lab, family: fn(Vtep) -> IpAddr, workers: usize) -> Result {
     let underlay = Underlay::new(lab, 1500)?;
     let join = |name: &str, spec| Node::with(lab, &underlay, name, family, spec);
     let (h1, h2) = (join("h1", probing("100ms", workers))?, join("h2", probing("off", workers))?);
+    h2.join(10, 100, &[h1.ip])?; // who is asked answers peers alone, so knows first who asks
     h1.join(10, 100, &[h2.ip])?;
-    h2.join(10, 100, &[h1.ip])?;
     let health = becomes(&h1, h2.ip, "healthy", &[])?;
     ensure_eq!(health["path_mtu"], 1500, "path MTU: {health}");
     let trip = &health["round_trip_us"];
