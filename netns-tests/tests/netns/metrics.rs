@@ -134,7 +134,7 @@ struct Scene {
     two: Node,
     a: Host,
     _b: Host,
-    _alone: Host,
+    alone: Host,
     _underlay: netns_tests::Underlay,
 }
 
@@ -144,7 +144,7 @@ impl Scene {
         let a = one.attach_quiet(lab, "a", "--address 10.0.0.1/24 --access 10")?;
         let b = two.attach_quiet(lab, "b", "--address 10.0.0.2/24 --access 10")?;
         let alone = one.attach_quiet(lab, "alone", "--address 10.0.1.1/24 --access 99")?;
-        let scene = Self { one, two, a, _b: b, _alone: alone, _underlay: underlay };
+        let scene = Self { one, two, a, _b: b, alone, _underlay: underlay };
         scene.speak()?;
         Ok(scene)
     }
@@ -153,7 +153,7 @@ impl Scene {
     fn speak(&self) -> Result {
         ping(&self.a, [10, 0, 0, 2].into(), 56)?;
         let nobody: SocketAddr = ([10, 0, 1, 9], 9).into();
-        let socket = self._alone.call(|| UdpSocket::bind("10.0.1.1:0"))?;
+        let socket = self.alone.call(|| UdpSocket::bind("10.0.1.1:0"))?;
         let _ = socket.send_to(&[0], nobody); // ARP has nobody to ask
         let to = SocketAddr::from((self.one.ip, 4789));
         let from = self.two.host.call(|| UdpSocket::bind("0.0.0.0:0"))?;

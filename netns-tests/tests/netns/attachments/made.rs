@@ -13,7 +13,7 @@ use super::{Plugin, SUBNET, attach, boot, daemon};
 
 /// The daemon makes the interface in what it was given, and its name for it means nothing.
 pub(super) fn a_namespace_without_a_name(lab: &Lab) -> Result {
-    let (_host, daemon) = daemon(lab)?;
+    let (host, daemon) = daemon(lab)?;
     let mut plugin = Plugin::of(&daemon)?;
     let (c1, c2) = (lab.quiet_host("c1")?, lab.quiet_host("c2")?);
     let elsewhere = lab.quiet_host("elsewhere")?;
@@ -36,7 +36,7 @@ pub(super) fn a_namespace_without_a_name(lab: &Lab) -> Result {
     drop(c1);
     plugin.wait_for("c1 lost, c2 up")?;
     daemon.end(Signal::SIGKILL)?;
-    let daemon = Daemon::start(lab, &_host, &DaemonSpec::default())?;
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
     let mut plugin = Plugin::of(&daemon)?;
     ensure_eq!(plugin.list()?, "c1 lost, c2 lost", "attachments whose names the daemon cannot follow");
     ensure!(elsewhere.netlink().link("eth0")?.is_none(), "an interface is where the name leads");

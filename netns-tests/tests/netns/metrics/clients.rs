@@ -114,7 +114,7 @@ pub(super) fn by_a_user_in_a_sandbox(lab: &Lab) -> Result {
 
 /// Nobody is refused, and no counter runs backwards.
 pub(super) fn over_a_takeover(lab: &Lab) -> Result {
-    let Scene { one, a, two: _two, _b, _alone, _underlay } = Scene::new(lab, &[])?;
+    let Scene { one, a, two: _two, _b, alone: _alone, _underlay } = Scene::new(lab, &[])?;
     let Node { mut daemon, host, ip } = one;
     let spec = DaemonSpec { vtep_ip: Some(ip), ..spec(&[]) };
     let mut last: BTreeMap<String, f64> = BTreeMap::new();

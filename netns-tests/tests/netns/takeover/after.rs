@@ -95,15 +95,14 @@ pub(super) fn changes_after_it(lab: &Lab) -> Result {
     // And it is all on disk, and can be taken over again.
     let h1 = h1.take_over(lab)?;
     ping(&c2, "10.0.0.3".parse()?, 1000)?;
-    let Site { node: Node { daemon, host, ip }, spec } = h1;
+    let Site { node: Node { daemon, host, .. }, spec } = h1;
     let before = daemon.vsctl().everything()?;
     daemon.end(Signal::SIGTERM)?;
     let daemon = Daemon::start(lab, &host, &spec)?;
-    let (before, after) = (before, daemon.vsctl().everything()?);
+    let after = daemon.vsctl().everything()?;
     for list in 0..4 {
         ensure_eq!(after[list], before[list], "list {list} after a restart");
     }
-    let _ = ip;
     ping(&c2, "10.0.0.3".parse()?, 1000)
 }
 
