@@ -8,6 +8,7 @@ use std::time::Duration;
 use mio::Token;
 use serde::Serialize;
 use serde_json::Value;
+use vswitch_api::monitor::Place;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::request::FdbFilter;
 use vswitch_api::{
@@ -20,6 +21,7 @@ use vswitch_core::switch::{FdbKind, History, PortId};
 use super::access::{Access, Peer};
 use super::server::{End, Line, Server, ServerError, Service};
 use super::{Control, ControlError};
+use crate::clock;
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
 use crate::network::{PortSetup, vlan_id};
@@ -327,6 +329,7 @@ impl Control {
     pub(super) fn status(&self) -> Result<Status, RpcError> {
         let fdb = self.ask(|worker| worker.datapath.fdb_usage())?;
         let ports = self.desired.ports().count();
+        let (full, targets) = (self.addresses.fdb_full_ports(clock::now()), self.targets());
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -347,6 +350,7 @@ impl Control {
             fdb_evicted: fdb.counters.evicted,
             fdb_limited: fdb.counters.limited,
             fdb_flapping: fdb.counters.flapping,
+            fdb_full_ports: full.iter().filter_map(|port| targets.get(port)).cloned().map(Place::from).collect(),
             storm_limit: fdb.bounds.storm.map_or(0, std::num::NonZeroU32::get),
             vtep: self.vtep_info()?,
         })
