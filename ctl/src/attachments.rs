@@ -101,12 +101,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    fn rendered<T: serde::de::DeserializeOwned>(render: fn(&T, &mut String), value: Value) -> String {
-        let mut out = String::new();
-        render(&serde_json::from_value(value).unwrap(), &mut out);
-        crate::style::plain(&out)
-    }
+    use crate::render::rendered;
 
     #[test]
     fn attachments_in_a_table() {
