@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand};
 use vswitch_api::{AttachmentInfo, Net, NetworkName, Pool, PoolInfo, PortState, Query, Vid};
 
+use crate::repeat::Watch;
 use crate::table::Table;
 
 /// `vsctl attachment`.
@@ -15,6 +16,8 @@ pub(crate) enum Attachments {
         /// Only those of this network
         #[arg(long, value_name = "NAME")]
         network: Option<NetworkName>,
+        #[command(flatten)]
+        watch: Watch,
     },
 }
 
@@ -42,13 +45,6 @@ pub(crate) struct PoolShow {
     /// The router's, which no port is given [default: the subnet's first]
     #[arg(long, value_name = "IP")]
     gateway: Option<IpAddr>,
-}
-
-impl From<Attachments> for Query {
-    fn from(words: Attachments) -> Self {
-        let Attachments::List { network } = words;
-        Self::AttachmentList { network }
-    }
 }
 
 impl From<Pools> for Query {

@@ -148,23 +148,10 @@ pub(crate) enum Command {
     },
 }
 
-impl Command {
-    /// How often it is to be done again; `None`: once is enough.
-    pub(crate) const fn repeated(&self) -> Option<Duration> {
-        match self {
-            Self::Port(Port::List(watch))
-            | Self::Fdb(Fdb::List { watch, .. })
-            | Self::Stats { watch, .. }
-            | Self::Status(watch) => watch.pause,
-            _ => None,
-        }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Neighbour {
     /// List them
-    List,
+    List(Watch),
 }
 
 #[derive(Debug, Subcommand)]
@@ -301,7 +288,7 @@ pub(crate) enum Vlan {
         no_learning: bool,
     },
     /// List the VLANs
-    List,
+    List(Watch),
     /// Delete a VLAN's settings; ports in it stay in it
     Del {
         /// Which VLAN
@@ -334,7 +321,7 @@ pub(crate) enum Peer {
         all_vlans: bool,
     },
     /// List the peers, and how the way to them is where vswitchd --probe-interval, or `probe`, found that out
-    List,
+    List(Watch),
     /// Find out how the way to a peer is, in about a second: round trip, path MTU, shared VNIs, what is wrong. Ends with 0
     /// where it, or its host, answers, 1 where nothing does
     Probe {
