@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand};
 use vswitch_api::{AttachmentInfo, Net, NetworkName, Pool, PoolInfo, PortState, Query, Vid};
 
+use crate::complete::names;
 use crate::repeat::Watch;
 use crate::table::Table;
 
@@ -14,7 +15,7 @@ pub(crate) enum Attachments {
     /// List them
     List {
         /// Only those of this network
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", add = names::networks())]
         network: Option<NetworkName>,
         #[command(flatten)]
         watch: Watch,
@@ -34,7 +35,7 @@ pub(crate) struct PoolShow {
     /// The subnet, as in the plugin's configuration
     subnet: Net,
     /// The VLAN whose ports have its addresses
-    #[arg(long, value_name = "VID")]
+    #[arg(long, value_name = "VID", add = names::vlans())]
     vlan: Vid,
     /// The first address given [default: the subnet's first]
     #[arg(long, value_name = "IP")]

@@ -33,19 +33,19 @@ pub(crate) struct Trace {
     #[arg(value_name = "HEX", conflicts_with_all = ["src", "dst", "ip_src", "ip_dst", "proto", "sport", "dport", "len"], value_parser = hex)]
     frame: Option<Bytes>,
     /// Its source address [default: the port's]
-    #[arg(long, value_name = "MAC")]
+    #[arg(long, value_name = "MAC", add = names::macs())]
     src: Option<Mac>,
     /// Its destination address; groups too
-    #[arg(long, value_name = "MAC", required_unless_present_any = ["frame", "live"], value_parser = any_mac)]
+    #[arg(long, value_name = "MAC", required_unless_present_any = ["frame", "live"], value_parser = any_mac, add = names::macs())]
     dst: Option<[u8; 6]>,
     /// The VLAN in its tag; of a frame from a peer, the one whose VNI it comes in
     #[arg(long, value_name = "VID", add = names::vlans())]
     vlan: Option<Vid>,
     /// The sender's IP address
-    #[arg(long, value_name = "IP", requires = "ip_dst")]
+    #[arg(long, value_name = "IP", requires = "ip_dst", add = names::addresses())]
     ip_src: Option<IpAddr>,
     /// The receiver's IP address
-    #[arg(long, value_name = "IP", requires = "ip_src")]
+    #[arg(long, value_name = "IP", requires = "ip_src", add = names::addresses())]
     ip_dst: Option<IpAddr>,
     /// What the packet carries
     #[arg(long, requires = "ip_src", default_value = "udp")]
@@ -95,7 +95,9 @@ pub(crate) enum TraceError {
 
 fn origin(text: &str) -> Result<Origin, String> {
     match text.strip_prefix("remote:") {
-        Some(ip) => ip.parse().map(Origin::Remote).map_err(|_| format!("{text}: behind remote: stands an IP address")),
+        Some(ip) => ip.parse().map(Origin::Remote).map_err(|_| {
+            format!("{text:?} names no peer: behind remote: stands its IP address, like remote:192.0.2.2")
+        }),
         None => text.parse().map(Origin::Port).map_err(|error: vswitch_api::BadValue| error.to_string()),
     }
 }

@@ -46,10 +46,10 @@ pub(crate) struct CaptureArgs {
     #[arg(long, value_name = "TIME", value_parser = time)]
     last: Option<Duration>,
     /// Only from or to this MAC address
-    #[arg(long)]
+    #[arg(long, add = names::macs())]
     mac: Option<Mac>,
     /// Only from or to this IP address, in IP or ARP
-    #[arg(long)]
+    #[arg(long, add = names::addresses())]
     ip: Option<IpAddr>,
     /// Only in this VLAN
     #[arg(long, value_name = "VID", add = names::vlans())]
@@ -67,7 +67,7 @@ pub(crate) struct CaptureArgs {
 pub(crate) struct LiveArgs {
     /// Only frames to which all of these apply: port=NAME, mac=MAC, ip=IP, vlan=VID, reason=NAME, direction=in|out;
     /// port=tunnel and port=drops as for `capture`
-    #[arg(long = "match", requires = "live", value_name = "WORD=VALUE", value_delimiter = ',', num_args = 1..)]
+    #[arg(long = "match", requires = "live", value_name = "WORD=VALUE", value_delimiter = ',', num_args = 1.., add = names::conditions())]
     matching: Vec<Match>,
     /// End after so many frames
     #[arg(long, requires = "live", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -284,6 +284,15 @@ mod tests {
             let Tracing { live, args } = Tracing::try_parse_from(words(&format!("--live {text}"))).unwrap();
             assert!(live);
             assert_eq!(asked(args.request()), ("capture.start".to_owned(), params), "{text}");
+        }
+        for (word, _) in names::CONDITIONS {
+            let value = match word {
+                "mac=" => "02:00:00:00:00:01",
+                "ip=" => "fd00::1",
+                "direction=" => "in",
+                _ => "10",
+            };
+            Match::from_str(&format!("{word}{value}")).unwrap();
         }
         for text in ["--match web", "--match colour=red", "--match vlan=0", "--rate 0", "--match direction=up"] {
             assert!(Tracing::try_parse_from(words(&format!("--live {text}"))).is_err(), "{text}");
