@@ -8,6 +8,7 @@ use vswitch_api::{AttachmentInfo, Net, NetworkName, Pool, PoolInfo, PortState, Q
 use crate::complete::names;
 use crate::repeat::Watch;
 use crate::table::Table;
+use crate::value::ip;
 
 /// `vsctl attachment`.
 #[derive(Debug, Subcommand)]
@@ -38,13 +39,13 @@ pub(crate) struct PoolShow {
     #[arg(long, value_name = "VID", add = names::vlans())]
     vlan: Vid,
     /// The first address given [default: the subnet's first]
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = ip)]
     first: Option<IpAddr>,
     /// The last address given [default: the subnet's last]
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = ip)]
     last: Option<IpAddr>,
     /// The router's, which no port is given [default: the subnet's first]
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = ip)]
     gateway: Option<IpAddr>,
 }
 

@@ -11,6 +11,7 @@ use crate::capture::{CaptureArgs, LiveArgs};
 use crate::complete::{Shell, names};
 use crate::doctor::Doctor;
 use crate::repeat::Watch;
+use crate::value::ip;
 use vswitch_api::{
     AllowedWord, Cidr, IfName, LimitWord, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni,
 };
@@ -193,7 +194,7 @@ pub(crate) struct PortAdd {
     #[arg(long = "address", value_name = "CIDR")]
     pub(crate) addresses: Vec<Cidr>,
     /// The default route's next hop; at most one IPv4 and one IPv6
-    #[arg(long = "gateway", value_name = "IP")]
+    #[arg(long = "gateway", value_name = "IP", value_parser = ip)]
     pub(crate) gateways: Vec<IpAddr>,
     /// The interface's MTU [default: what the underlay leaves on a VLAN with a VNI, 1500 else]
     #[arg(long)]
@@ -262,7 +263,7 @@ pub(crate) struct PortSet {
     #[arg(long = "address", value_name = "CIDR")]
     pub(crate) addresses: Option<Vec<Cidr>>,
     /// Its gateways, instead of all it had; at most one IPv4 and one IPv6
-    #[arg(long = "gateway", value_name = "IP")]
+    #[arg(long = "gateway", value_name = "IP", value_parser = ip)]
     pub(crate) gateways: Option<Vec<IpAddr>>,
     #[command(flatten)]
     pub(crate) guard: Guard,
@@ -312,6 +313,7 @@ pub(crate) enum Peer {
     #[command(group = ArgGroup::new("where").required(true))]
     Add {
         /// Its address on the underlay
+        #[arg(value_parser = ip)]
         ip: IpAddr,
         /// The VLAN whose frames it gets; a list like 10-20,30 too
         #[arg(long, value_name = "VID", group = "where", add = names::vlan_lists())]
@@ -326,7 +328,7 @@ pub(crate) enum Peer {
     /// where it, or its host, answers, 1 where nothing does
     Probe {
         /// Its address on the underlay
-        #[arg(add = names::peers())]
+        #[arg(value_parser = ip, add = names::peers())]
         ip: IpAddr,
         /// Whether it has the VNI of this VLAN too
         #[arg(long, value_name = "VID", add = names::vlans())]
@@ -335,7 +337,7 @@ pub(crate) enum Peer {
     /// Delete a peer
     Del {
         /// Its address on the underlay
-        #[arg(add = names::peers())]
+        #[arg(value_parser = ip, add = names::peers())]
         ip: IpAddr,
         /// From this VLAN alone
         #[arg(long, value_name = "VID", add = names::vlans())]
@@ -364,7 +366,7 @@ pub(crate) enum Fdb {
         #[arg(long, value_name = "NAME", group = "where", add = names::ports())]
         port: Option<PortName>,
         /// The peer it is behind
-        #[arg(long, value_name = "IP", group = "where", add = names::peers())]
+        #[arg(long, value_name = "IP", group = "where", value_parser = ip, add = names::peers())]
         remote: Option<IpAddr>,
     },
     /// Delete an address

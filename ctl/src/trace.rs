@@ -8,6 +8,7 @@ use vswitch_api::explain::{from_hex, to_hex};
 use vswitch_api::{Mac, PortName, Query, Request, TraceAsk, Vid};
 
 use crate::complete::names;
+use crate::value::{ip, number};
 
 /// Without checksum (FCS).
 const SHORTEST_FRAME: usize = 60;
@@ -42,22 +43,22 @@ pub(crate) struct Trace {
     #[arg(long, value_name = "VID", add = names::vlans())]
     vlan: Option<Vid>,
     /// The sender's IP address
-    #[arg(long, value_name = "IP", requires = "ip_dst", add = names::addresses())]
+    #[arg(long, value_name = "IP", requires = "ip_dst", value_parser = ip, add = names::addresses())]
     ip_src: Option<IpAddr>,
     /// The receiver's IP address
-    #[arg(long, value_name = "IP", requires = "ip_src", add = names::addresses())]
+    #[arg(long, value_name = "IP", requires = "ip_src", value_parser = ip, add = names::addresses())]
     ip_dst: Option<IpAddr>,
     /// What the packet carries
     #[arg(long, requires = "ip_src", default_value = "udp")]
     proto: Proto,
     /// Source port of TCP or UDP
-    #[arg(long, requires = "ip_src", default_value = "49152")]
+    #[arg(long, requires = "ip_src", default_value = "49152", value_parser = number(0..=u16::MAX))]
     sport: u16,
     /// Destination port of TCP or UDP
-    #[arg(long, requires = "ip_src", default_value = "9")]
+    #[arg(long, requires = "ip_src", default_value = "9", value_parser = number(0..=u16::MAX))]
     dport: u16,
     /// Bytes of the frame, without a tag and the checksum (FCS), 60 to 65549
-    #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(60..=65_549))]
+    #[arg(long, value_name = "N", default_value = "60", value_parser = number(60..=65_549_u32))]
     len: u32,
 }
 
