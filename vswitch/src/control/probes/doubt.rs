@@ -1,0 +1,99 @@
+//! What else is known of a peer that does not answer: whether frames come from it, and whether its host is there.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vswitch_core::Instant;
+use vswitch_sys::{Netlink, PingSocket};
+
+use super::super::Control;
+use crate::clock;
+use crate::health::Host;
+
+/// How long an answer to ICMP echo is waited for.
+const PING: Duration = Duration::from_millis(500);
+
+/// Hosts that were asked whether they are there.
+#[derive(Debug)]
+pub(super) struct Ping {
+    socket: io::Result<PingSocket>,
+    sequence: u16,
+    /// By sequence: whom, when, and its round trip.
+    asked: BTreeMap<u16, (IpAddr, Instant)>,
+    /// The last round trip of each.
+    trips: BTreeMap<IpAddr, Duration>,
+}
+
+impl Ping {
+    fn open(own: IpAddr) -> Self {
+        Self { socket: PingSocket::open(own), sequence: 0, asked: BTreeMap::new(), trips: BTreeMap::new() }
+    }
+
+    /// Whether an answer is waited for.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.asked.is_empty()
+    }
+}
+
+impl Control {
+    /// Whether frames came from a peer since this was asked last; not where it never was.
+    pub(super) fn heard_since(&mut self, ip: IpAddr) -> bool {
+        let Ok(counted) = self.counted() else { return false };
+        let frames = self.remotes.get(&ip).and_then(|id| counted.remotes.get(id)).map_or(0, |row| row.rx_frames);
+        self.probes.frames.insert(ip, frames).is_some_and(|before| frames > before)
+    }
+
+    /// Finds out what else is known of a peer that does not answer: whether frames come from it, and whether its host is
+    /// there.
+    pub(super) fn doubt(&mut self, own: IpAddr, ip: IpAddr, now: Instant) {
+        if self.heard_since(ip)
+            && let Some(path) = self.probes.paths.get_mut(&ip)
+        {
+            path.note_frames(now);
+        }
+        let ping = self.probes.ping.get_or_insert_with(|| Ping::open(own));
+        ping.sequence = ping.sequence.wrapping_add(1);
+        if let Ok(socket) = &ping.socket {
+            let _ = socket.ask(ip, ping.sequence); // what does not leave is not answered
+        }
+        ping.asked.insert(ping.sequence, (ip, clock::now()));
+    }
+
+    /// Takes the answers of hosts, and gives up those that are late.
+    pub(super) fn hear_hosts(&mut self, now: Instant) {
+        let Some(ping) = &mut self.probes.ping else { return };
+        if let Ok(socket) = &ping.socket {
+            while let Ok(Some((from, sequence))) = socket.answer() {
+                let Some((ip, at)) = ping.asked.get(&sequence).copied().filter(|(ip, _)| *ip == from) else { continue };
+                ping.asked.remove(&sequence);
+                ping.trips.insert(ip, clock::now().since(at));
+                if let Some(path) = self.probes.paths.get_mut(&ip) {
+                    path.note_host(Host::Answers);
+                }
+            }
+        }
+        let late: Vec<_> =
+            ping.asked.extract_if(.., |_, (_, at)| now.since(*at) >= PING).map(|(_, (ip, _))| ip).collect();
+        for ip in late {
+            let neighbour = Netlink::open().and_then(|netlink| netlink.is_neighbour_there(ip)).ok().flatten();
+            let host = match (neighbour, &ping.socket) {
+                (Some(true), _) => Host::Answers,
+                (Some(false), _) | (None, Ok(_)) => Host::Silent,
+                (None, Err(error)) => Host::Unknown(format!(
+                    "ICMP echo needs this user's group in net.ipv4.ping_group_range ({error}), and the peer is no neighbour \
+                     on the link"
+                )),
+            };
+            if let Some(path) = self.probes.paths.get_mut(&ip) {
+                path.note_host(host);
+            }
+        }
+    }
+
+    /// The last round trip of ICMP echo to a host.
+    pub(in crate::control) fn host_trip(&self, ip: IpAddr) -> Option<Duration> {
+        self.probes.ping.as_ref()?.trips.get(&ip).copied()
+    }
+}
