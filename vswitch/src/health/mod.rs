@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use vswitch_core::Instant;
 use vtep::oam;
 
-pub(crate) use findings::Host;
+pub(crate) use findings::{Fault, Finding, Host};
 pub(crate) use interval::{ProbeInterval, WrongInterval};
 pub(crate) use path::{Ask, Ends, Path};
 

@@ -48,7 +48,7 @@ pub(in crate::control) struct Probes {
     /// Peers of which something came since they were last judged.
     news: BTreeSet<IpAddr>,
     /// What was last said of each peer in the log.
-    said: BTreeMap<IpAddr, (HealthState, BTreeSet<String>)>,
+    said: BTreeMap<IpAddr, (HealthState, BTreeSet<&'static str>)>,
     /// What frames each silent peer had sent when that was last looked at.
     frames: BTreeMap<IpAddr, u64>,
     tickets: Tickets,

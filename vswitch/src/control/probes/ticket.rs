@@ -7,6 +7,7 @@ use vswitch_api::{Code, HealthState, Probe, ProbeAsk, Refusal, RpcError, Vid, Vn
 
 use super::super::Control;
 use crate::clock;
+use crate::health::Finding;
 
 /// Tickets remembered.
 const TICKETS: usize = 256;
@@ -70,16 +71,13 @@ impl Control {
                 pending: Some(ticket),
             });
         };
-        let wanted = self.probes.tickets.take(ticket);
+        let verdict = match self.probes.tickets.take(ticket) {
+            Some(vni) => verdict.within(vni),
+            None => verdict,
+        };
         let best = path.tested().flatten();
         let foreign = verdict.state == HealthState::Foreign;
         let trip = best.or_else(|| self.host_trip(ip).filter(|_| foreign));
-        let mut findings = verdict.findings;
-        // Asked for one VLAN, another one's is of no interest.
-        if let Some(wanted) = wanted.filter(|vni| path.shared().get(vni) == Some(&true)) {
-            findings
-                .retain(|finding| finding.name != "vni_missing" || finding.text.contains(&format!("VNI {wanted} ")));
-        }
         let shared = path.shared().iter().filter(|(_, has_it)| **has_it).map(|(vni, _)| *vni);
         Ok(Probe {
             ip,
@@ -89,7 +87,7 @@ impl Control {
             foreign,
             state: verdict.state,
             vnis: best.map(|_| shared.collect()),
-            findings,
+            findings: verdict.findings.into_iter().map(Finding::shown).collect(),
             pending: None,
         })
     }

@@ -11,7 +11,7 @@ use vtep::oam::Kind;
 
 use super::Path;
 use crate::health::Heard;
-use crate::health::findings::{Facts, Host, Verdict};
+use crate::health::findings::{Facts, Finding, Host, Verdict};
 
 /// When a self-test without an answer has the host asked.
 const DOUBT: Duration = Duration::from_millis(250);
@@ -159,7 +159,7 @@ impl Path {
             jitter_us: self.window.jitter(),
             path_mtu: self.path_mtu.filter(|_| self.answers()).map(u32::from),
             state,
-            findings,
+            findings: findings.into_iter().map(Finding::shown).collect(),
         })
     }
 }
