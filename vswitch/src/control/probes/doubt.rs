@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vswitch_core::Instant;
+use vswitch_core::switch::PortId;
 use vswitch_sys::{Netlink, PingSocket};
 
 use super::super::Control;
@@ -31,6 +33,15 @@ impl Ping {
         Self { socket: PingSocket::open(own), sequence: 0, asked: BTreeMap::new(), trips: BTreeMap::new() }
     }
 
+    /// Asks `host`.
+    fn ask(&mut self, host: IpAddr) {
+        self.sequence = self.sequence.wrapping_add(1);
+        if let Ok(socket) = &self.socket {
+            let _ = socket.ask(host, self.sequence); // what does not leave is not answered
+        }
+        self.asked.insert(self.sequence, (host, clock::now()));
+    }
+
     /// Whether an answer is waited for.
     pub(super) fn is_busy(&self) -> bool {
         !self.asked.is_empty()
@@ -38,27 +49,36 @@ impl Ping {
 }
 
 impl Control {
-    /// Whether frames came from a peer since this was asked last; not where it never was.
-    pub(super) fn heard_since(&mut self, ip: IpAddr) -> bool {
-        let Ok(counted) = self.counted() else { return false };
-        let frames = self.remotes.get(&ip).and_then(|id| counted.remotes.get(id)).map_or(0, |row| row.rx_frames);
-        self.probes.frames.insert(ip, frames).is_some_and(|before| frames > before)
+    /// Those of `peers` that sent frames since this was asked of them last. All are asked for in one round over the workers:
+    /// an outage may silence a thousand.
+    pub(super) fn heard_since(&mut self, peers: &[IpAddr]) -> Vec<IpAddr> {
+        let known: Vec<_> = peers.iter().filter_map(|ip| Some((*ip, *self.remotes.get(ip)?))).collect();
+        let remotes: Arc<[PortId]> = known.iter().map(|(_, id)| *id).collect();
+        let Ok(counted) = self.workers.each(move |worker| worker.datapath.received_from(&remotes)) else {
+            return Vec::new();
+        };
+        let frames = &mut self.probes.frames;
+        let mut sums = (0..).map(|number| counted.iter().filter_map(|each| each.get(number)).sum::<u64>());
+        let since = known.iter().filter(|(ip, _)| {
+            let now = sums.next().unwrap_or(0);
+            frames.insert(*ip, now).is_some_and(|before| now > before)
+        });
+        since.map(|(ip, _)| *ip).collect()
     }
 
-    /// Finds out what else is known of a peer that does not answer: whether frames come from it, and whether its host is
+    /// Finds out what else is known of peers that do not answer: whether frames come from them, and whether their hosts are
     /// there.
-    pub(super) fn doubt(&mut self, own: IpAddr, ip: IpAddr, now: Instant) {
-        if self.heard_since(ip)
-            && let Some(path) = self.probes.paths.get_mut(&ip)
-        {
-            path.note_frames(now);
+    pub(super) fn doubt(&mut self, own: IpAddr, peers: &[IpAddr], now: Instant) {
+        if peers.is_empty() {
+            return;
+        }
+        for ip in self.heard_since(peers) {
+            if let Some(path) = self.probes.paths.get_mut(&ip) {
+                path.note_frames(now);
+            }
         }
         let ping = self.probes.ping.get_or_insert_with(|| Ping::open(own));
-        ping.sequence = ping.sequence.wrapping_add(1);
-        if let Ok(socket) = &ping.socket {
-            let _ = socket.ask(ip, ping.sequence); // what does not leave is not answered
-        }
-        ping.asked.insert(ping.sequence, (ip, clock::now()));
+        peers.iter().for_each(|ip| ping.ask(*ip));
     }
 
     /// Takes the answers of hosts, and gives up those that are late.

@@ -96,19 +96,20 @@ impl Control {
         let own = self.vtep_ip()?;
         let is_due = |path: &Path| path.deadline().is_some_and(|at| at <= now);
         let due: Vec<_> = self.probes.paths.iter().filter(|(_, path)| is_due(path)).map(|(ip, _)| *ip).collect();
+        let mut doubted = Vec::new();
         for ip in due {
             let Some(path) = self.probes.paths.get_mut(&ip) else { continue };
             let asks = path.poll(now);
-            let doubts = path.doubts_host(now);
+            if path.doubts_host(now) {
+                doubted.push(ip);
+            }
             let port = path.ends().port;
             for ask in asks {
                 self.probes.send((own, ip, port), &ask);
             }
-            if doubts {
-                self.doubt(own, ip, now);
-            }
             self.probes.news.insert(ip);
         }
+        self.doubt(own, &doubted, now);
         self.hear_probes(now);
         self.hear_hosts(now);
         self.say_health(now);
@@ -150,7 +151,7 @@ impl Control {
         let now = clock::now();
         self.follow(ip, now);
         self.hear_probes(now); // it may have asked us
-        self.heard_since(ip); // from here on
+        self.heard_since(&[ip]); // from here on
         let networks = self.networks_of(ip);
         if let Some(path) = self.probes.paths.get_mut(&ip) {
             path.set_networks(networks);
