@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use vswitch_api::{HealthState, Vid, Vni};
 use vswitch_sys::Trouble;
 
+use super::host::Host;
 use super::path::Ends;
 
 /// Lost probes below which loss is no finding: one may be lost anywhere.
@@ -63,17 +64,6 @@ impl Finding {
     }
 }
 
-/// What is known of a peer's host beside its VTEP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
-    /// It answers: to ICMP echo, or to who has its address.
-    Answers,
-    /// It does not.
-    Silent,
-    /// That could not be found out, and why.
-    Unknown(String),
-}
-
 /// All that was found out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Facts {
@@ -108,6 +98,11 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
+    /// The finding of `fault`, if there is one.
+    pub(crate) fn found(self, fault: Fault) -> Option<Finding> {
+        self.findings.into_iter().find(|finding| finding.fault == fault)
+    }
+
     /// Without what is wrong in other networks than `vni` alone.
     pub(crate) fn within(mut self, vni: Vni) -> Self {
         self.findings.retain(|finding| !matches!(finding.fault, Fault::VniMissing(other) if other != vni));
@@ -238,8 +233,7 @@ impl Facts {
             }
             Some(Host::Silent) => gone(format!("the host {peer} answers neither probes nor ICMP echo")),
             Some(Host::Unknown(why)) => {
-                let text =
-                    format!("{peer} answers no probes, and whether its host is there cannot be found out: {why}");
+                let text = format!("{peer} answers no probes, and whether its host is there is not known: {why}");
                 (Unreachable, Some(Finding::new(Fault::PeerSilent, text, None)))
             }
             None => (Unreachable, Some(Finding::new(Fault::PeerSilent, format!("{peer} answers no probes"), None))),

@@ -33,12 +33,14 @@ impl Control {
         for &peer in peers {
             let Some(path) = self.path(peer) else { continue };
             let Some(trip) = path.tested().flatten() else {
-                let foreign = path.verdict(now).filter(|verdict| verdict.state == HealthState::Foreign);
-                if foreign.is_some() {
+                let verdict = path.verdict(now);
+                if verdict.as_ref().is_some_and(|verdict| verdict.state == HealthState::Foreign) {
                     let trip = self.host_trip(peer).map(|trip| format!(", after {} us", trip.as_micros()));
                     let text =
                         format!("the host {peer} is there{}; its VTEP answers no probes", trip.unwrap_or_default());
                     steps.push(ExplainStep::note("peer", text));
+                } else if let Some(finding) = verdict.and_then(|verdict| verdict.found(Fault::PeerSilent)) {
+                    steps.push(ExplainStep::note("peer", finding.text));
                 }
                 continue;
             };
@@ -72,7 +74,7 @@ impl Control {
         let found = |fault: Fault| {
             asked.iter().find_map(|(peer, path)| {
                 let verdict = path.verdict(now).filter(|_| path.tested().flatten().is_none())?;
-                verdict.findings.into_iter().find(|finding| finding.fault == fault).map(|finding| (*peer, finding))
+                verdict.found(fault).map(|finding| (*peer, finding))
             })
         };
         if let Some((_, finding)) = found(Fault::PortBlocked) {

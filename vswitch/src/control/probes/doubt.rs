@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use vswitch_core::Instant;
 use vswitch_core::switch::PortId;
-use vswitch_sys::{Netlink, PingSocket};
+use vswitch_sys::{Neighbour, Netlink, PingSocket};
 
 use super::super::Control;
 use crate::clock;
-use crate::health::Host;
 
 /// How long an answer to ICMP echo is waited for.
 const PING: Duration = Duration::from_millis(500);
@@ -57,13 +56,15 @@ impl Control {
         let Ok(counted) = self.workers.each(move |worker| worker.datapath.received_from(&remotes)) else {
             return Vec::new();
         };
-        let frames = &mut self.probes.frames;
-        let mut sums = (0..).map(|number| counted.iter().filter_map(|each| each.get(number)).sum::<u64>());
-        let since = known.iter().filter(|(ip, _)| {
-            let now = sums.next().unwrap_or(0);
-            frames.insert(*ip, now).is_some_and(|before| now > before)
-        });
-        since.map(|(ip, _)| *ip).collect()
+        let sum = |number| counted.iter().filter_map(|each| each.get(number)).sum::<u64>();
+        let mut speaking = Vec::new();
+        for (number, (ip, _)) in known.into_iter().enumerate() {
+            let frames = sum(number);
+            if self.probes.frames.insert(ip, frames).is_some_and(|before| frames > before) {
+                speaking.push(ip);
+            }
+        }
+        speaking
     }
 
     /// Finds out what else is known of peers that do not answer: whether frames come from them, and whether their hosts are
@@ -90,25 +91,26 @@ impl Control {
                 ping.asked.remove(&sequence);
                 ping.trips.insert(ip, clock::now().since(at));
                 if let Some(path) = self.probes.paths.get_mut(&ip) {
-                    path.note_host(Host::Answers);
+                    path.note_echo();
                 }
             }
         }
         let late: Vec<_> =
             ping.asked.extract_if(.., |_, (_, at)| now.since(*at) >= PING).map(|(_, (ip, _))| ip).collect();
+        if late.is_empty() {
+            return;
+        }
+        let netlink = Netlink::open().ok();
         for ip in late {
-            let neighbour = Netlink::open().and_then(|netlink| netlink.is_neighbour_there(ip)).ok().flatten();
-            let host = match (neighbour, &ping.socket) {
-                (Some(true), _) => Host::Answers,
-                (Some(false), _) | (None, Ok(_)) => Host::Silent,
-                (None, Err(error)) => Host::Unknown(format!(
-                    "ICMP echo needs this user's group in net.ipv4.ping_group_range ({error}), and the peer is no neighbour \
-                     on the link"
-                )),
-            };
-            if let Some(path) = self.probes.paths.get_mut(&ip) {
-                path.note_host(host);
-            }
+            let Some(path) = self.probes.paths.get_mut(&ip) else { continue };
+            let echo = ping.socket.as_ref().map(drop).map_err(|error| {
+                format!(
+                    "ICMP echo needs this user's group in net.ipv4.ping_group_range ({error}), and the peer is no neighbour on \
+                     the link"
+                )
+            });
+            let neighbour = netlink.as_ref().and_then(|netlink| neighbour(netlink, path.ends().own, ip));
+            path.note_no_echo(now, echo, neighbour);
         }
     }
 
@@ -116,4 +118,11 @@ impl Control {
     pub(in crate::control) fn host_trip(&self, ip: IpAddr) -> Option<Duration> {
         self.probes.ping.as_ref()?.trips.get(&ip).copied()
     }
+}
+
+/// What the kernel knows of `peer`, where that is a neighbour. Two questions for one answer, and of the whole table no more than
+/// one entry: where many are late it is long.
+fn neighbour(netlink: &Netlink, own: IpAddr, peer: IpAddr) -> Option<Neighbour> {
+    let route = netlink.route_from(own, peer).ok().filter(|route| route.gateway.is_none())?;
+    netlink.neighbour(route.index, peer).ok()?
 }

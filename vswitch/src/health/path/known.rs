@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use vswitch_api::{Health, Vni};
 use vswitch_core::Instant;
-use vswitch_sys::Trouble;
+use vswitch_sys::{Neighbour, Trouble};
 use vtep::oam::Kind;
 
 use super::Path;
 use crate::health::Heard;
-use crate::health::findings::{Facts, Finding, Host, Verdict};
+use crate::health::findings::{Facts, Finding, Verdict};
+use crate::health::host::Host;
 
 /// When a self-test without an answer has the host asked.
 const DOUBT: Duration = Duration::from_millis(250);
@@ -98,9 +99,20 @@ impl Path {
         doubts
     }
 
-    /// What was found out of its host.
-    pub(crate) fn note_host(&mut self, host: Host) {
-        self.host = Some(host);
+    /// Its host answered ICMP echo.
+    pub(crate) fn note_echo(&mut self) {
+        self.host = Some(Host::Answers);
+    }
+
+    /// Its host did not answer ICMP echo, or there was no `echo`, and why; and what the kernel knows of it as a neighbour.
+    pub(crate) fn note_no_echo(&mut self, now: Instant, echo: Result<(), String>, neighbour: Option<Neighbour>) {
+        // Since the first that was due and not answered.
+        let silent = self.answered_at.zip(self.interval).map(|(at, interval)| now.since(at + interval));
+        let host = Host::without_echo(echo, neighbour, silent);
+        // What was found out counts until something else is.
+        if !matches!((&self.host, &host), (Some(Host::Answers | Host::Silent), Host::Unknown(_))) {
+            self.host = Some(host);
+        }
     }
 
     /// Whether it answers.

@@ -16,7 +16,7 @@ use vswitch_core::Instant;
 use vswitch_sys::Trouble;
 use vtep::oam;
 
-use super::findings::Host;
+use super::host::Host;
 use super::search::Search;
 use super::window::Window;
 use self_test::SelfTest;
