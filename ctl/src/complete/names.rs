@@ -34,7 +34,7 @@ pub(super) fn ask_at(words: &[OsString]) {
 
 /// What the daemon answers; nothing where it does not.
 fn ask<T: DeserializeOwned>(query: Query) -> Vec<T> {
-    let path = socket::path(SOCKET.with_borrow(Clone::clone));
+    let path = socket::to_ask(SOCKET.with_borrow(Clone::clone));
     let answer = Client::connect(&path, PATIENCE).and_then(|mut client| client.call(&query.into()));
     answer.unwrap_or_default()
 }
@@ -152,7 +152,7 @@ pub(crate) fn macs() -> ArgValueCandidates {
 /// Reasons for which frames were dropped.
 pub(crate) fn reasons() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let path = socket::path(SOCKET.with_borrow(Clone::clone));
+        let path = socket::to_ask(SOCKET.with_borrow(Clone::clone));
         let stats = Client::connect(&path, PATIENCE)
             .and_then(|mut client| client.call::<vswitch_api::Stats>(&Query::Stats { port: None }.into()));
         let reasons = stats.map(|stats| stats.reasons).unwrap_or_default();
