@@ -16,12 +16,14 @@ use crate::Tests;
 pub(crate) const TESTS: Tests = &[
     ("readme", readme),
     ("getting_started", getting_started),
+    ("no_purge_under_a_daemon", no_purge_under_a_daemon),
     ("two_hosts", two_hosts),
     ("vlans_and_trunks", vlans_and_trunks),
     ("peers_kernel", peers_kernel),
     ("peers_openvswitch", peers_openvswitch),
     ("debugging", debugging),
     ("clean_root", clean_root),
+    ("under_systemd", under_systemd),
     ("links", links),
 ];
 
@@ -31,11 +33,23 @@ pub(crate) const LINKS: &str = "links";
 pub(crate) const WITH_OPENVSWITCH: &str = "peers_openvswitch";
 /// The one that needs a package's tools.
 pub(crate) const CLEAN_ROOT: &str = "clean_root";
+/// The one that needs systemd besides.
+pub(crate) const UNDER_SYSTEMD: &str = "under_systemd";
 
 /// Why [`clean_root`] cannot be tried here.
 pub(crate) fn no_package() -> Option<String> {
-    let missing: Vec<_> = ["busybox", "dpkg", "dpkg-deb", "ldd"]
-        .into_iter()
+    missing(&["busybox", "dpkg", "dpkg-deb", "ldd"])
+}
+
+/// Why [`under_systemd`] cannot be tried here.
+pub(crate) fn no_systemd() -> Option<String> {
+    missing(&["dpkg", "dpkg-deb", "systemctl", "nsenter", "setpriv", "pkill"])
+}
+
+fn missing(tools: &[&str]) -> Option<String> {
+    let missing: Vec<_> = tools
+        .iter()
+        .copied()
         .filter(|tool| {
             let asked = Command::new(tool).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
             asked.is_err()
@@ -79,6 +93,32 @@ fn getting_started(lab: &Lab) -> Result {
     ensure!(build == "cargo build --release -p vswitch -p vsctl -p vswitch-cni", "first it is built: {build}");
     first.commands = install.to_owned();
     walk.through(&blocks)?;
+    let left = walk.run("", "find /usr/local /etc/vswitch /opt /var/lib/vswitch ! -type d 2>/dev/null || true")?;
+    ensure!(left.trim().is_empty(), "it leaves {left}");
+    Ok(())
+}
+
+fn no_purge_under_a_daemon(lab: &Lab) -> Result {
+    let host = lab.host("host")?;
+    let mut walk = Walk::new(lab);
+    walk.enter("", &host, &[])?;
+    walk.run("", &format!("{INSTALL}{START}vsctl vlan add 10\n"))?;
+    // Nor after an upgrade that nobody has told the daemon of.
+    for before in ["", INSTALL] {
+        walk.run("", before)?;
+        for task in ["--uninstall", "--purge"] {
+            let said = walk.run("", &format!("dist/install.sh {task} 2>&1 && echo done || echo ended with $?"))?;
+            let pid = walk.run("", "cat /run/main")?;
+            for part in [&*format!("process {} ", pid.trim()), "systemctl disable --now", "kill ", "ended with 1"] {
+                ensure!(said.contains(part), "{task} under a daemon: {said}, without {part}");
+            }
+        }
+    }
+    let there = walk.run("", "vsctl vlan list; ls /usr/local/bin /var/lib/vswitch")?;
+    for part in ["10", "vswitchd", "vsctl"] {
+        ensure!(there.contains(part), "{part} is gone: {there}");
+    }
+    walk.run("", "systemctl disable --now vswitchd vswitchd.socket\ndist/install.sh --purge\n")?;
     let left = walk.run("", "find /usr/local /etc/vswitch /opt /var/lib/vswitch ! -type d 2>/dev/null || true")?;
     ensure!(left.trim().is_empty(), "it leaves {left}");
     Ok(())
@@ -214,16 +254,26 @@ fn links(_: &Lab) -> Result {
 
 /// The package, where nothing else is.
 fn clean_root(lab: &Lab) -> Result {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/clean-root.sh");
+    package(lab, "clean-root.sh", &["upgraded by takeover", "nothing is left"])
+}
+
+/// The package's units, by a systemd.
+fn under_systemd(lab: &Lab) -> Result {
+    package(lab, "under-systemd.sh", &["pings under way were answered", "nothing is left"])
+}
+
+/// Tries the package by a script of `dist/`, which says what it did.
+fn package(lab: &Lab, script: &str, what: &[&str]) -> Result {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(script);
     let programs = netns_tests::binaries::binaries()?.vsctl.parent().context("vsctl lies somewhere")?.to_owned();
-    let output = Command::new(script).env("BIN", programs).stdin(Stdio::null()).output()?;
+    let output = Command::new(path).env("BIN", programs).stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     lab.note(&said);
     if output.status.code() == Some(77) {
         eprintln!("skipped: {said}"); // what it needs beyond what was looked for
         return Ok(());
     }
-    ensure!(output.status.success(), "dist/clean-root.sh: {}: {said}", output.status);
-    ensure!(said.contains("upgraded by takeover") && said.contains("nothing is left"), "it said {said}");
+    ensure!(output.status.success(), "dist/{script}: {}: {said}", output.status);
+    ensure!(what.iter().all(|words| said.contains(words)), "dist/{script} said {said}");
     Ok(())
 }

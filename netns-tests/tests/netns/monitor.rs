@@ -6,6 +6,8 @@ use crate::Tests;
 
 #[path = "monitor/addresses.rs"]
 mod addresses;
+#[path = "monitor/drops.rs"]
+mod drops;
 #[path = "monitor/ends.rs"]
 mod ends;
 #[path = "monitor/events.rs"]
@@ -19,7 +21,8 @@ pub(crate) const TESTS: Tests = &[
     ("what_frames_do_to_addresses", addresses::what_frames_do_to_addresses),
     ("addresses_without_room", addresses::addresses_without_room),
     ("an_address_that_flaps", addresses::an_address_that_flaps),
-    ("drops_and_storms", events::drops_and_storms),
+    ("drops_and_storms", drops::drops_and_storms),
+    ("drops_of_ports_that_go", drops::drops_of_ports_that_go),
     ("a_port_that_is_lost_and_back", events::a_port_that_is_lost_and_back),
     ("containers", events::containers),
     ("only_what_was_asked_for", readers::only_what_was_asked_for),

@@ -51,6 +51,12 @@ pub(crate) enum HostError {
          rights): name it under /run/netns, or let `vsctl port add --hand-over` make the interface", .0.display()
     )]
     Hidden(PathBuf),
+    #[error(
+        "{} is a plain file to vswitchd: the namespace mounted there does not reach the mount namespace it runs in (systemd: \
+         MountFlags=slave; Kubernetes: mountPropagation: HostToContainer), or ended; else let `vsctl port add --hand-over` \
+         make the interface", .0.display()
+    )]
+    NotMounted(PathBuf),
     #[error("cannot duplicate the descriptor of a port: {0}")]
     Descriptor(io::Error),
     #[error("port {port} came with {given} queues, and this vswitchd has {workers} workers: hand over one for each")]

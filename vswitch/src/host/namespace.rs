@@ -19,11 +19,20 @@ pub(super) fn open_netns(reference: &NetnsRef) -> Result<Netns, HostError> {
         NetnsRef::Pid(pid) => Netns::open_pid(*pid),
     };
     opened.map_err(|error| match error {
+        NetnsError::NotNamespace(_) | NetnsError::System { .. } if is_mount_point(&reference.path()) => {
+            HostError::NotMounted(reference.path())
+        }
         NetnsError::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             HostError::Hidden(reference.path())
         }
         error => error.into(),
     })
+}
+
+/// Whether `path` is what a namespace is mounted on, as ip-netns(8) and container runtimes make it, and none is here. The
+/// former may not even be opened: its mode is 0, and the daemon keeps no CAP_DAC_OVERRIDE.
+fn is_mount_point(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0) && !path.starts_with("/proc")
 }
 
 /// Whether `reference`, given to a daemon before this one, may still mean the same. A process number that leads into the
@@ -89,9 +98,10 @@ pub(crate) fn netns_identity(reference: &NetnsRef) -> Result<Option<(u64, u64)>,
 pub(super) fn found_netns(reference: &NetnsRef) -> Result<Option<Netns>, HostError> {
     match open_netns(reference) {
         Ok(netns) => Ok(Some(netns)),
-        Err(HostError::Netns(NetnsError::NotFound(_) | NetnsError::NoProcess(_) | NetnsError::NotNamespace(_))) => {
-            Ok(None)
-        }
+        Err(
+            HostError::Netns(NetnsError::NotFound(_) | NetnsError::NoProcess(_) | NetnsError::NotNamespace(_))
+            | HostError::NotMounted(_),
+        ) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -101,6 +111,24 @@ mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_mount_that_does_not_reach_us_is_told_from_a_wrong_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        fs::write(path("mount-point"), "").unwrap();
+        fs::write(path("text"), "text").unwrap();
+        let table = [
+            (path("mount-point"), "does not reach the mount namespace"),
+            (path("text"), "is not a network namespace"),
+            (path("gone"), "there is no"),
+            ("/proc/self/maps".to_owned(), "is not a network namespace"),
+        ];
+        for (reference, expected) in table {
+            let error = open_netns(&reference.parse().unwrap()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{reference}: {error}");
+        }
+    }
 
     #[test]
     fn a_name_leads_somewhere_nowhere_or_nobody_knows() {

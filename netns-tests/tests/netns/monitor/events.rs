@@ -1,15 +1,12 @@
-//! Events of ports, VLANs, peers and containers, and of what is dropped.
+//! Events of ports, VLANs, peers and containers.
 
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use netns_tests::frames::{BROADCAST, text};
-use netns_tests::traffic::flood::{Flood, Kind};
-use netns_tests::{
-    Context, Daemon, DaemonSpec, Lab, Monitoring, Node, Result, SOON, Station, Underlay, ensure, ensure_eq, eventually,
-};
+use netns_tests::frames::text;
+use netns_tests::{Context, Daemon, DaemonSpec, Lab, Monitoring, Node, Result, SOON, Underlay, ensure, ensure_eq};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use vswitch_api::{Client, Request};
@@ -119,57 +116,6 @@ pub(super) fn how_the_way_to_a_peer_is(lab: &Lab) -> Result {
         .windows(2)
         .filter(|two| two.iter().all(|event| event["event"] == "peer.health") && said(&two[0]) == said(&two[1]));
     ensure_eq!(repeated.count(), 0, "told twice: {states:?}");
-    Ok(())
-}
-
-pub(super) fn drops_and_storms(lab: &Lab) -> Result {
-    let node = alone(lab, "storm-limit = 100\n")?;
-    let a = Station::new(node.attach_quiet(lab, "a", "--access 10")?)?;
-    let _b = node.attach_quiet(lab, "b", "--access 10")?;
-    a.wire.send(&netns_tests::frames::probe(BROADCAST, a.mac, Some(30), 1))?;
-    eventually(SOON, "a drop is counted", || {
-        ensure_eq!(node.stats()?.dropped("a", "vlan_not_allowed"), 1, "drops");
-        Ok(())
-    })?;
-    let before = node.stats()?;
-    let monitoring = Monitoring::start(lab, node.vsctl(), "m", "--port a")?;
-    a.wire.send(&netns_tests::frames::probe(BROADCAST, a.mac, Some(30), 1))?;
-    let drop = monitoring.named("drops")?;
-    let expected = json!({"port": "a", "remote": null, "reason": "vlan_not_allowed", "frames": 1});
-    for (name, value) in expected.as_object().context("an object")? {
-        ensure_eq!(&drop[name], value, "{name} of what is dropped since");
-    }
-    let flood = Flood::start(&a.host, "eth0", Kind::Broadcast, 5_000)?;
-    let begun = monitoring.named("storm.begun")?;
-    let seen = |count: usize| {
-        let told = |event: &&Value| event["event"] == "drops" && event["reason"] == "storm_broadcast";
-        eventually(SOON, "drops are told while it lasts", || {
-            let events = monitoring.events()?;
-            ensure!(events.iter().filter(told).count() >= count, "{events:?}");
-            Ok(())
-        })
-    };
-    seen(3)?;
-    let _ = flood.stop();
-    let ended = monitoring.named("storm.ended")?;
-    let all = monitoring.stop()?.events;
-    let storm: Vec<_> =
-        all.iter().filter(|event| event["event"] == "drops" && event["reason"] == "storm_broadcast").collect();
-    let sum: u64 = storm.iter().filter_map(|event| event["frames"].as_u64()).sum();
-    let counted = node.stats()?.dropped("a", "storm_broadcast") - before.dropped("a", "storm_broadcast");
-    ensure_eq!((sum, &ended["frames"]), (counted, &counted.into()), "frames of the storm");
-    ensure!(counted > 1_000, "{counted} are too few to prove anything");
-    for two in storm.windows(2) {
-        let [earlier, later] = [two[0], two[1]].map(|event| event["at"].as_u64().unwrap_or(0));
-        // The clock of who looks is not that of day.
-        ensure!(later - earlier > 950_000_000, "{} ns between two", later - earlier);
-    }
-    for event in [&begun, &ended] {
-        ensure_eq!((&event["port"], &event["reason"]), (&json!("a"), &json!("storm_broadcast")), "whose storm");
-    }
-    let times = |name: &str| all.iter().filter(|event| event["event"] == name).count();
-    ensure_eq!([times("storm.begun"), times("storm.ended")], [1, 1], "storms");
-    ensure!(ended["lasted_s"].as_u64() >= Some(2), "{ended}");
     Ok(())
 }
 
