@@ -199,7 +199,8 @@ fn watching_through_a_pipe(lab: &Lab) -> Result {
     for (list, change, shown) in table {
         let mut command = node.vsctl().command()?;
         command.arg("--json").args(list.split(' ')).args(["--watch", "0.1"]);
-        let mut child = node.host.spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()))?;
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = node.host.spawn(command)?;
         let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
         let seen = (|| -> Result {
             let first = lines.next().context("it ended")??;
