@@ -14,25 +14,8 @@ set -eu
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
 
-say() { echo "clean-root: $*"; }
-# The daemon's log first, so that what failed is the last line.
-fail() {
-  if [ -e "${work:-}/log" ]; then tail -n 20 "$work/log" >&2; fi
-  echo "clean-root: FAILED: $*" >&2
-  [ -z "${inside:-}" ] || trap - EXIT # what is outside removes the folder
-  exit 1
-}
-skip() { echo "clean-root: SKIPPED: $*" >&2; exit 77; }
-
-# Waits until the command succeeds, ten seconds at most.
-eventually() {
-  tries=0
-  until "$@" >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    [ $tries -lt 100 ] || fail "in ten seconds it did not come true: $*"
-    sleep 0.1
-  done
-}
+me=clean-root
+. "$repo/dist/trial.sh"
 
 # What there is, but for what useradd puts aside: the package's user stays, as Debian wants it.
 files() {
@@ -44,10 +27,6 @@ install_package() {
   DEBIAN_FRONTEND=noninteractive dpkg --root="$root" "$@" >"$work/dpkg.log" 2>&1 ||
     { cat "$work/dpkg.log" >&2; fail "dpkg $*"; }
 }
-pid_of_daemon() { inside vsctl status --json | sed -n 's/.*"pid":\([0-9]*\).*/\1/p'; }
-answers() { sed -n 's/.*seq=\([0-9]*\) .*/\1/p' "$work/ping"; }
-more_answers_than() { [ "$(answers | wc -l)" -gt "$1" ]; }
-is_another() { now=$(pid_of_daemon) && [ -n "$now" ] && [ "$now" != "$1" ]; }
 
 # The root: $work/root. Programs of busybox, and what the programs of the package are linked to.
 make_small_root() {
@@ -136,12 +115,11 @@ in_namespaces() {
   # Of the old version the link would say (deleted).
   [ "$(readlink "/proc/$second/exe")" = "$root/usr/bin/vswitchd" ] ||
     fail "$(readlink "/proc/$second/exe") is not the new version"
-  eventually more_answers_than $(($(answers | wc -l) + 5))
+  answered_on
   kill -INT "$(cat "$root/tmp/pid")"
   wait $pinging || true # the last request may have no answer yet
   rm "$root/tmp/pid"
-  asked=$(($(answers | tail -n 1) - $(answers | head -n 1) + 1))
-  [ "$(answers | wc -l)" = $asked ] || { cat "$work/ping" >&2; fail "the upgrade lost frames"; }
+  are_all_answered || { cat "$work/ping" >&2; fail "the upgrade lost frames"; }
   say "upgraded by takeover: process $first, then $second; $asked of $asked pings under way were answered"
 
   inside vsctl --quiet port del red
@@ -169,38 +147,13 @@ case ${1:-} in
   --debootstrap) suite=${2:?which suite, such as bookworm} ;;
   *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
-[ "$(id -u)" = 0 ] || skip "it takes root"
-[ -c /dev/net/tun ] || skip "there is no /dev/net/tun"
-for program in busybox dpkg dpkg-deb unshare ldd; do
-  command -v "$program" >/dev/null || skip "it takes $program"
-done
+need busybox dpkg dpkg-deb unshare ldd
 [ -z "$suite" ] || command -v debootstrap >/dev/null || skip "it takes debootstrap"
-if [ -z "${BIN:-}" ]; then
-  BIN=$repo/target/release
-  [ -x "$BIN/vswitchd" ] || BIN=$repo/target/debug
-fi
-for program in vswitchd vsctl vswitch-cni; do
-  [ -x "$BIN/$program" ] || fail "there is no $BIN/$program: cargo build --release -p vswitch -p vsctl -p vswitch-cni"
-done
-
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 root=$work/root
-# Stripped once.
-mkdir "$work/bin"
-for program in vswitchd vsctl vswitch-cni; do
-  cp "$BIN/$program" "$work/bin/$program"
-  strip "$work/bin/$program" 2>/dev/null || true
-done
-BIN=$work/bin
-export BIN STRIP= COMPRESS=gzip
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$repo/Cargo.toml" | head -n 1)
-pack() {
-  VERSION=$1 "$repo/dist/deb.sh" "$2" >"$work/build.log" 2>&1 || { cat "$work/build.log" >&2; fail "no package"; }
-}
-pack "$version" "$work/old"
-pack "$version+next" "$work/new"
+make_packages
 
 # Without a package: what install.sh puts it takes away.
 DESTDIR=$work/folder "$repo/dist/install.sh"

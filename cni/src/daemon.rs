@@ -72,7 +72,7 @@ impl Daemon {
     /// # Errors
     /// None is there.
     pub(crate) fn connect(config: &Config, patience: Duration) -> Result<Self, Failure> {
-        let path = socket::path(config.get("socket")?);
+        let path = socket::to_ask(config.get("socket")?);
         Ok(Self::connect_to(path, patience)?)
     }
 

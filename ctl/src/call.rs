@@ -36,7 +36,7 @@ impl Call {
     /// # Errors
     /// Where nobody answers there.
     pub(crate) fn connect(Global { socket, json, quiet, timeout }: &Global) -> Result<Self, Failure> {
-        let path = socket::path(socket.clone());
+        let path = socket::to_ask(socket.clone());
         match Client::connect(&path, *timeout) {
             Ok(client) => Ok(Self { client, path, json: *json, quiet: *quiet }),
             Err(error) => Err(Failure::Daemon { error, path }),

@@ -40,8 +40,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options for every command")]
 pub(crate) struct Global {
-    /// The daemon's socket [default: $VSWITCH_SOCKET, else /run/vswitch/vswitch.sock, without root
-    /// $XDG_RUNTIME_DIR/vswitch/vswitch.sock]
+    /// The daemon's socket [default: $VSWITCH_SOCKET, else without root $XDG_RUNTIME_DIR/vswitch/vswitch.sock if it is
+    /// there, else /run/vswitch/vswitch.sock]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     /// Print JSON, for programs

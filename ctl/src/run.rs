@@ -66,7 +66,7 @@ fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) 
         Task::Man(dir) => man::write(&dir)?,
         Task::Examine(words) => {
             let Global { socket, json: is_json, quiet, timeout } = cli.global;
-            let checks = doctor::examine(words, socket::path(socket), timeout);
+            let checks = doctor::examine(words, socket::to_ask(socket), timeout);
             let is_wrong = checks.iter().any(|check| check.state == doctor::State::Wrong);
             exit = if is_wrong { Exit::Refused } else { Exit::Done };
             let mut text = String::new();
@@ -93,7 +93,7 @@ fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) 
         Task::Top(args) => show_top(&cli.global, &args, out)?,
         Task::Monitor(args) => {
             let Global { socket, json, quiet: _, timeout } = cli.global;
-            let path = socket::path(socket);
+            let path = socket::to_ask(socket);
             monitor::run(&args, (&path, timeout), json, out).map_err(|error| match error {
                 MonitorError::Daemon(error) => Failure::Daemon { error, path },
                 error => Failure::Monitor(error),
@@ -124,7 +124,7 @@ fn watch(
     Global { socket, json, quiet, timeout }: &Global,
     show: impl FnOnce(Client, &capture::Options) -> Result<(), CaptureError>,
 ) -> Result<(), Failure> {
-    let path = socket::path(socket.clone());
+    let path = socket::to_ask(socket.clone());
     let shown = Client::connect(&path, *timeout).map_err(CaptureError::Daemon);
     let options = capture::Options { json: *json, quiet: *quiet };
     shown.and_then(|client| show(client, &options)).map_err(|error| match error {
@@ -140,7 +140,7 @@ fn show_top(
     args: &top::TopArgs,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let path = socket::path(socket.clone());
+    let path = socket::to_ask(socket.clone());
     let options = top::Options { path: path.clone(), timeout: *timeout, json: *json, quiet: *quiet, explain };
     top::run(args, options, out).map_err(|error| match error {
         TopError::Daemon(error) => Failure::Daemon { error, path },

@@ -240,7 +240,6 @@ fn command(lab: &Lab, folder: &Path, log: &Path, spec: &DaemonSpec) -> Result<Co
         command.arg("--config").arg(path);
     }
     command.envs(env.iter().map(|(name, value)| (name, value)));
-    command.env("NO_COLOR", "1");
     log_to(&mut command, log)?;
     Ok(command)
 }

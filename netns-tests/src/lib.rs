@@ -11,7 +11,8 @@
 //! It needs root, or a system that lets ordinary users make user namespaces and open `/dev/net/tun`; without either every
 //! test is reported as ignored, with the reason. No tool (`ip`, `tcpdump`, `iperf3`) has to be installed; the area
 //! `openvswitch` needs Open vSwitch and `ethtool`, the area `privileges` root and setpriv (util-linux), the area `gateway`
-//! `nft` (nftables), the area `book` root, iproute2, ping and, for the package, busybox and dpkg, most of the area `top` tmux,
+//! `nft` (nftables), the area `book` root, iproute2, ping and, for the package, busybox, dpkg and systemd, most of the area
+//! `top` tmux,
 //! tests of the areas `comfort` and `doctor` tmux, zsh, fish, groff and `nft`,
 //! the area `runtimes` root, containerd and Podman ([`runtimes`]), and each is ignored, with the reason, where these are
 //! missing. Every namespace is unnamed and held by descriptors only, so tests run in parallel, and nothing is left behind

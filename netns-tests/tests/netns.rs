@@ -256,6 +256,10 @@ fn main() -> ExitCode {
     if let Some(why) = &no_package {
         eprintln!("skipped: the package in a clean root: {why}");
     }
+    let no_systemd = no_walk.clone().or_else(book::no_systemd);
+    if let Some(why) = &no_systemd {
+        eprintln!("skipped: the package under systemd: {why}");
+    }
     let no_prometheus = metrics::hindrance();
     if let Some(why) = &no_prometheus {
         eprintln!("skipped: tests with Prometheus: {why}");
@@ -282,6 +286,7 @@ fn main() -> ExitCode {
                 "cni" if cni::DHCP.iter().any(|(other, _)| *other == name) => no_dhcp.clone(),
                 "book" if name == book::WITH_OPENVSWITCH => no_walk.clone().or_else(|| no_peer.clone()),
                 "book" if name == book::CLEAN_ROOT => no_package.clone(),
+                "book" if name == book::UNDER_SYSTEMD => no_systemd.clone(),
                 "book" if name == book::LINKS => None,
                 "book" => no_walk.clone(),
                 "top" if top::IN_A_TERMINAL.contains(&name) => no_terminal.clone(),

@@ -1,5 +1,6 @@
 //! How the daemon is told to run: the command line, then the config file, then defaults.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -53,7 +54,8 @@ pub(crate) struct Args {
     /// Do without Landlock, which keeps what serves away from files it does not need
     #[arg(long)]
     no_sandbox: bool,
-    /// Where to keep what vsctl sets, over restarts [default: /var/lib/vswitch; without root ~/.local/state/vswitch]
+    /// Where to keep what vsctl sets, over restarts [default: $STATE_DIRECTORY, as systemd says it, else
+    /// /var/lib/vswitch, without root ~/.local/state/vswitch]
     #[arg(long, value_name = "PATH")]
     state_dir: Option<PathBuf>,
     /// The address of this host on the underlay; without it there is no VXLAN
@@ -193,12 +195,15 @@ impl Args {
             mode: self.socket_mode.or(file.socket_mode).map_or(Ok(SOCKET_MODE), socket_mode)?,
         };
         Ok(Run {
-            socket: socket::path(self.socket.or(file.socket)),
+            socket: socket::to_bind(self.socket.or(file.socket)),
             access,
             user,
             enter_namespaces: !self.no_enter_namespaces && file.enter_namespaces.unwrap_or(true),
             sandbox: !self.no_sandbox && file.sandbox.unwrap_or(true),
-            state_dir: self.state_dir.or(file.state_dir).unwrap_or_else(default_state_dir),
+            state_dir: self
+                .state_dir
+                .or(file.state_dir)
+                .unwrap_or_else(|| default_state_dir(own.is_root(), |name| std::env::var_os(name))),
             vtep_ip: self.vtep_ip.or(file.vtep_ip),
             vtep_port: self.vtep_port.or(file.vtep_port.map(Into::into)).unwrap_or(VXLAN_PORT),
             underlay: self.underlay.or(underlay).unwrap_or_default(),
@@ -235,9 +240,14 @@ fn read(path: &Path) -> Result<Config, ArgsError> {
     toml::from_str(&text).map_err(|error| ArgsError::Syntax { path: path.to_owned(), error: Box::new(error) })
 }
 
-fn default_state_dir() -> PathBuf {
-    let said = |name| std::env::var_os(name).filter(|text| !text.is_empty()).map(PathBuf::from);
-    if geteuid().is_root() {
+/// Where the state is, unless said. What systemd made for the service (systemd.exec(5), `StateDirectory=`) is found by any
+/// user it runs as: no port is lost by `User=`.
+fn default_state_dir(is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    let said = |name| variable(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+    if let Some(folder) = said("STATE_DIRECTORY").and_then(|folders| std::env::split_paths(&folders).next()) {
+        return folder;
+    }
+    if is_root {
         return PathBuf::from("/var/lib/vswitch");
     }
     let state = said("XDG_STATE_HOME").or_else(|| Some(said("HOME")?.join(".local/state")));
@@ -251,6 +261,23 @@ mod tests {
     fn resolve(args: &[&str]) -> Result<Run, String> {
         let args = Args::try_parse_from([&["vswitchd"], args].concat()).map_err(|error| error.to_string())?;
         args.resolve().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_state_is_where_systemd_says_else_where_users_have_it() {
+        type Case = (bool, &'static [(&'static str, &'static str)], &'static str);
+        let table: [Case; 6] = [
+            (true, &[("HOME", "/root")], "/var/lib/vswitch"),
+            (true, &[("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")], "/var/lib/a"),
+            (false, &[("STATE_DIRECTORY", "/var/lib/vswitch"), ("HOME", "/var/lib/vswitch")], "/var/lib/vswitch"),
+            (false, &[("STATE_DIRECTORY", ""), ("HOME", "/home/a")], "/home/a/.local/state/vswitch"),
+            (false, &[("XDG_STATE_HOME", "/b"), ("HOME", "/home/a")], "/b/vswitch"),
+            (false, &[], "./vswitch"),
+        ];
+        for (is_root, said, expected) in table {
+            let variable = |name: &str| said.iter().find(|(other, _)| *other == name).map(|(_, value)| value.into());
+            assert_eq!(default_state_dir(is_root, variable), Path::new(expected), "{said:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod counters;
 mod drops;
 mod health;
 mod host;
+mod log;
 mod man;
 mod metrics;
 mod network;
@@ -60,14 +61,14 @@ fn main() -> ExitCode {
     let run = match args.resolve() {
         Ok(run) => run,
         Err(error) => {
-            eprintln!("vswitchd: {error}");
+            log::last_words(&error);
             return ExitCode::from(2);
         }
     };
     match daemon(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vswitchd: {error}");
+            log::last_words(&*error);
             ExitCode::FAILURE
         }
     }
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
 fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let filter = EnvFilter::try_new(&run.log)
         .map_err(|error| format!("--log {:?}: {error}; say error, warn, info, debug or trace", run.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    log::begin(filter);
     let (mut manager, inherited) = ServiceManager::meet(); // before anything is opened
     let signal = termination()?; // before any thread starts, so that all of them leave the signals to it
     allow_many_descriptors();

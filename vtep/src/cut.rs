@@ -272,7 +272,7 @@ impl Super {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inner::testing::{Build, check, tagged};
+    use crate::testing::{Build, check, tagged};
     use proptest::prelude::*;
     use vswitch_core::{Offload, Tag};
 

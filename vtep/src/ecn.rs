@@ -56,7 +56,7 @@ pub(crate) fn decapsulate(frame: &mut [u8], outer: u8) -> Result<(), Congested> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inner::testing::{Build, check};
+    use crate::testing::{Build, check};
 
     #[test]
     fn figure_4() {

@@ -62,7 +62,7 @@ fn end(state: &FixedState, address: &[u8], port: [u8; 2]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inner::testing::{Build, tagged};
+    use crate::testing::{Build, tagged};
 
     #[test]
     fn both_directions_and_tags_agree() {

@@ -42,4 +42,6 @@ pub use socket::{Failure, SendDrop, Tunnel, TunnelError, TunnelOptions};
 pub use split::Parts;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

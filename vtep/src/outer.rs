@@ -156,7 +156,7 @@ pub fn parse_outer(packet: &[u8]) -> Option<Outer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inner::testing::{Build, check, tagged};
+    use crate::testing::{Build, check, tagged};
     use vswitch_core::Offload;
 
     const ENDS: [(&str, &str); 2] =

@@ -91,7 +91,7 @@ fn segment(frame: &Frame) -> Option<(Ip, Segment)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inner::testing::{Build, check, cut, tagged};
+    use crate::testing::{Build, check, cut, tagged};
 
     /// The frames that leave, whole, and what became of the ones that came.
     fn joined(frames: &[Frame]) -> Vec<Frame> {

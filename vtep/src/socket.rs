@@ -339,7 +339,7 @@ fn open_lanes(options: &TunnelOptions) -> Result<Vec<UdpEndpoint>, TunnelError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inner::testing::Build;
+    use crate::testing::Build;
     use crate::{Vni, encode};
     use std::net::UdpSocket;
     use std::time::Duration;

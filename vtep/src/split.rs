@@ -69,7 +69,7 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inner::testing::{Build, cut, tagged};
+    use crate::testing::{Build, cut, tagged};
 
     fn parts(frame: &Frame) -> Option<Vec<Frame>> {
         let mut parts = Parts::new(&vnet::header(&frame.offload), frame.bytes())?;

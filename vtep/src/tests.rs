@@ -7,7 +7,7 @@ use vswitch_core::{Frame, Offload, PortId, Tag, VlanId};
 
 use super::*;
 use crate::checksum::Sum;
-use crate::inner::testing::{Build, check, cut, tagged};
+use crate::testing::{Build, check, cut, tagged};
 
 const MTU: usize = 1500;
 const LONGEST: usize = MTU - 36;

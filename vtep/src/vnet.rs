@@ -96,7 +96,7 @@ pub fn header(offload: &Offload) -> VnetHdr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inner::testing::{Build, tagged};
+    use crate::testing::{Build, tagged};
     use vswitch_core::{Frame, Tag};
 
     /// Where a TCP header says how long it is.

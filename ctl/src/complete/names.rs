@@ -52,7 +52,7 @@ pub(super) fn ask_at(words: &[OsString]) {
 
 /// What the daemon answers; nothing where it does not.
 fn ask<T: DeserializeOwned + Default>(query: Query) -> T {
-    let path = socket::path(SOCKET.with_borrow(Clone::clone));
+    let path = socket::to_ask(SOCKET.with_borrow(Clone::clone));
     let answer = Client::connect(&path, PATIENCE).and_then(|mut client| client.call(&query.into()));
     answer.unwrap_or_default()
 }

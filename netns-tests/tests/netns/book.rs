@@ -23,6 +23,7 @@ pub(crate) const TESTS: Tests = &[
     ("peers_openvswitch", peers_openvswitch),
     ("debugging", debugging),
     ("clean_root", clean_root),
+    ("under_systemd", under_systemd),
     ("links", links),
 ];
 
@@ -32,11 +33,23 @@ pub(crate) const LINKS: &str = "links";
 pub(crate) const WITH_OPENVSWITCH: &str = "peers_openvswitch";
 /// The one that needs a package's tools.
 pub(crate) const CLEAN_ROOT: &str = "clean_root";
+/// The one that needs systemd besides.
+pub(crate) const UNDER_SYSTEMD: &str = "under_systemd";
 
 /// Why [`clean_root`] cannot be tried here.
 pub(crate) fn no_package() -> Option<String> {
-    let missing: Vec<_> = ["busybox", "dpkg", "dpkg-deb", "ldd"]
-        .into_iter()
+    missing(&["busybox", "dpkg", "dpkg-deb", "ldd"])
+}
+
+/// Why [`under_systemd`] cannot be tried here.
+pub(crate) fn no_systemd() -> Option<String> {
+    missing(&["dpkg", "dpkg-deb", "systemctl", "nsenter", "setpriv", "pkill"])
+}
+
+fn missing(tools: &[&str]) -> Option<String> {
+    let missing: Vec<_> = tools
+        .iter()
+        .copied()
         .filter(|tool| {
             let asked = Command::new(tool).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
             asked.is_err()
@@ -241,16 +254,26 @@ fn links(_: &Lab) -> Result {
 
 /// The package, where nothing else is.
 fn clean_root(lab: &Lab) -> Result {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/clean-root.sh");
+    package(lab, "clean-root.sh", &["upgraded by takeover", "nothing is left"])
+}
+
+/// The package's units, by a systemd.
+fn under_systemd(lab: &Lab) -> Result {
+    package(lab, "under-systemd.sh", &["pings under way were answered", "nothing is left"])
+}
+
+/// Tries the package by a script of `dist/`, which says what it did.
+fn package(lab: &Lab, script: &str, what: &[&str]) -> Result {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(script);
     let programs = netns_tests::binaries::binaries()?.vsctl.parent().context("vsctl lies somewhere")?.to_owned();
-    let output = Command::new(script).env("BIN", programs).stdin(Stdio::null()).output()?;
+    let output = Command::new(path).env("BIN", programs).stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     lab.note(&said);
     if output.status.code() == Some(77) {
         eprintln!("skipped: {said}"); // what it needs beyond what was looked for
         return Ok(());
     }
-    ensure!(output.status.success(), "dist/clean-root.sh: {}: {said}", output.status);
-    ensure!(said.contains("upgraded by takeover") && said.contains("nothing is left"), "it said {said}");
+    ensure!(output.status.success(), "dist/{script}: {}: {said}", output.status);
+    ensure!(what.iter().all(|words| said.contains(words)), "dist/{script} said {said}");
     Ok(())
 }

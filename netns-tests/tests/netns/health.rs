@@ -1,16 +1,19 @@
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use netns_tests::capture::Capture;
 use netns_tests::{
-    Answer, Context, DaemonSpec, Host, KernelSwitch, Lab, Node, Result, SOON, Underlay, Vsctl, Vtep, ensure, ensure_eq,
-    eventually, traffic,
+    Answer, Context, DaemonSpec, Host, KernelSwitch, Lab, Node, Result, SOON, UPLINK, Underlay, Vsctl, Vtep, ensure,
+    ensure_eq, eventually, traffic,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use vswitch_sys::Neighbour;
 
 use crate::Tests;
 
@@ -20,6 +23,7 @@ pub(crate) const BROKEN: Tests = &[
     ("the_source_is_rewritten", the_source_is_rewritten),
     ("bytes_change_on_the_way", bytes_change_on_the_way),
     ("one_in_ten_is_lost", one_in_ten_is_lost),
+    ("neither_echo_nor_probes", neither_echo_nor_probes),
 ];
 
 pub(crate) const ACROSS: Tests = &[
@@ -29,6 +33,8 @@ pub(crate) const ACROSS: Tests = &[
     ("a_narrow_path", a_narrow_path),
     ("a_vni_that_is_missing", a_vni_that_is_missing),
     ("nobody_listens", nobody_listens),
+    ("a_host_that_is_gone", a_host_that_is_gone),
+    ("a_host_that_goes_while_it_is_probed", a_host_that_goes_while_it_is_probed),
     ("the_kernel_feels_nothing", the_kernel_feels_nothing),
     ("round_trips_are_measured", round_trips_are_measured),
 ];
@@ -49,6 +55,29 @@ fn pair(lab: &Lab) -> Result<(Underlay, Node, Node)> {
     Ok((underlay, h1, h2))
 }
 
+/// As [`pair`], with probes so often. The first host's kernel trusts a neighbour for a second, half or one and a half, and
+/// not for half a minute.
+fn forgetful_pair(lab: &Lab, interval: &str) -> Result<(Underlay, Node, Node)> {
+    let underlay = Underlay::new(lab, 1500)?;
+    let join = |name, spec| Node::with(lab, &underlay, name, |vtep| vtep.v4, spec);
+    let (h1, h2) = (join("h1", probing(interval, 1))?, join("h2", DaemonSpec::default())?);
+    h1.host.netns().set_sysctl(&format!("ipv4/neigh/{UPLINK}/base_reachable_time_ms"), "1000")?;
+    h2.join(10, 100, &[h1.ip])?;
+    h1.join(10, 100, &[h2.ip])?;
+    Ok((underlay, h1, h2))
+}
+
+/// Waits until a host's kernel has a neighbour that answered so long ago, and has not asked again.
+fn unproven(node: &Node, peer: IpAddr, ago: Range<Duration>) -> Result {
+    let index = node.host.link(UPLINK)?.index;
+    eventually(Duration::from_secs(40), "the neighbour is unproven", || {
+        let neighbour = node.host.netlink().neighbour(index, peer)?;
+        let fits = matches!(&neighbour, Some(Neighbour::Unproven(since)) if ago.contains(since));
+        ensure!(fits, "neighbour: {neighbour:?}");
+        Ok(())
+    })
+}
+
 /// How the way to a peer is.
 fn health(vsctl: &Vsctl, peer: IpAddr) -> Result<Value> {
     let list = vsctl.ok("vtep peer list")?;
@@ -59,6 +88,10 @@ fn health(vsctl: &Vsctl, peer: IpAddr) -> Result<Value> {
 fn names(findings: &Value) -> Vec<String> {
     let all = findings.as_array().into_iter().flatten();
     all.filter_map(|finding| finding["name"].as_str().map(str::to_owned)).collect()
+}
+
+fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
 }
 
 /// Waits for a state and its findings.
@@ -151,6 +184,11 @@ fn a_vni_that_is_missing(lab: &Lab) -> Result {
     let health = becomes(&h1, h2.ip, "degraded", &["vni_missing"])?;
     let text = health["findings"][0]["text"].as_str().context("text")?.to_owned();
     ensure!(text.contains("VNI 200") && text.contains("VLAN 20"), "text: {text}");
+    // Asked for a VLAN, another's is of no interest.
+    for (vlan, state, findings) in [(10, "healthy", &[][..]), (20, "degraded", &["vni_missing"])] {
+        let answer = h1.ok(&format!("vtep peer probe {} --vlan {vlan}", h2.ip))?;
+        ensure_eq!((&answer["state"], names(&answer["findings"])), (&json!(state), strings(findings)), "{answer}");
+    }
     h2.join(20, 200, &[h1.ip])?;
     becomes(&h1, h2.ip, "healthy", &[]).map(drop)
 }
@@ -171,6 +209,60 @@ fn nobody_listens(lab: &Lab) -> Result {
     let answer = probe(&h1, nowhere)?;
     ensure_eq!(answer["answered"], false, "{answer}");
     Ok(())
+}
+
+/// It went, nothing was sent to it since, and the kernel still has its address: that is no sign of life.
+fn a_host_that_is_gone(lab: &Lab) -> Result {
+    let (underlay, h1, h2) = forgetful_pair(lab, "off")?;
+    let _a = h1.attach(lab, "a", "--access 10 --address 10.0.0.1/24")?;
+    let delay = format!("ipv4/neigh/{UPLINK}/delay_first_probe_time");
+    h1.host.netns().set_sysctl(&delay, "1")?;
+    let answer = probe(&h1, h2.ip)?;
+    ensure_eq!((&answer["state"], &answer["answered"]), (&json!("healthy"), &json!(true)), "at first: {answer}");
+    // Longer than a neighbour is trusted and asked again: it is stale, and what is sent to it next has it asked 5 s later.
+    unproven(&h1, h2.ip, Duration::from_secs(4)..Duration::MAX)?;
+    h1.host.netns().set_sysctl(&delay, "5")?;
+    underlay.connect(2, false)?;
+    let answer = probe(&h1, h2.ip)?;
+    ensure_eq!(
+        (&answer["state"], names(&answer["findings"])),
+        (&json!("unreachable"), strings(&["peer_silent"])),
+        "{answer}"
+    );
+    let text = answer["findings"][0]["text"].as_str().context("text")?;
+    ensure!(text.contains("is not known") && text.contains("look again"), "text: {text}");
+    let why = h1.vsctl().run("why a 10.0.0.2")?;
+    let why: Value = serde_json::from_str(&why.stdout).context(&why.stderr)?;
+    ensure_eq!(why["reason"], "peer_silent", "why: {why}");
+    ensure!(why["steps"].to_string().contains("whether its host is there is not known"), "why: {why}");
+    let mut seen = BTreeSet::new();
+    eventually(SOON, "the kernel knows", || {
+        let answer = probe(&h1, h2.ip)?;
+        seen.extend(names(&answer["findings"]));
+        ensure_eq!(names(&answer["findings"]), ["host_unreachable"], "{answer}");
+        Ok(())
+    })?;
+    ensure!(!seen.contains("port_blocked"), "no firewall is suspected: {seen:?}");
+    underlay.connect(2, true)?;
+    eventually(SOON, "it is back", || {
+        let answer = probe(&h1, h2.ip)?;
+        ensure_eq!(answer["state"], "healthy", "{answer}");
+        Ok(())
+    })
+}
+
+/// Until the kernel asks again, nobody can say more than that it is silent.
+fn a_host_that_goes_while_it_is_probed(lab: &Lab) -> Result {
+    let (underlay, h1, h2) = forgetful_pair(lab, "100ms")?;
+    becomes(&h1, h2.ip, "healthy", &[])?;
+    unproven(&h1, h2.ip, Duration::from_secs(1)..Duration::from_secs(3))?;
+    underlay.connect(2, false)?;
+    becomes(&h1, h2.ip, "unreachable", &["host_unreachable"])?;
+    let log = h1.daemon.log()?;
+    ensure!(!log.contains("finding=\"port_blocked\""), "no firewall is suspected: {log}");
+    ensure_eq!(log.matches("finding=\"host_unreachable\"").count(), 1, "in the log, once: {log}");
+    underlay.connect(2, true)?;
+    becomes(&h1, h2.ip, "degraded", &["loss"]).map(drop)
 }
 
 /// The kernel's VXLAN as a peer: it is known for foreign, its containers see nothing, and traffic goes on.
@@ -260,6 +352,18 @@ fn the_port_is_blocked(lab: &Lab) -> Result {
         ensure!(text.contains("forbids"), "text: {text}");
     }
     Ok(())
+}
+
+/// A firewall drops all but ARP: the neighbour answers that later than its VTEP fell silent, and so it is there.
+fn neither_echo_nor_probes(lab: &Lab) -> Result {
+    let (underlay, h1, h2) = forgetful_pair(lab, "100ms")?;
+    becomes(&h1, h2.ip, "healthy", &[])?;
+    on_the_way(&underlay, &format!("ip saddr {} drop", h1.ip))?;
+    becomes(&h1, h2.ip, "unreachable", &["port_blocked"])?;
+    let log = h1.daemon.log()?;
+    ensure!(!log.contains("finding=\"host_unreachable\""), "it is there: {log}");
+    nft(underlay.host(), "flush table bridge way")?;
+    becomes(&h1, h2.ip, "degraded", &["loss"]).map(drop)
 }
 
 fn the_source_is_rewritten(lab: &Lab) -> Result {

@@ -6,6 +6,7 @@ mod answer;
 mod apply;
 mod attach;
 mod explain;
+mod fdb;
 mod feeds;
 mod handover;
 mod inherit;
@@ -15,8 +16,10 @@ mod monitor;
 mod observe;
 mod probes;
 mod reap;
+mod requests;
 mod server;
 mod sight;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

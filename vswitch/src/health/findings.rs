@@ -3,23 +3,65 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use vswitch_api::{Finding, HealthState, Vid, Vni};
+use vswitch_api::{HealthState, Vid, Vni};
 use vswitch_sys::Trouble;
 
+use super::host::Host;
 use super::path::Ends;
 
 /// Lost probes below which loss is no finding: one may be lost anywhere.
 const LOST: usize = 2;
 
-/// What is known of a peer's host beside its VTEP.
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Something keeps datagrams from the VTEP of a host that is there.
+    PortBlocked,
+    /// No probe is answered, and no reason is known.
+    PeerSilent,
+    /// The host is not there, or there is no way to it.
+    HostUnreachable,
+    ChecksumCorrupted,
+    SourceRewritten,
+    MtuSmaller,
+    /// The other side lacks this network, or this host as a peer in it.
+    VniMissing(Vni),
+    Loss,
+}
+
+impl Fault {
+    /// What it is called where users see it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::PortBlocked => "port_blocked",
+            Self::PeerSilent => "peer_silent",
+            Self::HostUnreachable => "host_unreachable",
+            Self::ChecksumCorrupted => "checksum_corrupted",
+            Self::SourceRewritten => "source_rewritten",
+            Self::MtuSmaller => "mtu_smaller",
+            Self::VniMissing(_) => "vni_missing",
+            Self::Loss => "loss",
+        }
+    }
+}
+
+/// A fault, in words and with advice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
-    /// It answers: to ICMP echo, or to who has its address.
-    Answers,
-    /// It does not.
-    Silent,
-    /// That could not be found out, and why.
-    Unknown(String),
+pub(crate) struct Finding {
+    pub(crate) fault: Fault,
+    pub(crate) text: String,
+    pub(crate) mend: Option<String>,
+}
+
+impl Finding {
+    const fn new(fault: Fault, text: String, mend: Option<String>) -> Self {
+        Self { fault, text, mend }
+    }
+
+    /// As users see it.
+    pub(crate) fn shown(self) -> vswitch_api::Finding {
+        vswitch_api::Finding { name: self.fault.name().to_owned(), text: self.text, mend: self.mend }
+    }
 }
 
 /// All that was found out.
@@ -55,6 +97,22 @@ pub(crate) struct Verdict {
     pub(crate) findings: Vec<Finding>,
 }
 
+impl Verdict {
+    /// The finding of `fault`, if there is one.
+    pub(crate) fn found(self, fault: Fault) -> Option<Finding> {
+        self.findings.into_iter().find(|finding| finding.fault == fault)
+    }
+
+    /// Without what is wrong in other networks than `vni` alone.
+    pub(crate) fn within(mut self, vni: Vni) -> Self {
+        self.findings.retain(|finding| !matches!(finding.fault, Fault::VniMissing(other) if other != vni));
+        if self.state == HealthState::Degraded && self.findings.is_empty() {
+            self.state = HealthState::Healthy;
+        }
+        self
+    }
+}
+
 impl Facts {
     /// What they come to between `ends`.
     pub(super) fn judge(&self, ends: &Ends) -> Verdict {
@@ -78,7 +136,7 @@ impl Facts {
                 seen.ip()
             );
             let mend = format!("where it is rewritten: nft insert rule ip nat postrouting udp dport {port} accept");
-            findings.push(finding("source_rewritten", text, Some(mend)));
+            findings.push(Finding::new(Fault::SourceRewritten, text, Some(mend)));
         }
         if let Some(other) = self.speaks_as {
             let text = format!(
@@ -86,7 +144,7 @@ impl Facts {
                  dropped as unknown_vtep"
             );
             let mend = format!("where it is rewritten: nft insert rule ip nat postrouting udp dport {port} accept");
-            findings.push(finding("source_rewritten", text, Some(mend)));
+            findings.push(Finding::new(Fault::SourceRewritten, text, Some(mend)));
         }
         for (is_damaged, way) in [(self.damaged.0, format!("to {peer}")), (self.damaged.1, format!("from {peer}"))] {
             if is_damaged {
@@ -96,7 +154,7 @@ impl Facts {
                 );
                 let mend =
                     "turn off checksum offload on the way, one interface at a time: ethtool -K IFACE rx off tx off";
-                findings.push(finding("checksum_corrupted", text, Some(mend.to_owned())));
+                findings.push(Finding::new(Fault::ChecksumCorrupted, text, Some(mend.to_owned())));
             }
         }
         if let Some(carries) = self.path_mtu.filter(|&carries| carries < mtu) {
@@ -106,19 +164,19 @@ impl Facts {
                  send, packets of more than {fits} bytes do not get there"
             );
             let mend = format!("raise the MTU on the way to {mtu}, or here: vsctl port set PORT --mtu {fits}");
-            findings.push(finding("mtu_smaller", text, Some(mend)));
+            findings.push(Finding::new(Fault::MtuSmaller, text, Some(mend)));
         }
         for (vni, (vlan, _)) in self.networks.iter().filter(|(_, (_, has_it))| !has_it) {
             let text = format!(
                 "the switch at {peer} has no VLAN with VNI {vni} (VLAN {vlan} here), or does not have {own} as a peer in it"
             );
             let mend = format!("there: vsctl vlan add {vlan} --vni {vni} && vsctl vtep peer add {own} --vlan {vlan}");
-            findings.push(finding("vni_missing", text, Some(mend)));
+            findings.push(Finding::new(Fault::VniMissing(*vni), text, Some(mend)));
         }
         let (share, lost) = self.loss;
         if lost >= LOST {
             let text = format!("{:.0} % of probes to {peer} stay unanswered", share * 100.0);
-            findings.push(finding("loss", text, None));
+            findings.push(Finding::new(Fault::Loss, text, None));
         }
         findings
     }
@@ -128,9 +186,9 @@ impl Facts {
         use HealthState::{Foreign, Unreachable};
         let Ends { own, peer, port, .. } = *ends;
         let let_in = || Some(format!("on {peer}: nft insert rule inet filter input udp dport {port} accept"));
-        let blocked = |text: String, mend| (Unreachable, Some(finding("port_blocked", text, mend)));
+        let blocked = |text: String, mend| (Unreachable, Some(Finding::new(Fault::PortBlocked, text, mend)));
         let gone = |text: String| {
-            (Unreachable, Some(finding("host_unreachable", text, Some(format!("vsctl vtep peer del {peer}")))))
+            (Unreachable, Some(Finding::new(Fault::HostUnreachable, text, Some(format!("vsctl vtep peer del {peer}")))))
         };
         match self.complaint {
             Some((Trouble::PortUnreachable, by)) => {
@@ -171,21 +229,16 @@ impl Facts {
                     "the host {peer} is there, and its VTEP answers no probes: it is none of ours, it does not have {own} as a \
                      peer, or a firewall drops UDP port {port}"
                 );
-                (Foreign, Some(finding("peer_silent", text, None)))
+                (Foreign, Some(Finding::new(Fault::PeerSilent, text, None)))
             }
             Some(Host::Silent) => gone(format!("the host {peer} answers neither probes nor ICMP echo")),
             Some(Host::Unknown(why)) => {
-                let text =
-                    format!("{peer} answers no probes, and whether its host is there cannot be found out: {why}");
-                (Unreachable, Some(finding("peer_silent", text, None)))
+                let text = format!("{peer} answers no probes, and whether its host is there is not known: {why}");
+                (Unreachable, Some(Finding::new(Fault::PeerSilent, text, None)))
             }
-            None => (Unreachable, Some(finding("peer_silent", format!("{peer} answers no probes"), None))),
+            None => (Unreachable, Some(Finding::new(Fault::PeerSilent, format!("{peer} answers no probes"), None))),
         }
     }
-}
-
-fn finding(name: &str, text: String, mend: Option<String>) -> Finding {
-    Finding { name: name.to_owned(), text, mend }
 }
 
 #[cfg(test)]
@@ -196,9 +249,9 @@ mod tests {
         Ends { own: [192, 0, 2, 1].into(), peer: [192, 0, 2, 2].into(), port: 4789, mtu: 1500, overhead: 50 }
     }
 
-    fn judged(facts: &Facts) -> (HealthState, Vec<String>) {
+    fn judged(facts: &Facts) -> (HealthState, Vec<&'static str>) {
         let Verdict { state, findings } = facts.judge(&ends());
-        (state, findings.into_iter().map(|finding| finding.name).collect())
+        (state, findings.iter().map(|finding| finding.fault.name()).collect())
     }
 
     #[test]
@@ -220,7 +273,31 @@ mod tests {
         ];
         for (facts, name) in table {
             let state = if name.is_some() { HealthState::Degraded } else { HealthState::Healthy };
-            assert_eq!(judged(&facts), (state, name.into_iter().map(str::to_owned).collect()), "{facts:?}");
+            assert_eq!(judged(&facts), (state, name.into_iter().collect()), "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_network_lacks_is_of_no_interest() {
+        use HealthState::{Degraded, Healthy};
+        let [vni, longer] = [20, 200].map(|vni| Vni::new(vni).unwrap());
+        let lacks = |lacking: &[Vni], mtu| Facts {
+            answers: true,
+            path_mtu: Some(mtu),
+            networks: [vni, longer].map(|vni| (vni, (Vid::MIN, !lacking.contains(&vni)))).into(),
+            ..Facts::default()
+        };
+        let table = [
+            (lacks(&[], 1500), Healthy, vec![]),
+            (lacks(&[longer], 1500), Healthy, vec![]),
+            (lacks(&[longer], 1400), Degraded, vec![Fault::MtuSmaller]),
+            (lacks(&[vni], 1500), Degraded, vec![Fault::VniMissing(vni)]),
+            (lacks(&[vni, longer], 1500), Degraded, vec![Fault::VniMissing(vni)]),
+        ];
+        for (facts, state, faults) in table {
+            let verdict = facts.judge(&ends()).within(vni);
+            let found: Vec<_> = verdict.findings.iter().map(|finding| finding.fault).collect();
+            assert_eq!((verdict.state, found), (state, faults), "{facts:?}");
         }
     }
 
@@ -250,7 +327,7 @@ mod tests {
             (silent(Some(Host::Answers), false, false, Some((Trouble::TooBig(9), by))), Foreign, Some("peer_silent")),
         ];
         for (facts, state, name) in table {
-            assert_eq!(judged(&facts), (state, name.into_iter().map(str::to_owned).collect()), "{facts:?}");
+            assert_eq!(judged(&facts), (state, name.into_iter().collect()), "{facts:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! sends and receives is `control::probes`.
 
 mod findings;
+mod host;
 mod interval;
 mod path;
 mod search;
@@ -15,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use vswitch_core::Instant;
 use vtep::oam;
 
-pub(crate) use findings::Host;
+pub(crate) use findings::{Fault, Finding};
 pub(crate) use interval::{ProbeInterval, WrongInterval};
 pub(crate) use path::{Ask, Ends, Path};
 

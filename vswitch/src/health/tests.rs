@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use vswitch_api::HealthState::{self, Degraded, Foreign, Healthy, Unreachable};
 use vswitch_core::Instant;
-use vswitch_sys::Trouble;
+use vswitch_sys::{Neighbour, Trouble};
 use vtep::oam::{Kind, Message, Read};
 
+use super::Heard;
 use super::path::{Ask, Ends, Path};
-use super::{Heard, Host};
 
 const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
@@ -152,15 +152,52 @@ fn who_falls_silent_and_comes_back() {
     let silent = Underlay { lost: 1, ..FINE };
     sim.run(Duration::from_secs(5), silent);
     assert_eq!(sim.names(), state(Unreachable, &["peer_silent"]), "nobody knows of the host");
-    sim.path.note_host(Host::Answers);
+    sim.path.note_echo();
     assert_eq!(sim.names(), state(Unreachable, &["port_blocked"]), "it was one of ours");
-    sim.path.note_host(Host::Silent);
+    sim.path.note_no_echo(sim.now, Ok(()), Some(Neighbour::Silent));
     assert_eq!(sim.names(), state(Unreachable, &["host_unreachable"]));
     sim.path.complain(sim.now, Trouble::PortUnreachable, Some(PEER));
     assert_eq!(sim.names(), state(Unreachable, &["port_blocked"]));
     sim.run(Duration::from_secs(2), Underlay { mtu: 1450, ..FINE });
     sim.run(Duration::from_secs(2), Underlay { mtu: 1450, ..FINE });
     assert_eq!(sim.names(), state(Degraded, &["mtu_smaller", "loss"]), "another path, found at once");
+}
+
+/// The host answers no ICMP echo. Its entry among the neighbours is of the time before, and says nothing until the kernel asks.
+#[test]
+fn a_neighbour_of_the_past_is_no_sign_of_life() {
+    let secs = Duration::from_secs;
+    let silent = Underlay { lost: 1, ..FINE };
+    let not_known = state(Unreachable, &["peer_silent"]);
+    for (asked, found) in [(Neighbour::Silent, "host_unreachable"), (Neighbour::Reachable(secs(1)), "port_blocked")] {
+        let mut sim = Sim::new(Some(1000));
+        sim.run(secs(10), FINE);
+        sim.run(secs(5), silent);
+        for before in [Neighbour::Reachable(secs(20)), Neighbour::Unproven(secs(20))] {
+            sim.path.note_no_echo(sim.now, Ok(()), Some(before));
+            assert_eq!(sim.names(), not_known, "{before:?}");
+        }
+        sim.run(secs(5), silent);
+        sim.path.note_no_echo(sim.now, Ok(()), Some(asked));
+        assert_eq!(sim.names(), state(Unreachable, &[found]));
+        sim.run(secs(30), silent);
+        sim.path.note_no_echo(sim.now, Ok(()), Some(Neighbour::Unproven(secs(60))));
+        assert_eq!(sim.names(), state(Unreachable, &[found]), "and that counts until the kernel finds out otherwise");
+        // Asked once and now: nothing is known of the time since the last answer.
+        let mut sim = Sim::new(None);
+        for (underlay, neighbour, expected) in [
+            (FINE, Neighbour::Unproven(secs(1)), state(Healthy, &[])),
+            (silent, Neighbour::Unproven(secs(1)), not_known.clone()),
+            (silent, Neighbour::Reachable(secs(20)), state(Unreachable, &["port_blocked"])),
+            (silent, asked, state(Unreachable, &[found])),
+        ] {
+            sim.run(secs(600), underlay);
+            sim.path.begin_test(sim.now);
+            sim.run(secs(2), underlay);
+            sim.path.note_no_echo(sim.now, Ok(()), Some(neighbour));
+            assert_eq!(sim.names(), expected, "{neighbour:?}");
+        }
+    }
 }
 
 #[test]
@@ -170,7 +207,7 @@ fn a_new_test_believes_nothing_of_an_earlier_one() {
     sim.path.complain(sim.now, Trouble::PortUnreachable, Some(PEER));
     sim.run(Duration::from_secs(3), Underlay { lost: 1, ..FINE });
     assert!(sim.path.complaint().is_some());
-    sim.path.note_host(Host::Answers);
+    sim.path.note_echo();
     sim.path.begin_test(sim.now);
     assert_eq!(sim.path.complaint(), None);
     sim.run(Duration::from_secs(3), Underlay { lost: 1, ..FINE });
@@ -191,7 +228,7 @@ fn one_that_is_none_of_ours() {
     let mut sim = Sim::new(Some(1000));
     let silent = Underlay { lost: 1, ..FINE };
     sim.run(Duration::from_secs(3), silent);
-    sim.path.note_host(Host::Answers);
+    sim.path.note_echo();
     assert_eq!(sim.names(), state(Foreign, &["peer_silent"]));
     sim.path.note_frames(sim.now);
     assert_eq!(sim.names(), state(Foreign, &[]));

@@ -245,6 +245,12 @@ impl Datapath {
         self.stats_with(self.tunnel.as_ref().map(TunnelPort::counters))
     }
 
+    /// Frames that came from each of `remotes`, in their order; none from one that is not there.
+    pub(crate) fn received_from(&self, remotes: &[PortId]) -> Vec<u64> {
+        let frames = |id: &PortId| self.ports.get(*id).map_or(0, |port| port.counters.rx_frames);
+        remotes.iter().map(frames).collect()
+    }
+
     fn stats_with(&self, tunnel: Option<Counters>) -> PortStats {
         let mut stats = PortStats { tunnel: tunnel.unwrap_or_default(), ..PortStats::default() };
         for (id, port) in self.ports.iter() {

@@ -1,4 +1,4 @@
-//! Step 8 of a frame's journey: verdicts of one batch, gathered by where the frames leave.
+//! What leaves in one turn: the verdicts of a batch, gathered by where the frames leave.
 
 use vswitch_core::switch::{Egress, PortId};
 

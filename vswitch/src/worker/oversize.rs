@@ -5,8 +5,12 @@ use std::time::Duration;
 use vswitch_core::switch::PortId;
 use vswitch_core::{Frame, Instant, Tag, VlanId};
 
+use super::journey::Answer;
+use super::outbox::Outgoing;
+use super::ports::Ports;
 use crate::drops::PortDrop;
 use crate::observe::{Fate, Sight};
+use crate::too_big;
 
 /// A frame that did not fit.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +29,30 @@ impl Oversize {
     pub(super) fn seen<'a>(&self, ingress: PortId, frame: &'a Frame) -> Sight<'a> {
         Sight::arrival(ingress, Some(self.vlan), Fate::Dropped(PortDrop::TooBig.into()), frame.bytes())
     }
+}
+
+impl Outgoing {
+    /// This frame as one that did not fit: its sender is told, unless other copies of it went elsewhere.
+    pub(super) fn oversize(&self, tag: Option<Tag>, mtu: u16) -> Oversize {
+        let mtu = (!self.is_flooded).then_some(mtu);
+        Oversize { frame: self.frame, vlan: self.egress.vlan, tag, mtu }
+    }
+}
+
+/// Counts a frame from `ingress` that did not fit, and answers its sender where that may be.
+pub(super) fn refuse(
+    ports: &mut Ports,
+    now: Instant,
+    ingress: PortId,
+    oversize: &Oversize,
+    frame: &Frame,
+) -> Option<Answer> {
+    let port = ports.get_mut(ingress)?;
+    port.counters.dropped(PortDrop::TooBig);
+    let mtu = oversize.mtu.filter(|_| port.answers.allows(now))?;
+    let mut answer = too_big::answer(frame, mtu)?;
+    answer.retag(oversize.tag);
+    Some((ingress, oversize.vlan, answer))
 }
 
 /// How often the senders behind one port are told: one answer is enough for a flow, and a flood of oversize frames earns

@@ -25,7 +25,7 @@ pub mod vnet;
 pub use bpf::{BpfError, Ingress};
 pub use huge::HugePages;
 pub use interface::{InterfaceError, InterfaceSpec, Origin};
-pub use netlink::{Link, Netlink, NetlinkError, Route, RouteEntry, VxlanSpec};
+pub use netlink::{Link, Neighbour, Netlink, NetlinkError, Route, RouteEntry, VxlanSpec};
 pub use netns::{Netns, NetnsError, NetnsThread};
 pub use packet::{PacketError, PacketSocket};
 pub use syscall::wait_readable;

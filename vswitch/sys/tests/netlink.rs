@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::Host;
 use ipnet::IpNet;
-use vswitch_sys::{Netlink, PacketSocket, RouteEntry, VxlanSpec};
+use vswitch_sys::{Neighbour, Netlink, PacketSocket, RouteEntry, VxlanSpec};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -271,6 +271,45 @@ fn an_unanswered_neighbour_is_asked_again_at_once() {
     assert_eq!(a.netlink.forget_unanswered_neighbours(index).unwrap(), 1, "and not the one it knows");
     say();
     assert!(asked(common::PATIENCE));
+}
+
+#[test]
+fn what_is_known_of_a_neighbour() {
+    require!(common::no_netns());
+    for (own, peer, nobody, given, port) in [
+        ("10.1.0.1/24", "10.1.0.2/24", "10.1.0.77", "10.1.0.78", "ipv4"),
+        ("2001:db8::1/64", "2001:db8::2/64", "2001:db8::77", "2001:db8::78", "ipv6"),
+    ] {
+        let (a, b) = joined(own, peer);
+        let index = a.index("eth0");
+        let bare = |text: &str| ip(text.split('/').next().unwrap());
+        let (own, peer) = (bare(own), bare(peer));
+        let known = |who| a.netlink.neighbour(index, who).unwrap();
+        assert_eq!(known(peer), None, "nothing was sent yet");
+        let say = |to: IpAddr| {
+            a.thread.call(move || UdpSocket::bind((own, 0)).unwrap().send_to(b"hello", (to, 2))).unwrap();
+        };
+        // The kernel draws the time anew where it is written: half to one and a half of it.
+        a.netns.set_sysctl(&format!("{port}/neigh/eth0/base_reachable_time_ms"), "1000").unwrap();
+        say(peer);
+        common::eventually(|| matches!(known(peer), Some(Neighbour::Reachable(ago)) if ago < Duration::from_secs(2)));
+        say(ip(nobody));
+        common::eventually(|| known(ip(nobody)) == Some(Neighbour::Silent));
+        a.netlink.add_neighbour(index, ip(given), [2, 0, 0, 0, 0, 0x78]).unwrap();
+        assert_eq!(known(ip(given)), None, "nobody asks for it");
+        // It is gone, and nobody has noticed.
+        b.netlink.set_up(b.index("eth0"), false).unwrap();
+        let mut least = Duration::ZERO;
+        common::eventually(|| match known(peer) {
+            Some(Neighbour::Unproven(ago)) => {
+                assert!(ago >= least, "the time since it answered grows");
+                least = ago;
+                ago > Duration::from_secs(1)
+            }
+            _ => false,
+        });
+        assert_eq!(a.netlink.neighbour(index + 7, peer).unwrap_err().errno(), Some(libc::ENODEV));
+    }
 }
 
 /// The entries that leave by `index`, but for those the kernel makes itself.

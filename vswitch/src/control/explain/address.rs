@@ -9,12 +9,12 @@ use vswitch_core::{MacAddr, VlanId};
 use super::super::Control;
 use super::ends::{End, Place};
 use super::question::Question;
-use super::tunnel::Walked;
-use super::why::stop;
+use super::why::{Walked, stop};
 
 /// Moves in [`RESTLESS`] that no station makes that is in one place.
 const MOVES: u32 = 3;
 const RESTLESS: Duration = Duration::from_secs(10);
+
 impl Control {
     /// Whether the address of one of the two is where it is, there alone.
     pub(super) fn walk_address(

@@ -1,12 +1,13 @@
-//! What the host has just now: interfaces in containers, and commands that mend them.
+//! What the host has just now: interfaces in containers, what `why` makes of them, and commands that mend them.
 
 use std::net::IpAddr;
 
-use vswitch_api::{LimitsInfo, NetnsRef, PortMode, PortName, PortSpec};
+use vswitch_api::{ExplainStep, LimitsInfo, NetnsRef, PortMode, PortName, PortSpec};
 use vswitch_core::MacAddr;
 use vswitch_sys::Netlink;
 
 use super::super::Control;
+use super::why::{Walked, stop};
 
 /// An interface in its container.
 #[derive(Clone, Debug)]
@@ -36,6 +37,38 @@ impl Control {
             mtu: link.mtu,
             addresses,
         })
+    }
+
+    /// Whether a port and its interface can carry frames.
+    pub(super) fn walk_port(&self, name: &PortName, steps: &mut Vec<ExplainStep>) -> Walked {
+        if !self.live.contains_key(name) {
+            let text = format!("port {name} is lost: its interface or its namespace is gone");
+            return stop(steps, ExplainStep::stop("port", "port_lost", text, self.add_again(name)));
+        }
+        let Some(inside) = self.inside(name) else {
+            let text = format!("port {name} is there; its container may not be looked into");
+            steps.push(ExplainStep::note("port", text));
+            return Ok(());
+        };
+        let ifname = &inside.ifname;
+        if !inside.is_up {
+            let text = format!("interface {ifname} of port {name} is down in its container");
+            return stop(steps, ExplainStep::stop("interface", "interface_down", text, self.set_up(name, ifname)));
+        }
+        if !inside.is_running {
+            let text = format!("interface {ifname} of port {name} has no carrier in its container");
+            return stop(steps, ExplainStep::stop("interface", "no_carrier", text, None));
+        }
+        steps.push(ExplainStep::ok(
+            "port",
+            format!("port {name} is up, {ifname} in its container too, MTU {}", inside.mtu),
+        ));
+        let given = self.network.ports.get(name).map(|setup| setup.mac);
+        if let (Some(mac), Some(given)) = (inside.mac.filter(|mac| Some(*mac) != given), given) {
+            let text = format!("the container of port {name} changed its address from {given} to {mac}");
+            steps.push(ExplainStep::note("interface", text));
+        }
+        Ok(())
     }
 
     /// The command that sets the interface of a port up.

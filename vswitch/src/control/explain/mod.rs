@@ -4,13 +4,17 @@
 //! routes, who answers) is looked at as it is now.
 
 mod address;
+mod answer;
 mod ends;
 mod frames;
 mod host;
 mod peers;
 mod question;
+mod storms;
+mod switch;
 mod trace;
 mod tunnel;
+mod vlan;
 mod why;
 mod words;
 

@@ -8,6 +8,7 @@ use vswitch_sys::Trouble;
 
 use super::super::Control;
 use super::ends::End;
+use crate::health::Fault;
 
 /// Peers that are asked at once.
 const MOST: usize = 8;
@@ -32,12 +33,14 @@ impl Control {
         for &peer in peers {
             let Some(path) = self.path(peer) else { continue };
             let Some(trip) = path.tested().flatten() else {
-                let foreign = path.verdict(now).filter(|verdict| verdict.state == HealthState::Foreign);
-                if foreign.is_some() {
+                let verdict = path.verdict(now);
+                if verdict.as_ref().is_some_and(|verdict| verdict.state == HealthState::Foreign) {
                     let trip = self.host_trip(peer).map(|trip| format!(", after {} us", trip.as_micros()));
                     let text =
                         format!("the host {peer} is there{}; its VTEP answers no probes", trip.unwrap_or_default());
                     steps.push(ExplainStep::note("peer", text));
+                } else if let Some(finding) = verdict.and_then(|verdict| verdict.found(Fault::PeerSilent)) {
+                    steps.push(ExplainStep::note("peer", finding.text));
                 }
                 continue;
             };
@@ -68,17 +71,17 @@ impl Control {
             return Some(self.lacks_vni(*peer, vlan, vni));
         }
         let now = crate::clock::now();
-        let gone = |name: &str| {
+        let found = |fault: Fault| {
             asked.iter().find_map(|(peer, path)| {
                 let verdict = path.verdict(now).filter(|_| path.tested().flatten().is_none())?;
-                verdict.findings.into_iter().find(|finding| finding.name == name).map(|finding| (*peer, finding))
+                verdict.found(fault).map(|finding| (*peer, finding))
             })
         };
-        if let Some((_, finding)) = gone("port_blocked") {
+        if let Some((_, finding)) = found(Fault::PortBlocked) {
             let mend = Some(format!("nft insert rule inet filter input udp dport {} accept", self.vtep_port));
             return Some(ExplainStep::stop("underlay", "udp_blocked", finding.text, mend));
         }
-        if let Some((peer, finding)) = gone("host_unreachable") {
+        if let Some((peer, finding)) = found(Fault::HostUnreachable) {
             let mend = Some(format!("vsctl vtep peer del {peer}"));
             return Some(ExplainStep::stop("underlay", "peer_unreachable", finding.text, mend));
         }

@@ -9,13 +9,11 @@ use vswitch_sys::Netlink;
 
 use super::super::Control;
 use super::ends::{End, Place};
+use super::why::{Walked, stop};
 use crate::port::tunnel::Stranger;
 
 /// How long a stranger's word counts.
 const FRESH: Duration = Duration::from_secs(60);
-
-/// The peers of a VLAN that a frame to a station goes to, and what they can carry.
-pub(super) type Walked = Result<(), ()>;
 
 impl Control {
     /// The peers that `far` is behind, or may be.
@@ -29,10 +27,6 @@ impl Control {
 
     /// Whether what lies before the underlay is as it must be.
     pub(super) fn walk_tunnel(&self, vlan: VlanId, far: &End, steps: &mut Vec<ExplainStep>) -> Walked {
-        let stop = |steps: &mut Vec<ExplainStep>, step| {
-            steps.push(step);
-            Err(())
-        };
         let is_unknown = far.place == Place::Unknown;
         let Some(underlay) = self.site.underlay else {
             let text = format!("nobody in VLAN {vlan} here is {}, and this switch has no VTEP", far.text);

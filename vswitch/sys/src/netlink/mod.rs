@@ -20,6 +20,7 @@ use crate::netns::{Netns, NetnsError};
 use crate::syscall::uninterrupted;
 
 pub use link::{Link, VxlanSpec};
+pub use neighbour::Neighbour;
 pub use route::Route;
 pub use table::RouteEntry;
 

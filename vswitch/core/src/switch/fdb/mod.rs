@@ -18,9 +18,12 @@
 //! came a batch earlier.
 
 mod bucket;
+mod entry;
 mod flap;
+mod foresee;
 mod journal;
 mod ledger;
+mod shared;
 mod store;
 mod table;
 #[cfg(test)]
@@ -38,16 +41,19 @@ mod atomic {
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 
-use spin::{Mutex, MutexGuard};
 use thiserror::Error;
 
 use self::bucket::{Kind, Place};
+pub use self::entry::{FdbEntry, FdbKind, History};
 pub use self::flap::{Flapping, Moved};
+pub(crate) use self::foresee::Foreseen;
+pub use self::foresee::Source;
 pub use self::journal::{FdbChange, FdbEvent};
-use self::ledger::{Ledger, Lesson, Room};
+use self::ledger::Ledger;
+use self::shared::{NEVER, Shared, change};
 pub(crate) use self::table::Probe;
 use self::table::{Found, Hashing, Key, Table};
 use super::forward::SourceDrop;
@@ -85,76 +91,6 @@ pub struct Counters {
     pub flapping: u64,
 }
 
-/// An address in the forwarding database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FdbEntry {
-    /// The station's address.
-    pub mac: MacAddr,
-    /// The VLAN it is in.
-    pub vlan: VlanId,
-    /// The port it is behind.
-    pub port: PortId,
-    /// How the switch knows.
-    pub kind: FdbKind,
-    /// Why it does not move for now; `None` where it may.
-    pub flapping: Option<Flapping>,
-}
-
-/// How the switch knows an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FdbKind {
-    /// Configured: never moves, ages or makes room.
-    Static,
-    /// Seen as a source.
-    Learned {
-        /// When, to within the refresh granularity.
-        last_seen: Instant,
-    },
-}
-
-/// What is remembered of a learned address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct History {
-    /// When it was learned, to within 17 ms.
-    pub learned: Instant,
-    /// How it moved since; `None` where it did not, or so long ago that others that moved took the place.
-    pub moved: Option<Moved>,
-}
-
-/// What would come of a source address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// It is known there already.
-    Known,
-    /// It is static, on this port.
-    Static(PortId),
-    /// Learning is off.
-    Ignored,
-    /// It would be learned.
-    New,
-    /// It would move here from this port.
-    Moves(PortId),
-    /// It would not be learned, for want of room.
-    NoRoom,
-}
-
-/// What would come of learning, and where addresses would be then.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Foreseen {
-    pub(crate) source: Source,
-    /// Where the source address would be.
-    place: Option<PortId>,
-    /// The address that would make room.
-    evicted: Option<Key>,
-}
-
-impl Foreseen {
-    /// Nothing would change.
-    pub(crate) const fn nothing(source: Source) -> Self {
-        Self { source, place: None, evicted: None }
-    }
-}
-
 /// Why a static address is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FdbError {
@@ -190,38 +126,12 @@ pub(crate) struct Fdb {
     granularity: i64,
 }
 
-struct Shared {
-    news: News,
-    ledger: Mutex<Ledger>,
-}
-
-/// What workers look at all the time and nobody writes often: a cache line of its own, so that each keeps a copy.
-#[repr(align(128))]
-struct News {
-    /// Buckets of the table published last.
-    buckets: AtomicUsize,
-    /// Nanoseconds since the epoch: when something ages; [`NEVER`] where nothing does.
-    deadline: AtomicU64,
-    /// Whether addresses are held that nobody has told of yet.
-    flapping: AtomicBool,
-    /// Held only as long as a pointer takes to copy, unlike the ledger.
-    published: Mutex<Arc<Table>>,
-}
-
-const NEVER: u64 = u64::MAX;
-
 impl Fdb {
     pub(crate) fn new(limits: Limits, seed: u64) -> Self {
         let ledger = Ledger::new(limits, seed);
         let table = Arc::clone(ledger.store.table());
-        let news = News {
-            buckets: AtomicUsize::new(table.len()),
-            deadline: AtomicU64::new(NEVER),
-            flapping: AtomicBool::new(false),
-            published: Mutex::new(Arc::clone(&table)),
-        };
         Self {
-            shared: Arc::new(Shared { news, ledger: Mutex::new(ledger) }),
+            shared: Arc::new(Shared::new(ledger)),
             table,
             hashing: Hashing::new(seed),
             granularity: granularity(Some(DEFAULT_AGEING)),
@@ -287,35 +197,6 @@ impl Fdb {
         let Self { shared, table, .. } = self;
         let Some(ledger) = shared.ledger.try_lock() else { return Ok(()) };
         change(&shared.news, table, ledger, |ledger| ledger.learn(now, probe.key, port))
-    }
-
-    /// What [`Self::learn`] would do; nothing is done.
-    pub(crate) fn foresee(&self, now: Instant, probe: Probe, port: PortId) -> Result<Foreseen, SourceDrop> {
-        let ledger = self.shared.ledger.lock();
-        let evicted = |room| match room {
-            Room::Of(id) => ledger.key(id),
-            Room::Free | Room::None => None,
-        };
-        let fixed = || ledger.store.find(probe.key).map_or(port, |(_, place)| place.port());
-        Ok(match ledger.foresee(now, probe.key, port) {
-            Lesson::Static => Foreseen::nothing(Source::Static(fixed())),
-            Lesson::Seen(..) => Foreseen::nothing(Source::Known),
-            Lesson::Held => return Err(SourceDrop::MacFlapping),
-            Lesson::Moves { room: Room::None, .. } | Lesson::New(Room::None) => Foreseen::nothing(Source::NoRoom),
-            Lesson::Moves { to, .. } if to.port() != port => return Err(SourceDrop::MacFlapping),
-            Lesson::Moves { from, room, .. } => {
-                Foreseen { source: Source::Moves(from), place: Some(port), evicted: evicted(room) }
-            }
-            Lesson::New(room) => Foreseen { source: Source::New, place: Some(port), evicted: evicted(room) },
-        })
-    }
-
-    /// The port of a station, as [`Self::lookup`] would find it after what was `foreseen` of `source`.
-    pub(crate) fn lookup_after(&self, foreseen: &Foreseen, source: Probe, probe: Probe) -> Option<PortId> {
-        if foreseen.evicted == Some(probe.key) {
-            return None;
-        }
-        foreseen.place.filter(|_| source.key == probe.key).or_else(|| self.lookup(probe))
     }
 
     /// What is remembered of a learned address.
@@ -455,30 +336,6 @@ impl Fdb {
         let Self { shared, table, .. } = self;
         change(&shared.news, table, shared.ledger.lock(), work)
     }
-}
-
-/// Does `work` on the ledger, and publishes what changed for others to see.
-fn change<R>(
-    news: &News,
-    table: &mut Arc<Table>,
-    mut ledger: MutexGuard<Ledger>,
-    work: impl FnOnce(&mut Ledger) -> R,
-) -> R {
-    let flapping = ledger.counters().flapping;
-    let done = work(&mut ledger);
-    if flapping != ledger.counters().flapping {
-        news.flapping.store(true, Ordering::Relaxed);
-    }
-    if !Arc::ptr_eq(table, ledger.store.table()) {
-        *table = Arc::clone(ledger.store.table());
-        *news.published.lock() = Arc::clone(table);
-        news.buckets.store(table.len(), Ordering::Relaxed);
-    }
-    let deadline = ledger.deadline().map_or(NEVER, Instant::as_nanos);
-    if deadline != news.deadline.load(Ordering::Relaxed) {
-        news.deadline.store(deadline, Ordering::Relaxed);
-    }
-    done
 }
 
 fn granularity(ageing: Option<Duration>) -> i64 {

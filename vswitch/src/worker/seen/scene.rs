@@ -1,5 +1,4 @@
-//! What is told of drops is what is counted of them: every reason that can be made is made, on real TAP devices and a
-//! tunnel that does as it is told.
+//! A datapath with real TAP devices and a tunnel that does as it is told, and what is sent to both.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -13,7 +12,7 @@ use vswitch_core::{Frame, Instant, MacAddr, Offload, VlanId};
 use vswitch_sys::{Inbox, Netlink, Netns, NetnsThread, Offloads, PacketSocket, Received, Tap};
 use vtep::{Directory, EncapDrop, Failure, SendDrop, Vni};
 
-use super::{Datapath, SharedLimits};
+use super::super::Datapath;
 use crate::bounds::Bounds;
 use crate::drops::Drop;
 use crate::observe::RecorderSpec;
@@ -23,32 +22,25 @@ use crate::port::tunnel::TunnelPort;
 use crate::takeover::Name;
 use crate::underlay::Underlay;
 
-/// What cannot be made here, and why not.
-const NOT_MADE: [(&str, &str); 3] = [
-    ("queue_full", "a TAP's write (Linux 6.18) fails so for want of memory only"),
-    ("refused", "the kernel refuses headers that we never write"),
-    ("receive_queue_full", "the kernel drops it, and nobody sees what"),
-];
-
-const A: PortId = PortId::new(0);
-const NARROW: PortId = PortId::new(1);
-const TRUNK: PortId = PortId::new(2);
-const GUARDED: PortId = PortId::new(3);
-const LONELY: PortId = PortId::new(4);
-const REMOTE: PortId = PortId::new(5);
+pub(super) const A: PortId = PortId::new(0);
+pub(super) const NARROW: PortId = PortId::new(1);
+pub(super) const TRUNK: PortId = PortId::new(2);
+pub(super) const GUARDED: PortId = PortId::new(3);
+pub(super) const LONELY: PortId = PortId::new(4);
+pub(super) const REMOTE: PortId = PortId::new(5);
 const OTHER: PortId = PortId::new(6);
 const NAMES: [&str; 5] = ["a", "narrow", "trunk", "guarded", "lonely"];
-const ALL: [u8; 6] = [0xff; 6];
+pub(super) const ALL: [u8; 6] = [0xff; 6];
 
 /// What the tunnel is to do next.
 #[derive(Debug, Default)]
-struct Script {
+pub(super) struct Script {
     /// Datagrams: from where, with which TOS, and the stride of the train that they are said to be.
     comes: VecDeque<(SocketAddr, u8, Option<usize>, Vec<u8>)>,
     /// Packets whose virtio header makes no sense.
-    malformed: Vec<Vec<u8>>,
-    refuses: Option<EncapDrop>,
-    fails: Option<SendDrop>,
+    pub(super) malformed: Vec<Vec<u8>>,
+    pub(super) refuses: Option<EncapDrop>,
+    pub(super) fails: Option<SendDrop>,
     pushed: Vec<(usize, SocketAddr)>,
 }
 
@@ -124,14 +116,14 @@ impl Carrier for Scripted {
     }
 }
 
-struct Scene {
-    datapath: Datapath,
-    script: Arc<Mutex<Script>>,
-    netlink: Netlink,
+pub(super) struct Scene {
+    pub(super) datapath: Datapath,
+    pub(super) script: Arc<Mutex<Script>>,
+    pub(super) netlink: Netlink,
     wires: Vec<PacketSocket>,
-    now: Instant,
+    pub(super) now: Instant,
     /// What was made so far.
-    made: BTreeSet<&'static str>,
+    pub(super) made: BTreeSet<&'static str>,
 }
 
 fn vlan(number: u16) -> VlanId {
@@ -142,18 +134,18 @@ fn peer(number: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number], 4789))
 }
 
-fn mac(last: u8) -> [u8; 6] {
+pub(super) fn mac(last: u8) -> [u8; 6] {
     [2, 0, 0, 0, 0, last]
 }
 
-fn frame(to: [u8; 6], from: [u8; 6], behind: &[u8], len: usize) -> Vec<u8> {
+pub(super) fn frame(to: [u8; 6], from: [u8; 6], behind: &[u8], len: usize) -> Vec<u8> {
     let mut frame = [&to[..], &from, behind].concat();
     frame.resize(len.max(frame.len()), 0);
     frame
 }
 
 /// An IPv4 packet of UDP without a checksum, as long as `len` says.
-fn udp(to: [u8; 6], from: [u8; 6], len: usize) -> Vec<u8> {
+pub(super) fn udp(to: [u8; 6], from: [u8; 6], len: usize) -> Vec<u8> {
     let mut bytes = frame(to, from, &[0x08, 0x00, 0x45, 0], len);
     let total = |skip: usize| u16::try_from(len - skip).unwrap().to_be_bytes();
     bytes[16..18].copy_from_slice(&total(14));
@@ -163,13 +155,13 @@ fn udp(to: [u8; 6], from: [u8; 6], len: usize) -> Vec<u8> {
     bytes
 }
 
-fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
+pub(super) fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
     [&vtep::encode(Vni::new(vni).unwrap())[..], inner].concat()
 }
 
 impl Scene {
     /// `Err` where no devices can be made here.
-    fn new() -> Result<Self, String> {
+    pub(super) fn new() -> Result<Self, String> {
         let said = |error: &dyn std::fmt::Display| error.to_string();
         let netns = Netns::create().map_err(|error| said(&error))?;
         netns.set_sysctl("ipv6/conf/default/disable_ipv6", "1").map_err(|error| said(&error))?;
@@ -235,7 +227,7 @@ impl Scene {
     }
 
     /// Does `what`, which is to drop for `reason`, and asserts that all drops so far were told as often as they are counted.
-    fn makes(&mut self, reason: &str, what: impl FnOnce(&mut Self)) {
+    pub(super) fn makes(&mut self, reason: &str, what: impl FnOnce(&mut Self)) {
         let before = self.counted();
         self.now = self.now + std::time::Duration::from_secs(10);
         self.datapath.handle_timeout(self.now);
@@ -250,139 +242,14 @@ impl Scene {
     }
 
     /// The container of `port` sends `bytes`.
-    fn send(&mut self, port: PortId, bytes: &[u8]) {
+    pub(super) fn send(&mut self, port: PortId, bytes: &[u8]) {
         self.wires[port.index()].send(bytes).unwrap();
         self.datapath.serve_tap(self.now, port, 1);
     }
 
     /// The peer with this number sends a datagram.
-    fn datagram(&mut self, from: u8, tos: u8, stride: Option<usize>, bytes: Vec<u8>) {
+    pub(super) fn datagram(&mut self, from: u8, tos: u8, stride: Option<usize>, bytes: Vec<u8>) {
         self.script.lock().unwrap().comes.push_back((peer(from), tos, stride, bytes));
         self.datapath.serve_tunnel(self.now, Entrance::Socket);
     }
-}
-
-const EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];
-
-#[test]
-fn every_drop_is_told_as_often_as_it_is_counted() {
-    let mut scene = match Scene::new() {
-        Ok(scene) => scene,
-        Err(why) => {
-            use std::io::Write as _;
-            let _ = writeln!(io::stderr(), "\nSKIPPED every_drop_is_told_as_often_as_it_is_counted: {why}");
-            return;
-        }
-    };
-    let plain = |to: u8, from: u8| frame(mac(to), mac(from), &EXPERIMENTAL, 60);
-    from_ports(&mut scene, plain);
-    from_the_tunnel(&mut scene, plain);
-    on_the_way_out(&mut scene, plain);
-    let expected: BTreeSet<_> = Drop::all().map(Drop::name).collect();
-    let not_made = NOT_MADE.map(|(name, _)| name);
-    let all: BTreeSet<_> = scene.made.iter().copied().chain(not_made).collect();
-    assert_eq!(all, expected, "reasons that were made, and those that cannot be");
-}
-
-fn from_ports(scene: &mut Scene, plain: impl Fn(u8, u8) -> Vec<u8>) {
-    scene.makes("bad_source", |scene| scene.send(A, &frame(mac(2), ALL, &EXPERIMENTAL, 60)));
-    scene.makes("reserved_address", |scene| {
-        scene.send(A, &frame([1, 0x80, 0xc2, 0, 0, 0], mac(1), &EXPERIMENTAL, 60));
-    });
-    scene.makes("same_port", |scene| scene.send(A, &plain(1, 1)));
-    scene.makes("double_tag", |scene| {
-        scene.send(TRUNK, &frame(mac(1), mac(3), &[0x81, 0, 0, 10, 0x81, 0, 0, 20, 0x88, 0xb5], 60));
-    });
-    scene.makes("no_member", |scene| scene.send(LONELY, &frame(ALL, mac(9), &EXPERIMENTAL, 60)));
-    scene.makes("vlan_not_allowed", |scene| scene.send(A, &frame(mac(2), mac(1), &[0x81, 0, 0, 30, 0x88, 0xb5], 60)));
-    scene.makes("untagged_not_allowed", |scene| scene.send(TRUNK, &plain(1, 3)));
-    scene.makes("spoofed_mac", |scene| scene.send(GUARDED, &plain(1, 0x61)));
-    scene.makes("spoofed_ip", |scene| scene.send(GUARDED, &udp(mac(1), mac(0x60), 60)));
-    scene.makes("truncated", |scene| scene.send(A, &frame(mac(2), mac(1), &[0x81, 0], 15)));
-    for (reason, to) in
-        [("storm_broadcast", ALL), ("storm_multicast", [1, 0, 0x5e, 0, 0, 1]), ("storm_unknown_unicast", mac(0x70))]
-    {
-        scene.makes(reason, |scene| (0..50).for_each(|_| scene.send(A, &frame(to, mac(1), &EXPERIMENTAL, 60))));
-    }
-    scene.makes("mac_flapping", |scene| {
-        for turn in 0..200 {
-            scene.now = scene.now + std::time::Duration::from_millis(1);
-            scene.send(if turn % 2 == 0 { A } else { NARROW }, &plain(3, 0x71));
-        }
-    });
-}
-
-fn from_the_tunnel(scene: &mut Scene, plain: impl Fn(u8, u8) -> Vec<u8>) {
-    scene.makes("split_horizon", |scene| scene.datagram(2, 0, None, vxlan(100, &plain(6, 5))));
-    scene.makes("vxlan_truncated", |scene| scene.datagram(2, 0, None, vxlan(100, &[0; 13])));
-    scene.makes("vxlan_truncated", |scene| scene.datagram(2, 0, None, Vec::new()));
-    scene.makes("vxlan_flags", |scene| scene.datagram(2, 0, None, [&[0; 8][..], &plain(1, 5)].concat()));
-    scene.makes("unknown_vni", |scene| scene.datagram(2, 0, None, vxlan(101, &plain(1, 5))));
-    scene.makes("unknown_vtep", |scene| scene.datagram(9, 0, None, vxlan(100, &plain(1, 5))));
-    scene.makes("inner_tag", |scene| {
-        scene.datagram(2, 0, None, vxlan(100, &frame(mac(1), mac(5), &[0x81, 0, 0, 10], 60)));
-    });
-    scene.makes("ecn_ce", |scene| scene.datagram(2, 3, None, vxlan(100, &udp(mac(1), mac(5), 60))));
-    scene.makes("uncut_super_frame", |scene| scene.datagram(2, 0, Some(500), vxlan(100, &udp(mac(1), mac(5), 1400))));
-    scene.makes("bad_offload", |scene| {
-        scene.script.lock().unwrap().malformed.push(plain(1, 5));
-        scene.datagram(2, 0, None, vxlan(100, &plain(1, 5)));
-    });
-    scene.makes("path_mtu", |scene| {
-        // The answer to a frame that is too big for its port, which is too big for its way.
-        scene.script.lock().unwrap().fails = Some(SendDrop::PathMtu);
-        scene.datagram(2, 0, None, vxlan(100, &udp(mac(2), mac(5), 300)));
-    });
-}
-
-fn on_the_way_out(scene: &mut Scene, plain: impl Fn(u8, u8) -> Vec<u8>) {
-    scene.makes("too_big", |scene| scene.send(A, &udp(mac(2), mac(1), 300)));
-    scene.makes("too_big", |scene| {
-        scene.script.lock().unwrap().refuses = Some(EncapDrop::TooBig);
-        scene.send(A, &udp(mac(5), mac(1), 300));
-    });
-    scene.makes("too_big", |scene| {
-        scene.script.lock().unwrap().fails = Some(SendDrop::PathMtu);
-        scene.send(A, &udp(mac(5), mac(1), 300));
-    });
-    scene.makes("bad_offload", |scene| {
-        scene.script.lock().unwrap().refuses = Some(EncapDrop::BadOffload);
-        scene.send(A, &plain(5, 1));
-    });
-    for (reason, why) in [
-        ("underlay_queue_full", SendDrop::QueueFull),
-        ("underlay_unreachable", SendDrop::Unreachable),
-        ("underlay_refused", SendDrop::Refused),
-    ] {
-        scene.makes(reason, |scene| {
-            scene.script.lock().unwrap().fails = Some(why);
-            scene.send(A, &plain(5, 1));
-        });
-    }
-    scene.makes("interface_down", |scene| {
-        let index = scene.netlink.link("narrow").unwrap().unwrap().index;
-        scene.netlink.set_up(index, false).unwrap();
-        scene.send(A, &plain(2, 1));
-    });
-    scene.makes("rate_limited", |scene| {
-        let limits = vswitch_api::Limits { rx: None, tx: Some("1k,1k".parse().unwrap()) };
-        scene.datapath.set_limits(scene.now, TRUNK, SharedLimits::new(&limits));
-        (0..300).for_each(|_| scene.send(A, &udp(mac(3), mac(1), 1400)));
-    });
-    scene.makes("port_lost", |scene| scene.datapath.drop_waiting(TRUNK));
-    scene.makes("port_lost", |scene| {
-        let index = scene.netlink.link("narrow").unwrap().unwrap().index;
-        scene.netlink.delete_link(index).unwrap();
-        scene.send(A, &plain(2, 1));
-    });
-    scene.makes("unknown_vtep", |scene| {
-        // Received, and not handed out when its remote goes.
-        let train = vxlan(100, &frame(mac(1), mac(5), &EXPERIMENTAL, 60)).repeat(600);
-        scene.datagram(2, 0, Some(68), train);
-        scene.datapath.remove(REMOTE);
-    });
-    scene.makes("unknown_port", |scene| {
-        scene.datapath.switch_mut().remove_port(A);
-        scene.send(A, &plain(5, 1));
-    });
 }
