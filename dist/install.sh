@@ -5,6 +5,8 @@
 #   dist/install.sh --uninstall     removes that; settings that were changed, and the state, stay
 #   dist/install.sh --purge         removes these too
 #
+# Nothing is removed from under a daemon that runs: it says how to stop it, and ends with 1.
+#
 #   DESTDIR=    a folder that stands for /, as packagers want it
 #   PREFIX=     /usr/local
 #   CNIDIR=     /opt/cni/bin
@@ -47,6 +49,33 @@ fail() {
   exit 1
 }
 
+# Whether a process runs the program that is installed, or the one that was before an upgrade. A container may have
+# another one of that name.
+runs_ours() {
+  [ "$1/exe" -ef "$PREFIX/bin/vswitchd" ] || {
+    [ "$(readlink "$1/exe")" = "$PREFIX/bin/vswitchd (deleted)" ] && [ "$1/ns/mnt" -ef /proc/self/ns/mnt ]
+  }
+}
+
+# Nothing is taken from a daemon that runs: its state would be gone, and it could not start again.
+refuse_under_a_daemon() {
+  stop="systemctl disable --now vswitchd.service vswitchd.socket"
+  if [ -d /run/systemd/system ]; then
+    # The socket too: it would start the daemon for whoever connects.
+    for unit in vswitchd.service vswitchd.socket; do
+      if systemctl is-active --quiet "$unit"; then fail "$unit is active: $stop, then this again"; fi
+    done
+  fi
+  for process in /proc/[0-9]*; do
+    { read -r name < "$process/comm"; } 2>/dev/null || continue
+    [ "$name" = vswitchd ] || continue
+    pid=${process#/proc/}
+    if runs_ours "$process"; then
+      fail "process $pid runs $PREFIX/bin/vswitchd: $stop, or kill $pid where it was started by hand; then this again"
+    fi
+  done
+}
+
 # Puts file $2 to $3 with mode $1, at once: whoever starts a program meanwhile starts the old one or the new one.
 put() {
   if [ "$task" != install ]; then
@@ -78,6 +107,8 @@ program() {
   fi
   put 0755 "$work/$1" "$2/$1"
 }
+
+if [ "$task" != install ] && [ -z "$DESTDIR" ]; then refuse_under_a_daemon; fi
 
 program vswitchd "$PREFIX/bin"
 program vsctl "$PREFIX/bin"

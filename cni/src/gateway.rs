@@ -12,8 +12,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value;
 use vswitch_api::{
-    Allowed, AttachmentInfo, BadValue, Change, Cidr, Client, ClientError, Code as Refused, IfName, Limits, Mac, Mtu,
-    NetnsRef, NetworkName, PortInfo, PortMode, PortName, PortPlan, PortSet, PortSpec, PortState, Query, Vid,
+    Allowed, AttachmentInfo, BadValue, Change, Cidr, Client, ClientError, Code as Refused, IfName, Mac, Mtu, NetnsRef,
+    NetworkName, PortInfo, PortMode, PortName, PortPlan, PortSet, PortSpec, PortState, Query, Vid,
 };
 use vswitch_sys::{Link, Netlink, NetlinkError, Netns, NetnsError};
 
@@ -250,20 +250,14 @@ fn add(
     let network = &spec.network;
     let value = |error| GatewayError::Value { network: network.clone(), error };
     let mut port = PortSpec {
-        name: name.clone(),
-        netns: NetnsRef::Path(OWN.to_owned()),
         ifname: names::interface(network.as_str()).parse().map_err(value)?,
-        mac: None,
         addresses,
-        gateways: Vec::new(),
         mtu: spec.mtu,
         mode: PortMode::Access(spec.vlan),
-        allow_mac: Allowed::Unsaid,
         // A router sends what others sent, whatever the daemon's --source-guard says of containers.
         allow_ip: Allowed::Any,
-        limits: Limits::default(),
-        attachment: None,
         gateway_of: Some(network.clone()),
+        ..PortSpec::new(name.clone(), NetnsRef::Path(OWN.to_owned()))
     };
     let plan: PortPlan = daemon.call(&Query::PortPlan(port.clone()).into()).map_err(refused(network))?;
     // It lives on this port: no container can pass for the router.

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use clap::{Args, Subcommand};
 use vswitch_api::{AttachmentInfo, Net, NetworkName, Pool, PoolInfo, PortState, Query, Vid};
 
+use crate::complete::names;
+use crate::repeat::Watch;
 use crate::table::Table;
+use crate::value::ip;
 
 /// `vsctl attachment`.
 #[derive(Debug, Subcommand)]
@@ -13,8 +16,10 @@ pub(crate) enum Attachments {
     /// List them
     List {
         /// Only those of this network
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", add = names::networks())]
         network: Option<NetworkName>,
+        #[command(flatten)]
+        watch: Watch,
     },
 }
 
@@ -31,24 +36,17 @@ pub(crate) struct PoolShow {
     /// The subnet, as in the plugin's configuration
     subnet: Net,
     /// The VLAN whose ports have its addresses
-    #[arg(long, value_name = "VID")]
+    #[arg(long, value_name = "VID", add = names::vlans())]
     vlan: Vid,
     /// The first address given [default: the subnet's first]
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = ip)]
     first: Option<IpAddr>,
     /// The last address given [default: the subnet's last]
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = ip)]
     last: Option<IpAddr>,
     /// The router's, which no port is given [default: the subnet's first]
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = ip)]
     gateway: Option<IpAddr>,
-}
-
-impl From<Attachments> for Query {
-    fn from(words: Attachments) -> Self {
-        let Attachments::List { network } = words;
-        Self::AttachmentList { network }
-    }
 }
 
 impl From<Pools> for Query {
@@ -101,12 +99,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    fn rendered<T: serde::de::DeserializeOwned>(render: fn(&T, &mut String), value: Value) -> String {
-        let mut out = String::new();
-        render(&serde_json::from_value(value).unwrap(), &mut out);
-        crate::style::plain(&out)
-    }
+    use crate::render::rendered;
 
     #[test]
     fn attachments_in_a_table() {

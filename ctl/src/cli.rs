@@ -11,6 +11,7 @@ use crate::capture::{CaptureArgs, LiveArgs};
 use crate::complete::{Shell, names};
 use crate::doctor::Doctor;
 use crate::repeat::Watch;
+use crate::value::ip;
 use vswitch_api::{
     AllowedWord, Cidr, IfName, LimitWord, Mac, Mtu, Net, NetnsRef, PortName, Vid, VlanList, VlanName, Vni,
 };
@@ -148,23 +149,10 @@ pub(crate) enum Command {
     },
 }
 
-impl Command {
-    /// How often it is to be done again; `None`: once is enough.
-    pub(crate) const fn repeated(&self) -> Option<Duration> {
-        match self {
-            Self::Port(Port::List(watch))
-            | Self::Fdb(Fdb::List { watch, .. })
-            | Self::Stats { watch, .. }
-            | Self::Status(watch) => watch.pause,
-            _ => None,
-        }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Neighbour {
     /// List them
-    List,
+    List(Watch),
 }
 
 #[derive(Debug, Subcommand)]
@@ -206,7 +194,7 @@ pub(crate) struct PortAdd {
     #[arg(long = "address", value_name = "CIDR")]
     pub(crate) addresses: Vec<Cidr>,
     /// The default route's next hop; at most one IPv4 and one IPv6
-    #[arg(long = "gateway", value_name = "IP")]
+    #[arg(long = "gateway", value_name = "IP", value_parser = ip)]
     pub(crate) gateways: Vec<IpAddr>,
     /// The interface's MTU [default: what the underlay leaves on a VLAN with a VNI, 1500 else]
     #[arg(long)]
@@ -275,7 +263,7 @@ pub(crate) struct PortSet {
     #[arg(long = "address", value_name = "CIDR")]
     pub(crate) addresses: Option<Vec<Cidr>>,
     /// Its gateways, instead of all it had; at most one IPv4 and one IPv6
-    #[arg(long = "gateway", value_name = "IP")]
+    #[arg(long = "gateway", value_name = "IP", value_parser = ip)]
     pub(crate) gateways: Option<Vec<IpAddr>>,
     #[command(flatten)]
     pub(crate) guard: Guard,
@@ -301,7 +289,7 @@ pub(crate) enum Vlan {
         no_learning: bool,
     },
     /// List the VLANs
-    List,
+    List(Watch),
     /// Delete a VLAN's settings; ports in it stay in it
     Del {
         /// Which VLAN
@@ -325,6 +313,7 @@ pub(crate) enum Peer {
     #[command(group = ArgGroup::new("where").required(true))]
     Add {
         /// Its address on the underlay
+        #[arg(value_parser = ip)]
         ip: IpAddr,
         /// The VLAN whose frames it gets; a list like 10-20,30 too
         #[arg(long, value_name = "VID", group = "where", add = names::vlan_lists())]
@@ -334,12 +323,12 @@ pub(crate) enum Peer {
         all_vlans: bool,
     },
     /// List the peers, and how the way to them is where vswitchd --probe-interval, or `probe`, found that out
-    List,
+    List(Watch),
     /// Find out how the way to a peer is, in about a second: round trip, path MTU, shared VNIs, what is wrong. Ends with 0
     /// where it, or its host, answers, 1 where nothing does
     Probe {
         /// Its address on the underlay
-        #[arg(add = names::peers())]
+        #[arg(value_parser = ip, add = names::peers())]
         ip: IpAddr,
         /// Whether it has the VNI of this VLAN too
         #[arg(long, value_name = "VID", add = names::vlans())]
@@ -348,7 +337,7 @@ pub(crate) enum Peer {
     /// Delete a peer
     Del {
         /// Its address on the underlay
-        #[arg(add = names::peers())]
+        #[arg(value_parser = ip, add = names::peers())]
         ip: IpAddr,
         /// From this VLAN alone
         #[arg(long, value_name = "VID", add = names::vlans())]
@@ -377,7 +366,7 @@ pub(crate) enum Fdb {
         #[arg(long, value_name = "NAME", group = "where", add = names::ports())]
         port: Option<PortName>,
         /// The peer it is behind
-        #[arg(long, value_name = "IP", group = "where", add = names::peers())]
+        #[arg(long, value_name = "IP", group = "where", value_parser = ip, add = names::peers())]
         remote: Option<IpAddr>,
     },
     /// Delete an address

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use vswitch_api::monitor::Place;
 use vswitch_api::{FdbInfo, HealthState, PeerInfo, PortInfo, PortState, Stats, Status};
 
 /// How long counters are watched to see which of them rise.
@@ -65,6 +66,7 @@ impl Condition {
         findings.extend(peers.iter().filter_map(unhealthy_peer));
         findings.extend(flapping(&addresses));
         findings.extend(full(&status));
+        findings.extend(full_ports(&status));
         findings.extend(drops(&before, &after, between));
         Self { healthy: findings.is_empty(), status, findings }
     }
@@ -109,6 +111,20 @@ fn full(status: &Status) -> Option<Finding> {
         text,
         look: "vswitchd --fdb-limit".to_owned(),
     })
+}
+
+/// Ports and peers that send from more addresses than one may have.
+fn full_ports(status: &Status) -> Option<Finding> {
+    let Status { fdb_limit_per_port: limit, fdb_full_ports, .. } = status;
+    let name = |place: &Place| match place {
+        Place { port: Some(name), .. } => format!("port {name}"),
+        Place { remote, .. } => format!("peer {}", remote.map_or_else(String::new, |ip| ip.to_string())),
+    };
+    let names: Vec<_> = fdb_full_ports.iter().map(name).collect();
+    let verb = if names.len() == 1 { "has" } else { "have" };
+    let text = format!("{} {verb} more than {limit} addresses: old ones make room for new ones", few(&names));
+    let look = "vswitchd --fdb-limit-per-port".to_owned();
+    (!names.is_empty()).then_some(Finding { name: "fdb_port_full", text, look })
 }
 
 /// Drops that rise, the fastest first.
@@ -222,6 +238,19 @@ pub(crate) mod tests {
 
         let full = seen(status(json!({"fdb_used": 90, "fdb_limit": 100})));
         assert_eq!(texts(full), ["90 of 100 addresses: old ones make room for new ones"]);
+
+        let at_limit = |places: Value| seen(status(json!({"fdb_full_ports": places, "fdb_limit_per_port": 2})));
+        let port = |name: &str| json!({"port": name, "remote": null});
+        let peer = json!({"port": null, "remote": "192.0.2.2"});
+        for (places, who) in [
+            (json!([port("web")]), "port web has"),
+            (json!([peer]), "peer 192.0.2.2 has"),
+            (json!([port("web"), peer]), "port web, peer 192.0.2.2 have"),
+            (json!([port("a"), port("b"), port("c"), port("d")]), "port a, port b, port c and 1 more have"),
+        ] {
+            let expected = format!("{who} more than 2 addresses: old ones make room for new ones");
+            assert_eq!(texts(at_limit(places)), [expected]);
+        }
 
         let entry = json!({"mac": "02:00:00:00:00:01", "vlan": 10, "kind": "learned", "port": "web", "remote": null,
             "age_s": 0, "flapping": {"port": "db", "remote": null, "held_s": 9}});

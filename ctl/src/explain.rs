@@ -93,12 +93,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    fn rendered<T: serde::de::DeserializeOwned>(render: fn(&T, &mut String), value: Value) -> String {
-        let mut out = String::new();
-        render(&serde_json::from_value(value).unwrap(), &mut out);
-        crate::style::plain(&out)
-    }
+    use crate::render::rendered;
 
     #[test]
     fn a_journey_that_ends_and_one_that_goes_on() {

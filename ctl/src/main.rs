@@ -27,6 +27,7 @@ mod table;
 #[cfg(feature = "top")]
 mod top;
 mod trace;
+mod value;
 mod words;
 
 use std::io;

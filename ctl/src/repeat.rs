@@ -12,7 +12,8 @@ use crate::style::{self, Screen};
 /// Seconds between two rounds if nothing else is said.
 const PAUSE: &str = "2";
 
-#[derive(Debug, Clone, Copy, Args)]
+/// Whether a command does its work once, or until it is told to end: a part of the words of all that list.
+#[derive(Debug, Default, Clone, Copy, Args)]
 pub(crate) struct Watch {
     /// Show it again every SECS (2 if not said), until Ctrl-C
     #[arg(long = "watch", value_name = "SECS", num_args = 0..=1, default_missing_value = PAUSE, value_parser = pause)]

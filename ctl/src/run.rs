@@ -59,7 +59,6 @@ where
 
 fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
-    let repeated = cli.command.repeated();
     match words::task(cli.command)? {
         Task::Reference => out.write_all(reference::page().as_bytes())?,
         Task::Complete(shell) => complete::script(shell, out)?,
@@ -100,7 +99,7 @@ fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) 
                 error => Failure::Monitor(error),
             })?;
         }
-        Task::Ask(request) => match repeated {
+        Task::Ask(request, watch) => match watch.pause {
             Some(pause) => again(&cli.global, &request, pause, screen, (out, err))?,
             None => print(&cli.global, screen, out, |call| call.answer(&request))?,
         },

@@ -8,6 +8,7 @@ use vswitch_api::explain::{from_hex, to_hex};
 use vswitch_api::{Mac, PortName, Query, Request, TraceAsk, Vid};
 
 use crate::complete::names;
+use crate::value::{ip, number};
 
 /// Without checksum (FCS).
 const SHORTEST_FRAME: usize = 60;
@@ -33,31 +34,31 @@ pub(crate) struct Trace {
     #[arg(value_name = "HEX", conflicts_with_all = ["src", "dst", "ip_src", "ip_dst", "proto", "sport", "dport", "len"], value_parser = hex)]
     frame: Option<Bytes>,
     /// Its source address [default: the port's]
-    #[arg(long, value_name = "MAC")]
+    #[arg(long, value_name = "MAC", add = names::macs())]
     src: Option<Mac>,
     /// Its destination address; groups too
-    #[arg(long, value_name = "MAC", required_unless_present_any = ["frame", "live"], value_parser = any_mac)]
+    #[arg(long, value_name = "MAC", required_unless_present_any = ["frame", "live"], value_parser = any_mac, add = names::macs())]
     dst: Option<[u8; 6]>,
     /// The VLAN in its tag; of a frame from a peer, the one whose VNI it comes in
     #[arg(long, value_name = "VID", add = names::vlans())]
     vlan: Option<Vid>,
     /// The sender's IP address
-    #[arg(long, value_name = "IP", requires = "ip_dst")]
+    #[arg(long, value_name = "IP", requires = "ip_dst", value_parser = ip, add = names::addresses())]
     ip_src: Option<IpAddr>,
     /// The receiver's IP address
-    #[arg(long, value_name = "IP", requires = "ip_src")]
+    #[arg(long, value_name = "IP", requires = "ip_src", value_parser = ip, add = names::addresses())]
     ip_dst: Option<IpAddr>,
     /// What the packet carries
     #[arg(long, requires = "ip_src", default_value = "udp")]
     proto: Proto,
     /// Source port of TCP or UDP
-    #[arg(long, requires = "ip_src", default_value = "49152")]
+    #[arg(long, requires = "ip_src", default_value = "49152", value_parser = number(0..=u16::MAX))]
     sport: u16,
     /// Destination port of TCP or UDP
-    #[arg(long, requires = "ip_src", default_value = "9")]
+    #[arg(long, requires = "ip_src", default_value = "9", value_parser = number(0..=u16::MAX))]
     dport: u16,
     /// Bytes of the frame, without a tag and the checksum (FCS), 60 to 65549
-    #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(60..=65_549))]
+    #[arg(long, value_name = "N", default_value = "60", value_parser = number(60..=65_549_u32))]
     len: u32,
 }
 
@@ -95,7 +96,9 @@ pub(crate) enum TraceError {
 
 fn origin(text: &str) -> Result<Origin, String> {
     match text.strip_prefix("remote:") {
-        Some(ip) => ip.parse().map(Origin::Remote).map_err(|_| format!("{text}: behind remote: stands an IP address")),
+        Some(ip) => ip.parse().map(Origin::Remote).map_err(|_| {
+            format!("{text:?} names no peer: behind remote: stands its IP address, like remote:192.0.2.2")
+        }),
         None => text.parse().map(Origin::Port).map_err(|error: vswitch_api::BadValue| error.to_string()),
     }
 }

@@ -9,16 +9,18 @@ use vswitch_api::{
     PortSpec, ProbeAsk, Query, Refusal, Request, StaticEntry, VlanSpec,
 };
 
+use crate::attachments::Attachments;
 use crate::capture::{CaptureArgs, LiveArgs};
 use crate::cli;
 use crate::complete;
 use crate::doctor::Doctor;
+use crate::repeat::Watch;
 
 /// What a command is for us.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// To ask the daemon.
-    Ask(Request),
+    /// To ask the daemon, again and again where that is wanted.
+    Ask(Request, Watch),
     /// To make a port's interface, and hand it to the daemon.
     HandOver(PortSpec),
     /// To capture frames.
@@ -59,39 +61,45 @@ pub(crate) enum Wrong {
     Value(#[from] BadValue),
 }
 
+impl Task {
+    /// To ask the daemon once.
+    fn once(request: impl Into<Request>) -> Self {
+        Self::Ask(request.into(), Watch::default())
+    }
+}
+
 /// What `command` asks for.
 ///
 /// # Errors
 /// Where its words contradict each other in a way the command line's grammar does not see.
 pub(crate) fn task(command: cli::Command) -> Result<Task, Wrong> {
     use cli::Command;
-    Ok(Task::Ask(match command {
+    Ok(match command {
         Command::Port(command) => return port(command),
         Command::Vlan(command) => vlan(command),
-        Command::Vtep(command) => match vtep(command)? {
-            Request::Query(Query::PeerProbe(ask)) => return Ok(Task::Probe(ask)),
-            request => request,
-        },
+        Command::Vtep(command) => vtep(command)?,
         Command::Fdb(command) => fdb(command)?,
-        Command::Neighbour(cli::Neighbour::List) => Query::NeighbourList {}.into(),
-        Command::Attachment(command) => Query::from(command).into(),
-        Command::Pool(command) => Query::from(command).into(),
-        Command::Why { a, b } => return Ok(Task::Why(vswitch_api::WhyAsk { a, b, ticket: None })),
-        Command::Stats { port, watch: _ } => Query::Stats { port }.into(),
-        Command::Status(_) => Query::Status {}.into(),
-        Command::Capture(args) => return Ok(Task::Capture(args)),
-        Command::Trace { live: true, follow, .. } => return Ok(Task::Follow(follow)),
-        Command::Trace { trace, .. } => return Ok(Task::Trace(trace)),
-        Command::Doctor(words) => return Ok(Task::Examine(words)),
+        Command::Neighbour(cli::Neighbour::List(watch)) => Task::Ask(Query::NeighbourList {}.into(), watch),
+        Command::Attachment(Attachments::List { network, watch }) => {
+            Task::Ask(Query::AttachmentList { network }.into(), watch)
+        }
+        Command::Pool(command) => Task::once(Query::from(command)),
+        Command::Why { a, b } => Task::Why(vswitch_api::WhyAsk { a, b, ticket: None }),
+        Command::Stats { port, watch } => Task::Ask(Query::Stats { port }.into(), watch),
+        Command::Status(watch) => Task::Ask(Query::Status {}.into(), watch),
+        Command::Capture(args) => Task::Capture(args),
+        Command::Trace { live: true, follow, .. } => Task::Follow(follow),
+        Command::Trace { trace, .. } => Task::Trace(trace),
+        Command::Doctor(words) => Task::Examine(words),
         #[cfg(feature = "top")]
-        Command::Top(args) => return Ok(Task::Top(args)),
-        Command::Monitor(args) => return Ok(Task::Monitor(args)),
-        Command::Demo(demo) => return Ok(Task::Demo(demo)),
-        Command::Reference => return Ok(Task::Reference),
-        Command::Completions { shell } => return Ok(Task::Complete(shell)),
-        Command::Complete { index, words } => return Ok(Task::Propose(index, words)),
-        Command::Man { dir } => return Ok(Task::Man(dir)),
-    }))
+        Command::Top(args) => Task::Top(args),
+        Command::Monitor(args) => Task::Monitor(args),
+        Command::Demo(demo) => Task::Demo(demo),
+        Command::Reference => Task::Reference,
+        Command::Completions { shell } => Task::Complete(shell),
+        Command::Complete { index, words } => Task::Propose(index, words),
+        Command::Man { dir } => Task::Man(dir),
+    })
 }
 
 fn port_add(add: cli::PortAdd) -> Result<Task, Wrong> {
@@ -101,10 +109,7 @@ fn port_add(add: cli::PortAdd) -> Result<Task, Wrong> {
     let allow_ip = allowed(add.guard.ips)?.unwrap_or_default();
     let limit = |word: Option<LimitWord>| word.and_then(|word| word.0);
     let limits = Limits { rx: limit(add.limits.rx), tx: limit(add.limits.tx) };
-    let (attachment, gateway_of) = (None, None);
     let spec = PortSpec {
-        name,
-        netns,
         ifname,
         mac,
         addresses,
@@ -114,17 +119,16 @@ fn port_add(add: cli::PortAdd) -> Result<Task, Wrong> {
         allow_mac,
         allow_ip,
         limits,
-        attachment,
-        gateway_of,
+        ..PortSpec::new(name, netns)
     };
-    Ok(if add.hand_over { Task::HandOver(spec) } else { Task::Ask(Change::PortAdd(spec).into()) })
+    Ok(if add.hand_over { Task::HandOver(spec) } else { Task::once(Change::PortAdd(spec)) })
 }
 
 fn port(command: cli::Port) -> Result<Task, Wrong> {
-    Ok(Task::Ask(match command {
+    Ok(match command {
         cli::Port::Add(add) => return port_add(*add),
-        cli::Port::List(_) => Query::PortList {}.into(),
-        cli::Port::Show { name } => Query::PortShow { name }.into(),
+        cli::Port::List(watch) => Task::Ask(Query::PortList {}.into(), watch),
+        cli::Port::Show { name } => Task::once(Query::PortShow { name }),
         cli::Port::Set(set) => {
             let cli::PortSet { name, mtu, access, trunk, native, guard, limits, .. } = set;
             let (address, gateway) = (set.addresses, set.gateways);
@@ -135,10 +139,10 @@ fn port(command: cli::Port) -> Result<Task, Wrong> {
             if set.is_empty() {
                 return Err(Refusal::NothingToSet { name: set.name }.into());
             }
-            Change::PortSet(set).into()
+            Task::once(Change::PortSet(set))
         }
-        cli::Port::Del { name } => Change::PortDel { name }.into(),
-    }))
+        cli::Port::Del { name } => Task::once(Change::PortDel { name }),
+    })
 }
 
 /// The list that `words` mean, if any were given.
@@ -146,47 +150,47 @@ fn allowed<T: Ord>(words: Option<Vec<AllowedWord<T>>>) -> Result<Option<Allowed<
     words.map(Allowed::from_words).transpose()
 }
 
-fn vlan(command: cli::Vlan) -> Request {
+fn vlan(command: cli::Vlan) -> Task {
     match command {
         cli::Vlan::Add { vlan, vni, name, no_learning } => {
-            Change::VlanAdd(VlanSpec { vlan, vni, name, learning: !no_learning }).into()
+            Task::once(Change::VlanAdd(VlanSpec { vlan, vni, name, learning: !no_learning }))
         }
-        cli::Vlan::List => Query::VlanList {}.into(),
-        cli::Vlan::Del { vlan } => Change::VlanDel { vlan }.into(),
+        cli::Vlan::List(watch) => Task::Ask(Query::VlanList {}.into(), watch),
+        cli::Vlan::Del { vlan } => Task::once(Change::VlanDel { vlan }),
     }
 }
 
-fn vtep(command: cli::Vtep) -> Result<Request, Refusal> {
+fn vtep(command: cli::Vtep) -> Result<Task, Refusal> {
     Ok(match command {
-        cli::Vtep::Show => Query::VtepShow {}.into(),
+        cli::Vtep::Show => Task::once(Query::VtepShow {}),
         cli::Vtep::Peer(cli::Peer::Add { ip, vlan, all_vlans }) => {
             let vlans = match (vlan, all_vlans) {
                 (Some(vlans), false) => PeerVlans::Listed(vlans),
                 (None, true) => PeerVlans::All,
                 _ => return Err(Refusal::PeerVlansUnclear { ip }),
             };
-            Change::PeerAdd(PeerSpec { ip, vlans }).into()
+            Task::once(Change::PeerAdd(PeerSpec { ip, vlans }))
         }
-        cli::Vtep::Peer(cli::Peer::List) => Query::PeerList {}.into(),
-        cli::Vtep::Peer(cli::Peer::Probe { ip, vlan }) => Query::PeerProbe(ProbeAsk { ip, vlan, ticket: None }).into(),
-        cli::Vtep::Peer(cli::Peer::Del { ip, vlan }) => Change::PeerDel { ip, vlan }.into(),
+        cli::Vtep::Peer(cli::Peer::List(watch)) => Task::Ask(Query::PeerList {}.into(), watch),
+        cli::Vtep::Peer(cli::Peer::Probe { ip, vlan }) => Task::Probe(ProbeAsk { ip, vlan, ticket: None }),
+        cli::Vtep::Peer(cli::Peer::Del { ip, vlan }) => Task::once(Change::PeerDel { ip, vlan }),
     })
 }
 
-fn fdb(command: cli::Fdb) -> Result<Request, Refusal> {
+fn fdb(command: cli::Fdb) -> Result<Task, Refusal> {
     let filter = |cli::FdbFilter { vlan, port }| FdbFilter { vlan, port };
     Ok(match command {
-        cli::Fdb::List { which, watch: _ } => Query::FdbList(filter(which)).into(),
+        cli::Fdb::List { which, watch } => Task::Ask(Query::FdbList(filter(which)).into(), watch),
         cli::Fdb::Add { mac, vlan, port, remote } => {
             let target = match (port, remote) {
                 (Some(port), None) => FdbTarget::Port(port),
                 (None, Some(ip)) => FdbTarget::Remote(ip),
                 _ => return Err(Refusal::TargetUnclear { mac, vlan }),
             };
-            Change::FdbAdd(StaticEntry { mac, vlan, target }).into()
+            Task::once(Change::FdbAdd(StaticEntry { mac, vlan, target }))
         }
-        cli::Fdb::Del { mac, vlan } => Change::FdbDel { mac, vlan }.into(),
-        cli::Fdb::Flush(which) => Request::Flush(filter(which)),
+        cli::Fdb::Del { mac, vlan } => Task::once(Change::FdbDel { mac, vlan }),
+        cli::Fdb::Flush(which) => Task::once(Request::Flush(filter(which))),
     })
 }
 
@@ -223,7 +227,7 @@ mod tests {
         let args = ["vsctl"].into_iter().chain(line.split_whitespace());
         let cli = cli::Cli::try_parse_from(args).map_err(|error| error.to_string())?;
         match task(cli.command).map_err(|error| error.to_string())? {
-            Task::Ask(request) => Ok(request.encode().unwrap()),
+            Task::Ask(request, _) => Ok(request.encode().unwrap()),
             Task::HandOver(spec) => Ok(("hand over".to_owned(), json!(spec))),
             Task::Why(ask) => Ok(("why".to_owned(), json!(ask))),
             Task::Probe(ask) => Ok(("peer.probe".to_owned(), json!(ask))),
@@ -455,7 +459,8 @@ mod tests {
             ("status --timeout NaN", "0.001 to 86400"),
             ("status --timeout inf", "0.001 to 86400"),
             ("port list --watch 0", "0.1 to 3600"),
-            ("vlan list --watch", "--watch"),
+            ("vlan list --watch 0", "0.1 to 3600"),
+            ("vlan add 10 --watch", "--watch"),
             ("doctor --vtep-port 65536", "--vtep-port"),
             #[cfg(feature = "top")]
             ("top --interval 0", "0.1 s to an hour"),
@@ -465,6 +470,35 @@ mod tests {
         for (line, part) in table {
             let error = encoded(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_list_can_be_watched() {
+        fn lists(command: &clap::Command, line: &str, found: &mut Vec<String>) {
+            for word in command.get_subcommands() {
+                let line = format!("{line}{}", word.get_name());
+                if word.get_name() == "list" {
+                    found.push(line.clone());
+                }
+                lists(word, &format!("{line} "), found);
+            }
+        }
+        let mut lines = vec!["stats".to_owned(), "status".to_owned()];
+        lists(&cli::Cli::command(), "", &mut lines);
+        assert!(lines.len() > 7, "{lines:?}");
+        let paused = |line: &str| {
+            let cli = cli::Cli::try_parse_from(["vsctl"].into_iter().chain(line.split_whitespace()));
+            let Task::Ask(_, watch) = task(cli.unwrap_or_else(|error| panic!("{line}: {error}")).command).unwrap()
+            else {
+                panic!("{line} asks for no list");
+            };
+            watch.pause.map(|pause| pause.as_millis())
+        };
+        for line in lines {
+            assert_eq!(paused(&line), None, "{line}");
+            assert_eq!(paused(&format!("{line} --watch")), Some(2_000), "{line}");
+            assert_eq!(paused(&format!("{line} --watch 0.5")), Some(500), "{line}");
         }
     }
 

@@ -11,6 +11,7 @@ use vswitch_api::record::Direction;
 use vswitch_api::{Mac, PortName, Vid};
 
 use crate::complete::names;
+use crate::value::{ip, number, number_from};
 
 /// Frames a second that `trace --live` shows if nothing else is said.
 const RATE: u32 = 1000;
@@ -34,22 +35,22 @@ pub(crate) struct CaptureArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(super) write: Option<PathBuf>,
     /// End after so many frames
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number_from(1_u64))]
     pub(super) count: Option<u64>,
     /// End after this time, like 30s
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) duration: Option<Duration>,
     /// Keep so many bytes of each frame, 14 or more [default: all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(14..), conflicts_with = "last")]
+    #[arg(long, value_name = "N", value_parser = number_from(14_u32), conflicts_with = "last")]
     snaplen: Option<u32>,
     /// What the flight recorder has of the last while, like 30s (vswitchd --flight-recorder), and no frame from now on
     #[arg(long, value_name = "TIME", value_parser = time)]
     last: Option<Duration>,
     /// Only from or to this MAC address
-    #[arg(long)]
+    #[arg(long, add = names::macs())]
     mac: Option<Mac>,
     /// Only from or to this IP address, in IP or ARP
-    #[arg(long)]
+    #[arg(long, value_parser = ip, add = names::addresses())]
     ip: Option<IpAddr>,
     /// Only in this VLAN
     #[arg(long, value_name = "VID", add = names::vlans())]
@@ -67,13 +68,13 @@ pub(crate) struct CaptureArgs {
 pub(crate) struct LiveArgs {
     /// Only frames to which all of these apply: port=NAME, mac=MAC, ip=IP, vlan=VID, reason=NAME, direction=in|out;
     /// port=tunnel and port=drops as for `capture`
-    #[arg(long = "match", requires = "live", value_name = "WORD=VALUE", value_delimiter = ',', num_args = 1..)]
+    #[arg(long = "match", requires = "live", value_name = "WORD=VALUE", value_delimiter = ',', num_args = 1.., add = names::conditions())]
     matching: Vec<Match>,
     /// End after so many frames
-    #[arg(long, requires = "live", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, requires = "live", value_name = "N", value_parser = number_from(1_u64))]
     pub(super) count: Option<u64>,
     /// Frames a second that are shown; others are counted
-    #[arg(long, requires = "live", value_name = "N", default_value_t = RATE, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, requires = "live", value_name = "N", default_value_t = RATE, value_parser = number(1..=1_000_000_u32))]
     rate: u32,
 }
 
@@ -137,7 +138,7 @@ impl FromStr for Match {
         Ok(match word {
             "port" => Self::Place(value::<Where>(text)?.0),
             "mac" => Self::Mac(value(text)?),
-            "ip" => Self::Ip(value(text)?),
+            "ip" => Self::Ip(ip(text)?),
             "vlan" => Self::Vlan(value(text)?),
             "reason" => Self::Reason(text.to_owned()),
             "direction" => Self::Direction(Way::from_str(text, false)?.direction()),
@@ -284,6 +285,15 @@ mod tests {
             let Tracing { live, args } = Tracing::try_parse_from(words(&format!("--live {text}"))).unwrap();
             assert!(live);
             assert_eq!(asked(args.request()), ("capture.start".to_owned(), params), "{text}");
+        }
+        for (word, _) in names::CONDITIONS {
+            let value = match word {
+                "mac=" => "02:00:00:00:00:01",
+                "ip=" => "fd00::1",
+                "direction=" => "in",
+                _ => "10",
+            };
+            Match::from_str(&format!("{word}{value}")).unwrap();
         }
         for text in ["--match web", "--match colour=red", "--match vlan=0", "--rate 0", "--match direction=up"] {
             assert!(Tracing::try_parse_from(words(&format!("--live {text}"))).is_err(), "{text}");

@@ -1,18 +1,36 @@
 //! Names that the daemon and the host know, for completion.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use vswitch_api::request::FdbFilter;
-use vswitch_api::{Client, FdbInfo, ModeKind, NeighbourInfo, PeerInfo, PortInfo, PortState, Query, VlanInfo, socket};
+use vswitch_api::{
+    AttachmentInfo, Client, FdbInfo, ModeKind, NeighbourInfo, PeerInfo, PortInfo, PortState, Query, Stats, VlanInfo,
+    socket,
+};
 
 /// Whoever presses a key waits no longer.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// So many MAC addresses are proposed; of more none.
+const MACS: u64 = 1_000;
+
+/// The words of conditions.
+pub(crate) const CONDITIONS: [(&str, &str); 6] = [
+    ("port=", "at this port, peer, tunnel or drops"),
+    ("mac=", "from or to this MAC address"),
+    ("ip=", "from or to this IP address"),
+    ("vlan=", "in this VLAN"),
+    ("reason=", "dropped for this reason"),
+    ("direction=", "into the switch, or out of it"),
+];
 
 /// Where `ip netns` keeps namespaces.
 const NETNS: &str = "/run/netns";
@@ -33,7 +51,7 @@ pub(super) fn ask_at(words: &[OsString]) {
 }
 
 /// What the daemon answers; nothing where it does not.
-fn ask<T: DeserializeOwned>(query: Query) -> Vec<T> {
+fn ask<T: DeserializeOwned + Default>(query: Query) -> T {
     let path = socket::to_ask(SOCKET.with_borrow(Clone::clone));
     let answer = Client::connect(&path, PATIENCE).and_then(|mut client| client.call(&query.into()));
     answer.unwrap_or_default()
@@ -43,6 +61,11 @@ fn candidate(value: impl ToString, help: String) -> CompletionCandidate {
     CompletionCandidate::new(value.to_string()).help((!help.is_empty()).then(|| help.into()))
 }
 
+/// Words, each with what it means.
+fn told(words: &[(&str, &str)]) -> Vec<CompletionCandidate> {
+    words.iter().map(|(word, help)| candidate(word, (*help).to_owned())).collect()
+}
+
 /// The ports.
 pub(crate) fn ports() -> ArgValueCandidates {
     ArgValueCandidates::new(all_ports)
@@ -50,14 +73,11 @@ pub(crate) fn ports() -> ArgValueCandidates {
 
 /// The ports, and these words.
 pub(crate) fn ports_and(words: &'static [(&'static str, &'static str)]) -> ArgValueCandidates {
-    ArgValueCandidates::new(move || {
-        let words = words.iter().map(|(word, help)| candidate(word, (*help).to_owned()));
-        all_ports().into_iter().chain(words).collect()
-    })
+    ArgValueCandidates::new(move || all_ports().into_iter().chain(told(words)).collect())
 }
 
 fn all_ports() -> Vec<CompletionCandidate> {
-    ask::<PortInfo>(Query::PortList {}).iter().map(|port| candidate(&port.name, about(port))).collect()
+    ask::<Vec<PortInfo>>(Query::PortList {}).iter().map(|port| candidate(&port.name, about(port))).collect()
 }
 
 fn about(port: &PortInfo) -> String {
@@ -72,20 +92,30 @@ fn about(port: &PortInfo) -> String {
 
 /// Who can be asked about: ports, and addresses that were heard.
 pub(crate) fn stations() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| {
-        let heard = ask::<NeighbourInfo>(Query::NeighbourList {});
-        let heard = heard.iter().map(|NeighbourInfo { ip, mac, vlan, port, remote, .. }| {
-            let behind = port.as_ref().map(|port| format!(", behind port {port}"));
-            let behind = behind.or_else(|| remote.map(|ip| format!(", behind remote {ip}"))).unwrap_or_default();
-            candidate(ip, format!("{mac} in VLAN {vlan}{behind}"))
-        });
-        all_ports().into_iter().chain(heard).collect()
-    })
+    ArgValueCandidates::new(|| all_ports().into_iter().chain(all_heard()).collect())
+}
+
+/// IP addresses that were heard.
+pub(crate) fn addresses() -> ArgValueCandidates {
+    ArgValueCandidates::new(all_heard)
+}
+
+fn all_heard() -> Vec<CompletionCandidate> {
+    let about = |NeighbourInfo { ip, mac, vlan, port, remote, .. }: &NeighbourInfo| {
+        let behind = port.as_ref().map(|port| format!(", behind port {port}"));
+        let behind = behind.or_else(|| remote.map(|ip| format!(", behind remote {ip}"))).unwrap_or_default();
+        candidate(ip, format!("{mac} in VLAN {vlan}{behind}"))
+    };
+    ask::<Vec<NeighbourInfo>>(Query::NeighbourList {}).iter().map(about).collect()
 }
 
 /// The VLANs that have settings or ports.
 pub(crate) fn vlans() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| ask(Query::VlanList {}).iter().map(|vlan| in_list("", vlan)).collect())
+    ArgValueCandidates::new(all_vlans)
+}
+
+fn all_vlans() -> Vec<CompletionCandidate> {
+    ask::<Vec<VlanInfo>>(Query::VlanList {}).iter().map(|vlan| in_list("", vlan)).collect()
 }
 
 fn in_list(before: &str, vlan: &VlanInfo) -> CompletionCandidate {
@@ -101,7 +131,7 @@ pub(crate) fn vlan_lists() -> ArgValueCompleter {
         let Some(current) = current.to_str() else { return Vec::new() };
         let (before, last) = current.rfind([',', '-']).map_or(("", current), |end| current.split_at(end + 1));
         let listed: Vec<_> = before.split([',', '-']).collect();
-        let vlans = ask::<VlanInfo>(Query::VlanList {});
+        let vlans = ask::<Vec<VlanInfo>>(Query::VlanList {});
         let new = vlans.iter().filter(|vlan| {
             let text = vlan.vlan.to_string();
             text.starts_with(last) && !listed.contains(&text.as_str())
@@ -116,7 +146,7 @@ pub(crate) fn peers() -> ArgValueCandidates {
 }
 
 fn all_peers(before: &'static str) -> impl Iterator<Item = CompletionCandidate> {
-    ask::<PeerInfo>(Query::PeerList {}).into_iter().map(move |PeerInfo { ip, all_vlans, vlans, .. }| {
+    ask::<Vec<PeerInfo>>(Query::PeerList {}).into_iter().map(move |PeerInfo { ip, all_vlans, vlans, .. }| {
         let vlans = if all_vlans { "all VLANs".to_owned() } else { format!("{} VLANs", vlans.len()) };
         candidate(format!("{before}{ip}"), format!("peer in {vlans}"))
     })
@@ -124,11 +154,12 @@ fn all_peers(before: &'static str) -> impl Iterator<Item = CompletionCandidate> 
 
 /// Where frames are captured.
 pub(crate) fn places() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| {
-        let words = [("tunnel", "at all peers"), ("drops", "where frames are dropped")];
-        let words = words.map(|(word, help)| candidate(word, help.to_owned()));
-        all_ports().into_iter().chain(all_peers("")).chain(words).collect()
-    })
+    ArgValueCandidates::new(all_places)
+}
+
+fn all_places() -> Vec<CompletionCandidate> {
+    let words = told(&[("tunnel", "at all peers"), ("drops", "where frames are dropped")]);
+    all_ports().into_iter().chain(all_peers("")).chain(words).collect()
 }
 
 /// Where a frame may come in.
@@ -138,26 +169,70 @@ pub(crate) fn origins() -> ArgValueCandidates {
 
 /// The addresses in the FDB.
 pub(crate) fn macs() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| {
-        let entries = ask::<FdbInfo>(Query::FdbList(FdbFilter::default()));
-        let about = |FdbInfo { mac, vlan, port, remote, .. }: &FdbInfo| {
-            let behind = port.as_ref().map(|port| format!(", port {port}"));
-            let behind = behind.or_else(|| remote.map(|ip| format!(", remote {ip}"))).unwrap_or_default();
-            candidate(mac, format!("VLAN {vlan}{behind}"))
-        };
-        entries.iter().map(about).collect()
-    })
+    ArgValueCandidates::new(all_macs)
+}
+
+fn all_macs() -> Vec<CompletionCandidate> {
+    /// Of a status.
+    #[derive(Default, Deserialize)]
+    struct Used {
+        fdb_used: u64,
+    }
+    // More are not worth the wait, and nobody reads them.
+    if ask::<Used>(Query::Status {}).fdb_used > MACS {
+        return Vec::new();
+    }
+    let about = |FdbInfo { mac, vlan, port, remote, .. }: &FdbInfo| {
+        let behind = port.as_ref().map(|port| format!(", port {port}"));
+        let behind = behind.or_else(|| remote.map(|ip| format!(", remote {ip}"))).unwrap_or_default();
+        candidate(mac, format!("VLAN {vlan}{behind}"))
+    };
+    ask::<Vec<FdbInfo>>(Query::FdbList(FdbFilter::default())).iter().map(about).collect()
 }
 
 /// Reasons for which frames were dropped.
 pub(crate) fn reasons() -> ArgValueCandidates {
+    ArgValueCandidates::new(all_reasons)
+}
+
+fn all_reasons() -> Vec<CompletionCandidate> {
+    let reasons = ask::<Stats>(Query::Stats { port: None }).reasons;
+    reasons.into_iter().map(|(reason, meaning)| candidate(reason, meaning.trim().to_owned())).collect()
+}
+
+/// The networks of container runtimes.
+pub(crate) fn networks() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let path = socket::to_ask(SOCKET.with_borrow(Clone::clone));
-        let stats = Client::connect(&path, PATIENCE)
-            .and_then(|mut client| client.call::<vswitch_api::Stats>(&Query::Stats { port: None }.into()));
-        let reasons = stats.map(|stats| stats.reasons).unwrap_or_default();
-        reasons.into_iter().map(|(reason, meaning)| candidate(reason, meaning.trim().to_owned())).collect()
+        let attachments = ask::<Vec<AttachmentInfo>>(Query::AttachmentList { network: None });
+        let networks: BTreeSet<_> = attachments.into_iter().map(|attachment| attachment.network.to_string()).collect();
+        networks.into_iter().map(|network| candidate(network, String::new())).collect()
     })
+}
+
+/// Conditions like `vlan=10`: their words, and behind one what it may be.
+pub(crate) fn conditions() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let Some(current) = current.to_str() else { return Vec::new() };
+        let (before, typed, all) = match current.split_once('=') {
+            None => ("", current, told(&CONDITIONS)),
+            Some((word, value)) => (&current[..=word.len()], value, values_of(word)),
+        };
+        let fitting = all.into_iter().filter(|value| value.get_value().to_string_lossy().starts_with(typed));
+        fitting.map(|value| value.add_prefix(before)).collect()
+    })
+}
+
+/// What may stand behind the word of a condition.
+fn values_of(word: &str) -> Vec<CompletionCandidate> {
+    match word {
+        "port" => all_places(),
+        "mac" => all_macs(),
+        "ip" => all_heard(),
+        "vlan" => all_vlans(),
+        "reason" => all_reasons(),
+        "direction" => told(&[("in", "into the switch"), ("out", "out of it"), ("both", "either")]),
+        _ => Vec::new(),
+    }
 }
 
 /// Network namespaces: names, `pid:`, and paths.

@@ -56,6 +56,12 @@ const PEERS: &str =
     r#"[{"ip": "192.0.2.2", "all_vlans": true, "vlans": []}, {"ip": "fd00::2", "all_vlans": false, "vlans": [10]}]"#;
 const FDB: &str = r#"[{"mac": "02:00:00:00:00:01", "vlan": 10, "kind": "static", "port": "web", "remote": null,
     "age_s": null, "flapping": null}]"#;
+const FEW: &str = r#"{"fdb_used": 1000}"#;
+const HEARD: &str =
+    r#"[{"ip": "10.0.0.2", "mac": "02:00:00:00:00:01", "vlan": 10, "port": "web", "remote": null, "age_s": 3}]"#;
+const STATS: &str = r#"{"ports": [], "reasons": {"queue_full": "The queue is full.", "too_big": "It does not fit."}}"#;
+const ATTACHED: &str = r#"[{"network": "lab", "container": "c1", "ifname": "eth0", "port": "web", "netns": "a",
+    "addresses": [], "delegated": false, "state": "up"}]"#;
 
 #[test]
 fn words_of_the_grammar() {
@@ -88,7 +94,25 @@ fn names_from_the_daemon() {
         ("vlan del ", &[("vlan.list", VLANS)], &["10", "12", "200"]),
         ("vtep peer del ", &[("peer.list", PEERS)], &["192.0.2.2", "fd00::2"]),
         ("vtep peer del fd00::", &[("peer.list", PEERS)], &["fd00::2"]),
-        ("fdb del 02:00:", &[("fdb.list", FDB)], &["02:00:00:00:00:01"]),
+        ("fdb del 02:00:", &[("status", FEW), ("fdb.list", FDB)], &["02:00:00:00:00:01"]),
+        ("fdb del 02:00:", &[("status", r#"{"fdb_used": 1001}"#)], &[]),
+        ("capture --mac 02:", &[("status", FEW), ("fdb.list", FDB)], &["02:00:00:00:00:01"]),
+        ("capture --ip 10", &[("neighbour.list", HEARD)], &["10.0.0.2"]),
+        ("capture --reason t", &[("stats", STATS)], &["too_big"]),
+        ("trace web --dst 02:", &[("status", FEW), ("fdb.list", FDB)], &["02:00:00:00:00:01"]),
+        ("trace --live --match ", &[], &["port=", "mac=", "ip=", "vlan=", "reason=", "direction="]),
+        ("trace --live --match po", &[], &["port="]),
+        ("trace --live --match=ma", &[], &["--match=mac="]),
+        ("trace --live --match vlan=10,r", &[], &["vlan=10,reason="]),
+        ("trace --live --match port=w", &[("port.list", PORTS), ("peer.list", PEERS)], &["port=web", "port=wiki"]),
+        ("trace --live --match port=t", &[("port.list", PORTS), ("peer.list", PEERS)], &["port=tunnel"]),
+        ("trace --live --match port=web,vlan=1", &[("vlan.list", VLANS)], &["port=web,vlan=10", "port=web,vlan=12"]),
+        ("trace --live --match vlan=10 mac=0", &[("status", FEW), ("fdb.list", FDB)], &["mac=02:00:00:00:00:01"]),
+        ("trace --live --match ip=", &[("neighbour.list", HEARD)], &["ip=10.0.0.2"]),
+        ("trace --live --match reason=", &[("stats", STATS)], &["reason=queue_full", "reason=too_big"]),
+        ("trace --live --match direction=", &[], &["direction=in", "direction=out", "direction=both"]),
+        ("trace --live --match colour=", &[], &[]),
+        ("attachment list --network ", &[("attachment.list", ATTACHED)], &["lab"]),
         ("trace remote:f", &[("port.list", PORTS), ("peer.list", PEERS)], &["remote:fd00::2"]),
         ("capture w", &[("port.list", PORTS), ("peer.list", PEERS)], &["web", "wiki"]),
         ("why w", &[("port.list", PORTS), ("neighbour.list", "[]")], &["web", "wiki"]),

@@ -29,7 +29,7 @@ pub(super) fn checks() -> Vec<Check> {
         }
         Err(error) => checks.push(untried(&error)),
     }
-    checks.push(trains(vswitch_sys::udp::probe_gso(), receives_trains(), kernel));
+    checks.push(batches(vswitch_sys::udp::probe_gso(), receives_batches(), kernel));
     checks
 }
 
@@ -94,19 +94,24 @@ pub(super) fn super_frames(uplink: Result<(), UplinkError>, kernel: &str) -> Che
     }
 }
 
-fn receives_trains() -> bool {
+fn receives_batches() -> bool {
     let options = UdpOptions { gro: true, ..UdpOptions::default() };
     UdpEndpoint::open((Ipv4Addr::LOCALHOST, 0).into(), &options).is_ok()
 }
 
-pub(super) fn trains(sends: bool, receives: bool, kernel: &str) -> Check {
+pub(super) fn batches(sends: bool, receives: bool, kernel: &str) -> Check {
     const NAME: &str = "udp";
     let lacking = match (sends, receives) {
-        (true, true) => return Check::ok(NAME, "datagrams leave and come in trains (UDP_SEGMENT, UDP_GRO)"),
+        (true, true) => {
+            return Check::ok(
+                NAME,
+                "UDP datagrams of one flow leave and come many in one call: GSO and GRO (UDP_SEGMENT, UDP_GRO)",
+            );
+        }
         (false, true) => "UDP_SEGMENT",
         (true, false) => "UDP_GRO",
         (false, false) => "UDP_SEGMENT and UDP_GRO",
     };
-    Check::warning(NAME, format!("Linux {kernel} has no {lacking}: VXLAN by sockets is slow"))
+    Check::warning(NAME, format!("Linux {kernel} has no {lacking}: VXLAN by sockets is slow, one datagram a call"))
         .mended("Linux 5.0 or later")
 }

@@ -20,6 +20,8 @@ use clap::Args;
 use vswitch_api::{Carried, Client, ClientError, PeerInfo, PortInfo, Query, Status, VlanInfo};
 use vswitch_sys::Netns;
 
+use crate::value::{ip, number};
+
 pub(crate) use check::{Check, State, report};
 
 const STATES: &str = "\
@@ -32,10 +34,10 @@ Without a daemon it looks at the host for the one to come, as the options descri
 #[command(after_help = STATES)]
 pub(crate) struct Doctor {
     /// The VTEP's address of a daemon that does not run yet
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = ip)]
     vtep_ip: Option<IpAddr>,
     /// Its VXLAN port
-    #[arg(long, value_name = "PORT", default_value = "4789")]
+    #[arg(long, value_name = "PORT", default_value = "4789", value_parser = number(1..=u16::MAX))]
     vtep_port: u16,
     /// Where the daemon keeps its state [default: as it was told, else /var/lib/vswitch]
     #[arg(long, value_name = "DIR")]

@@ -68,8 +68,8 @@ fn what_kernels_grant() {
     assert_eq!(device::super_frames(Ok(()), "6.18").state, State::Ok);
     let old = device::super_frames(Err(UplinkError::TooOld(io::ErrorKind::InvalidInput.into())), "6.1");
     assert!(old.state == State::Note && old.mend.as_ref().unwrap().contains("6.17"), "{old:?}");
-    assert_eq!(device::trains(true, true, "").state, State::Ok);
-    assert!(device::trains(true, false, "4.19").text.contains("no UDP_GRO"));
+    assert_eq!(device::batches(true, true, "").state, State::Ok);
+    assert!(device::batches(true, false, "4.19").text.contains("no UDP_GRO"));
 }
 
 #[test]

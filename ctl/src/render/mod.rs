@@ -59,10 +59,13 @@ fn bytes(count: u64) -> String {
 
 /// What `render` makes of `value`, without colours.
 #[cfg(test)]
-fn rendered<T: serde::de::DeserializeOwned>(render: impl Fn(&T, &mut String), value: serde_json::Value) -> String {
+pub(crate) fn rendered<T: serde::de::DeserializeOwned>(
+    render: impl Fn(&T, &mut String),
+    value: serde_json::Value,
+) -> String {
     let mut out = String::new();
     render(&serde_json::from_value(value).unwrap(), &mut out);
-    crate::style::Screen::PLAIN.shown(&out).into_owned()
+    crate::style::plain(&out)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::Tests;
 pub(crate) const TESTS: Tests = &[
     ("readme", readme),
     ("getting_started", getting_started),
+    ("no_purge_under_a_daemon", no_purge_under_a_daemon),
     ("two_hosts", two_hosts),
     ("vlans_and_trunks", vlans_and_trunks),
     ("peers_kernel", peers_kernel),
@@ -92,6 +93,32 @@ fn getting_started(lab: &Lab) -> Result {
     ensure!(build == "cargo build --release -p vswitch -p vsctl -p vswitch-cni", "first it is built: {build}");
     first.commands = install.to_owned();
     walk.through(&blocks)?;
+    let left = walk.run("", "find /usr/local /etc/vswitch /opt /var/lib/vswitch ! -type d 2>/dev/null || true")?;
+    ensure!(left.trim().is_empty(), "it leaves {left}");
+    Ok(())
+}
+
+fn no_purge_under_a_daemon(lab: &Lab) -> Result {
+    let host = lab.host("host")?;
+    let mut walk = Walk::new(lab);
+    walk.enter("", &host, &[])?;
+    walk.run("", &format!("{INSTALL}{START}vsctl vlan add 10\n"))?;
+    // Nor after an upgrade that nobody has told the daemon of.
+    for before in ["", INSTALL] {
+        walk.run("", before)?;
+        for task in ["--uninstall", "--purge"] {
+            let said = walk.run("", &format!("dist/install.sh {task} 2>&1 && echo done || echo ended with $?"))?;
+            let pid = walk.run("", "cat /run/main")?;
+            for part in [&*format!("process {} ", pid.trim()), "systemctl disable --now", "kill ", "ended with 1"] {
+                ensure!(said.contains(part), "{task} under a daemon: {said}, without {part}");
+            }
+        }
+    }
+    let there = walk.run("", "vsctl vlan list; ls /usr/local/bin /var/lib/vswitch")?;
+    for part in ["10", "vswitchd", "vsctl"] {
+        ensure!(there.contains(part), "{part} is gone: {there}");
+    }
+    walk.run("", "systemctl disable --now vswitchd vswitchd.socket\ndist/install.sh --purge\n")?;
     let left = walk.run("", "find /usr/local /etc/vswitch /opt /var/lib/vswitch ! -type d 2>/dev/null || true")?;
     ensure!(left.trim().is_empty(), "it leaves {left}");
     Ok(())

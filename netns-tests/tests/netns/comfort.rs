@@ -9,7 +9,7 @@ use netns_tests::binaries::binaries;
 use netns_tests::frames::{BROADCAST, probe};
 use netns_tests::tmux::{self, Terminal};
 use netns_tests::{
-    Context, Daemon, DaemonSpec, Host, Lab, Node, Result, SOON, Underlay, ensure, ensure_eq, eventually,
+    Context, Daemon, DaemonSpec, Host, Lab, Node, Result, SOON, Station, Underlay, ensure, ensure_eq, eventually,
 };
 
 use crate::Tests;
@@ -22,6 +22,7 @@ pub(crate) const TESTS: Tests = &[
     ("watching_through_a_pipe", watching_through_a_pipe),
     ("colours_where_they_are_wanted", colours_where_they_are_wanted),
     ("status_says_what_is_wrong", status_says_what_is_wrong),
+    ("a_port_with_too_many_addresses", a_port_with_too_many_addresses),
     ("names_that_were_meant", names_that_were_meant),
     ("manual_pages", manual_pages),
 ];
@@ -98,6 +99,10 @@ const LINES: &[(&str, &str)] = &[
     ("vsctl fdb list --port wi", "vsctl fdb list --port wiki"),
     ("vsctl vtep peer del fd00:", "vsctl vtep peer del fd00::2"),
     ("vsctl fdb del 02:00:", "vsctl fdb del 02:00:00:00:00:07"),
+    ("vsctl capture web --mac 02:00:00:00:00:0", "vsctl capture web --mac 02:00:00:00:00:07"),
+    ("vsctl trace --live --match po", "vsctl trace --live --match port="),
+    ("vsctl trace --live --match port=wi", "vsctl trace --live --match port=wiki"),
+    ("vsctl trace --live --match port=web,vlan=2", "vsctl trace --live --match port=web,vlan=240"),
 ];
 
 fn bash_completes(lab: &Lab) -> Result {
@@ -177,28 +182,43 @@ fn watching_on_a_terminal(lab: &Lab) -> Result {
     terminal.until("Ctrl-C ends it", |screen| screen.contains("ended")).map(drop)
 }
 
+/// Every list, each until a round shows what was changed while it was watched.
 fn watching_through_a_pipe(lab: &Lab) -> Result {
-    let node = node(lab, &[])?;
-    let mut command = node.vsctl().command()?;
-    command.args(["--json", "port", "list", "--watch", "0.1"]).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = node.host.spawn(command)?;
-    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-    let seen = (|| -> Result {
-        ensure_eq!(lines.next().context("it ended")??, "[]", "first round");
-        let _a = node.attach(lab, "a", "")?;
-        // Two rounds may have been on their way.
-        for _ in 0..50 {
-            let line = lines.next().context("it ended")??;
-            let ports: serde_json::Value = serde_json::from_str(&line)?;
-            if ports[0]["name"] == "a" {
-                return Ok(());
+    let node = Node::v6(lab, &Underlay::new(lab, 1500)?, "h1")?;
+    let _a = node.attach_quiet(lab, "a", "--access 10")?;
+    let table = [
+        ("port list", "port set a --mtu 1300", "1300"),
+        ("vlan list", "vlan add 10 --name lab", "\"lab\""),
+        ("vtep peer list", "vtep peer add fd00::2 --all-vlans", "fd00::2"),
+        ("fdb list", "fdb add 02:00:00:00:00:07 --vlan 10 --port a", "02:00:00:00:00:07"),
+        ("neighbour list", "port set a --address 10.0.0.7/24", "10.0.0.7"),
+        ("stats", "port del a", "[{\"port\":\"tunnel\""),
+        // It takes a container runtime to have any: only that there is another round.
+        ("attachment list", "vlan add 20", "[]"),
+    ];
+    for (list, change, shown) in table {
+        let mut command = node.vsctl().command()?;
+        command.arg("--json").args(list.split(' ')).args(["--watch", "0.1"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = node.host.spawn(command)?;
+        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let seen = (|| -> Result {
+            let first = lines.next().context("it ended")??;
+            ensure!(list == "attachment list" || !first.contains(shown), "{list} shows {shown} at once: {first}");
+            node.ok(change)?;
+            // Some rounds may have been on their way.
+            for line in lines.by_ref().take(50) {
+                if line?.contains(shown) {
+                    return Ok(());
+                }
             }
-        }
-        Err(netns_tests::Failure::new("the port is in no round"))
-    })();
-    let _ = child.kill();
-    child.wait()?;
-    seen
+            Err(netns_tests::Failure::new(format!("{list}: {shown} is in no round")))
+        })();
+        let _ = child.kill();
+        child.wait()?;
+        seen?;
+    }
+    Ok(())
 }
 
 fn colours_where_they_are_wanted(lab: &Lab) -> Result {
@@ -292,6 +312,53 @@ fn status_says_what_is_wrong(lab: &Lab) -> Result {
     })?;
     let json = node.ok("status")?;
     ensure_eq!((&json["healthy"], &json["findings"][0]["name"]), (&false.into(), &"port_lost".into()), "JSON");
+    Ok(())
+}
+
+fn a_port_with_too_many_addresses(lab: &Lab) -> Result {
+    let node = node(lab, &["--fdb-limit-per-port", "2"])?;
+    let a = Station::new(node.attach_quiet(lab, "a", "--access 10")?)?;
+    let b = Station::new(node.attach_quiet(lab, "b", "--access 10")?)?;
+    let station = |last| [2, 0xaa, 0, 0, 0, last];
+    // As many as they may have.
+    for last in 1..=2 {
+        a.probe_as(station(last), BROADCAST)?;
+        b.probe_as(station(0x10 + last), BROADCAST)?;
+    }
+    eventually(SOON, "all are learned", || {
+        ensure_eq!(node.ok("status")?["fdb_used"], 4, "addresses");
+        Ok(())
+    })?;
+    ensure_eq!(status(&node)?, ("healthy".to_owned(), Some(0)), "status of ports at their limit");
+    a.probe_as(station(3), BROADCAST)?;
+    eventually(SOON, "one too many is told", || {
+        let (line, code) = status(&node)?;
+        ensure_eq!(code, Some(0), "exit code");
+        ensure_eq!(
+            line,
+            "unhealthy    port a has more than 2 addresses: old ones make room for new ones",
+            "first line"
+        );
+        Ok(())
+    })?;
+    let json = node.ok("status")?;
+    let place = serde_json::json!([{"port": "a", "remote": null}]);
+    ensure_eq!(
+        (&json["fdb_full_ports"], &json["fdb_evicted"], &json["fdb_used"]),
+        (&place, &1.into(), &4.into()),
+        "JSON"
+    );
+    let Some([finding]) = json["findings"].as_array().map(Vec::as_slice) else {
+        return Err(netns_tests::Failure::new(format!("not one finding: {json}")));
+    };
+    ensure_eq!(
+        (&finding["name"], &finding["look"]),
+        (&"fdb_port_full".into(), &"vswitchd --fdb-limit-per-port".into()),
+        "finding"
+    );
+    // Its addresses are forgotten, and so is that.
+    node.ok("fdb flush --port a")?;
+    ensure_eq!(status(&node)?.0, "healthy", "status when they are forgotten");
     Ok(())
 }
 

@@ -136,7 +136,7 @@ fn a_healthy_host(lab: &Lab) -> Result {
         ("ports", "all 1 are up"),
         ("state", "of room"),
         ("tun", "can be opened"),
-        ("udp", "in trains"),
+        ("udp", "GSO and GRO"),
         ("capabilities", "CAP_NET_ADMIN"),
         ("files", "may be open"),
         ("underlay", "uplink has 192.0.2.1"),

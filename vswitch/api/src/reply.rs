@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Attachment, FdbTarget, PortMode};
 use crate::health::Health;
+use crate::monitor::Place;
 use crate::peer_stats::PeerStats;
 use crate::types::{
     Cidr, ContainerId, IfName, Limits, Mac, Net, NetnsRef, NetworkName, PortName, RateLimit, Vid, VlanName, Vni,
@@ -439,6 +440,10 @@ pub struct Status {
     pub fdb_limited: u64,
     /// Times an address moved to and fro so often that it was held.
     pub fdb_flapping: u64,
+    /// Ports and peers with `fdb_limit_per_port` addresses that had one too many within the ageing time: old ones make room
+    /// for new ones.
+    #[serde(default)]
+    pub fdb_full_ports: Vec<Place>,
     /// Broadcasts, multicasts and frames to unknown stations that a port may bring in a second, of each; 0 is no limit.
     pub storm_limit: u32,
     /// The own VTEP.

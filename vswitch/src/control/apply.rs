@@ -187,7 +187,7 @@ impl Control {
 
     /// Deletes a port with its interface.
     fn delete_port(&mut self, name: &PortName, setup: Option<&PortSetup>) -> Result<(), ControlError> {
-        self.counted_before.remove(name);
+        let mut counted = self.counted_before.remove(name).unwrap_or_default();
         self.lost.forget(name);
         let Some(&LivePort { id, .. }) = self.live.get(name) else {
             // Lost, and its interface may be where this daemon could not reach it before; or never made, as the port of a
@@ -198,12 +198,14 @@ impl Control {
             if let Err(error) = removed {
                 tracing::warn!(port = %name, %error, "the lost port's interface may have stayed in its namespace");
             }
+            self.tell_last_drops(name, &counted);
             return Ok(());
         };
         // The last descriptor to be closed takes the interface along, which takes the kernel a while: not a worker's.
         let queues = self.let_interface_go(name, id)?;
-        self.workers.each(move |worker| worker.remove_tap(id))?;
+        self.workers.each(move |worker| worker.remove_tap(id))?.iter().for_each(|part| counted.add(part));
         self.tell_addresses(); // while it is known whose the number is
+        self.tell_last_drops(name, &counted);
         // Not before: its number is free with it.
         self.live.remove(name);
         drop(queues);

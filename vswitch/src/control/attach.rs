@@ -9,6 +9,7 @@ use vswitch_api::{
 };
 
 use super::{Control, ControlError, Wish};
+use crate::counters::Counters;
 use crate::host;
 
 /// How long what was planned is held for whoever asked.
@@ -145,6 +146,7 @@ impl Control {
             tracing::warn!(port = %lost, %error, "the lost port's interface may have stayed in its namespace");
         }
         self.network.statics.retain(|_, target| *target != FdbTarget::Port(lost.clone()));
+        self.tell_last_drops(lost, counted.as_ref().unwrap_or(&Counters::default()));
         let made = self.make(desired);
         if made.is_err() {
             self.network = before;

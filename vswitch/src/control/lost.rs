@@ -9,9 +9,11 @@ use vswitch_api::{NetnsRef, PortName};
 use vswitch_core::switch::PortId;
 
 use super::{Control, ControlError};
+use crate::counters::Counters;
 use crate::host::{self, HostError, Whereabouts};
 use crate::network::PortSetup;
 use crate::takeover::Name;
+use crate::worker::Worker;
 
 /// How often namespaces are looked at that nobody tells of: those of lost ports, and those that only we keep alive.
 const EVERY: Duration = Duration::from_millis(500);
@@ -118,15 +120,17 @@ impl Control {
             return Ok(());
         }
         let gone = lost.clone();
-        self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.datapath.drop_waiting(id)))?;
-        let mut counted = self.counted()?;
-        let gone = lost.clone();
-        self.workers.each(move |worker| gone.into_iter().for_each(|id| worker.remove_tap(id)))?;
+        let remove =
+            move |worker: &mut Worker| gone.into_iter().map(|id| (id, worker.remove_tap(id))).collect::<Vec<_>>();
+        let mut counted: BTreeMap<_, Counters> = BTreeMap::new();
+        for (id, counters) in self.workers.each(remove)?.into_iter().flatten() {
+            counted.entry(id).or_default().add(&counters);
+        }
         self.tell_addresses(); // while it is known whose the numbers are
         for (name, port) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
             self.manager.forget(&Name::Tap(name.clone()));
             tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
-            let counters = counted.ports.remove(&port.id).unwrap_or_default();
+            let counters = counted.remove(&port.id).unwrap_or_default();
             if let Some(netns) = port.netns {
                 self.lost.netns.insert(name.clone(), netns);
             }

@@ -1,10 +1,12 @@
 //! What was counted, and how the daemon is, as `vsctl stats`, `status` and `top` show it.
 
+use vswitch_api::monitor::Place;
 use vswitch_api::reply::TUNNEL;
 use vswitch_api::{PeerStats, RpcError, Stats, Status, WorkerInfo};
 
 use super::answer::no_port;
 use super::{Control, ControlError};
+use crate::clock;
 use crate::counters::Counters;
 use crate::drops::Drop as DropReason;
 use crate::worker::{Load, PortStats as WorkerStats};
@@ -60,6 +62,7 @@ impl Control {
     pub(super) fn status(&self) -> Result<Status, RpcError> {
         let fdb = self.ask(|worker| worker.datapath.fdb_usage())?;
         let ports = self.desired.ports().count();
+        let (full, targets) = (self.addresses.fdb_full_ports(clock::now()), self.targets());
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -80,6 +83,7 @@ impl Control {
             fdb_evicted: fdb.counters.evicted,
             fdb_limited: fdb.counters.limited,
             fdb_flapping: fdb.counters.flapping,
+            fdb_full_ports: full.iter().filter_map(|port| targets.get(port)).cloned().map(Place::from).collect(),
             storm_limit: fdb.bounds.storm.map_or(0, std::num::NonZeroU32::get),
             vtep: self.vtep_info()?,
         })

@@ -166,7 +166,9 @@ impl Datapath {
         self.switch.add_port(id, mode);
     }
 
-    pub(crate) fn remove(&mut self, id: PortId) {
+    /// Removes a port with what waits for it; returns what a TAP's counted in all, with that.
+    pub(crate) fn remove(&mut self, id: PortId) -> Counters {
+        self.drop_waiting(id);
         self.switch.remove_port(id);
         self.alarms.forget(id);
         self.neighbours.forget(id);
@@ -177,11 +179,15 @@ impl Datapath {
         if let Some(observer) = &mut self.observer {
             observer.forget(id);
         }
-        let gone = self.ports.remove(id);
-        // What a remote counted stays with the tunnel: its row must never run backwards.
-        if let (Some(Port { device: Device::Remote(_), counters, .. }), Some(tunnel)) = (gone, &mut self.tunnel) {
-            tunnel.counters_mut().add(&counters);
+        match (self.ports.remove(id), &mut self.tunnel) {
+            (Some(Port { device: Device::Tap(_), counters, .. }), _) => return counters,
+            // What a remote counted stays with the tunnel: its row must never run backwards.
+            (Some(Port { device: Device::Remote(_), counters, .. }), Some(tunnel)) => {
+                tunnel.counters_mut().add(&counters);
+            }
+            _ => {}
         }
+        Counters::default()
     }
 
     /// Makes `directory` the one that says which VNI and which sender is whose.

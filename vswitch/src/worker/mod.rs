@@ -53,6 +53,7 @@ use ready::Ready;
 use threads::Command;
 
 use crate::clock;
+use crate::counters::Counters;
 use crate::port::carrier::Entrance;
 
 const WAKER: Token = Token(usize::MAX);
@@ -250,9 +251,9 @@ impl Worker {
     }
 
     /// Removes a TAP port. Closing its descriptor takes it out of the poll.
-    pub(crate) fn remove_tap(&mut self, port: PortId) {
+    pub(crate) fn remove_tap(&mut self, port: PortId) -> Counters {
         self.ready.retain(|source| source != Source::Tap(port));
-        self.datapath.remove(port);
+        self.datapath.remove(port)
     }
 
     fn watch_tunnel(&mut self) -> Result<(), WorkerError> {

@@ -40,21 +40,16 @@ pub(super) fn wish(
     let attachment =
         Attachment { container: container.clone(), ifname: ifname.clone(), netns: None, args: String::new() };
     Ok(PortSpec {
-        name: port_name(&attachment, args.pod.as_ref())?,
-        netns: attach::named(path)?,
         ifname: ifname.clone(),
         mac: network.mac,
+        // Without gateways: routes are added when the interface is there. Where a container has a default route already, by
+        // another of its networks, that one stays.
         addresses: network.addresses.clone(),
-        // Routes are added when the interface is there: where a container has a default route already, by another of its
-        // networks, that one stays.
-        gateways: Vec::new(),
         mtu: network.mtu,
         mode: network.mode.clone(),
-        allow_mac: Allowed::Unsaid,
-        allow_ip: Allowed::Unsaid,
         limits: network.limits,
         attachment: Some(owner),
-        gateway_of: None,
+        ..PortSpec::new(port_name(&attachment, args.pod.as_ref())?, attach::named(path)?)
     })
 }
 

@@ -43,6 +43,28 @@ pub struct PortSpec {
     pub gateway_of: Option<NetworkName>,
 }
 
+impl PortSpec {
+    /// A port of which nothing else is said: `eth0` in VLAN 1, the rest as the daemon chooses.
+    #[must_use]
+    pub fn new(name: PortName, netns: NetnsRef) -> Self {
+        Self {
+            name,
+            netns,
+            ifname: IfName::default(),
+            mac: None,
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            mtu: None,
+            mode: PortMode::default(),
+            allow_mac: Allowed::default(),
+            allow_ip: Allowed::default(),
+            limits: Limits::default(),
+            attachment: None,
+            gateway_of: None,
+        }
+    }
+}
+
 /// Which VLANs a port is in, and how its frames are tagged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortMode {

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::FdbTarget;
 use crate::reply::{AttachmentInfo, FlappingInfo, PeerInfo, PortInfo, Status, VlanInfo};
 use crate::types::{Mac, PortName, Vid};
 
@@ -276,6 +277,15 @@ pub struct Place {
     pub port: Option<PortName>,
     /// The remote VTEP; null for a port.
     pub remote: Option<IpAddr>,
+}
+
+impl From<FdbTarget> for Place {
+    fn from(target: FdbTarget) -> Self {
+        match target {
+            FdbTarget::Port(name) => Self { port: Some(name), remote: None },
+            FdbTarget::Remote(ip) => Self { port: None, remote: Some(ip) },
+        }
+    }
 }
 
 #[cfg(test)]

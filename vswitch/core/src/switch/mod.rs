@@ -329,6 +329,13 @@ impl Switch {
         self.fdb.take_events(events)
     }
 
+    /// Ports that learned as many addresses as one may, and within the ageing time before `now` had one too many: an old
+    /// one made room for it, or it was not learned.
+    #[must_use]
+    pub fn fdb_full_ports(&self, now: Instant) -> Vec<PortId> {
+        self.fdb.full_ports(now)
+    }
+
     /// What happened to addresses so far, in all siblings together.
     #[must_use]
     pub fn counters(&self) -> Counters {

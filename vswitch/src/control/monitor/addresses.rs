@@ -40,11 +40,7 @@ impl Control {
 
 /// The event in words, which was at the moment `at`.
 fn told(event: &FdbEvent, at: Instant, targets: &Targets) -> Option<What> {
-    let place = |port| match targets.get(&port) {
-        Some(FdbTarget::Port(name)) => Place { port: Some(name.clone()), remote: None },
-        Some(FdbTarget::Remote(ip)) => Place { port: None, remote: Some(*ip) },
-        None => Place::default(),
-    };
+    let place = |port| targets.get(&port).cloned().map(Place::from).unwrap_or_default();
     let (mac, vlan) = (Mac::new(event.mac.0).ok()?, Vid::new(event.vlan.get()).ok()?);
     let address = Address { mac, vlan, place: place(event.port) };
     Some(match event.change {

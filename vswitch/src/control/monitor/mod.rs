@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use vswitch_api::monitor::{Event, Listen, Listening, What};
 use vswitch_api::reply::TUNNEL;
-use vswitch_api::{Code, RpcError};
+use vswitch_api::{Code, PortName, RpcError};
 use vswitch_core::switch::FdbEvent;
 
 use super::answer::{Answer, json};
@@ -27,6 +27,7 @@ use super::handover::under_way;
 use super::observe::{no_stream, reasons};
 use super::{Control, ControlError};
 use crate::clock;
+use crate::counters::Counters;
 use crate::observe::{Epoch, Feed};
 use listener::{Listener, last_words};
 use state::State;
@@ -203,10 +204,19 @@ impl Control {
         drops.into_iter().for_each(|what| self.monitors.tell(at, what, None));
     }
 
+    /// Tells what port `name`, which goes, dropped since that was told last; `counted` is all it ever counted.
+    pub(super) fn tell_last_drops(&mut self, name: &PortName, counted: &Counters) {
+        // A port of a change that is taken back was never told.
+        let Some(told) = self.monitors.told.as_mut().filter(|told| told.state.has_port(name)) else { return };
+        let drops = told.tallies.close(Instant::now(), name, counted.drops());
+        let at = now();
+        drops.into_iter().for_each(|what| self.monitors.tell(at, what, None));
+    }
+
     /// What was dropped so far.
     fn drop_counts(&self) -> Result<Counts, ControlError> {
         let counted = self.counted()?;
-        let port = |name: &vswitch_api::PortName| {
+        let port = |name: &PortName| {
             let mut all = self.counted_before.get(name).cloned().unwrap_or_default();
             if let Some(live) = self.live.get(name).and_then(|port| counted.ports.get(&port.id)) {
                 all.add(live);

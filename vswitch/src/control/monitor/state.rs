@@ -46,6 +46,11 @@ impl State {
             && self.setups == control.network.ports
     }
 
+    /// Whether there is a port `name`.
+    pub(super) fn has_port(&self, name: &PortName) -> bool {
+        self.desired.port(name).is_some()
+    }
+
     /// Whether a port, or a remote where that is given, is in `vlan`.
     pub(super) fn is_in(&self, port: &str, remote: Option<IpAddr>, vlan: Vid) -> bool {
         match remote {

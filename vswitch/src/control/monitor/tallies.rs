@@ -53,7 +53,27 @@ impl Tallies {
     /// What is to be told at `now`, when `counts` are what was counted so far.
     pub(super) fn count(&mut self, now: Instant, counts: Counts) -> Vec<What> {
         let mut told = Vec::new();
-        for ((at, reason), frames) in grown(&self.last, &counts) {
+        self.add(now, grown(&self.last, &counts), &mut told);
+        self.last = counts;
+        self.end_storms(|_, storm| now - storm.last >= QUIET, &mut told);
+        told
+    }
+
+    /// What is to be told at `now` of port `name`, which goes, when `drops` are all it counted: the rest, and that its
+    /// storms are over.
+    pub(super) fn close(&mut self, now: Instant, name: &PortName, drops: BTreeMap<String, u64>) -> Vec<What> {
+        let at = Where::Port(name.clone());
+        let mut told = Vec::new();
+        let counts = Counts::from([(at.clone(), drops)]);
+        self.add(now, grown(&self.last, &counts), &mut told);
+        self.last.extend(counts);
+        self.end_storms(|storming, _| *storming == at, &mut told);
+        told
+    }
+
+    /// Tells of drops that came, and of storms that begin with them.
+    fn add(&mut self, now: Instant, grown: BTreeMap<(Where, String), u64>, told: &mut Vec<What>) {
+        for ((at, reason), frames) in grown {
             let (port, remote) = place(&at);
             if StormDrop::ALL.iter().any(|drop| drop.name() == reason) {
                 let storm = self.storms.entry((at, reason.clone())).or_insert_with(|| {
@@ -65,13 +85,15 @@ impl Tallies {
             }
             told.push(What::Drops { port, remote, reason, frames });
         }
-        self.last = counts;
-        for ((at, reason), storm) in self.storms.extract_if(.., |_, storm| now - storm.last >= QUIET) {
+    }
+
+    /// Ends the storms that `are_over`.
+    fn end_storms(&mut self, are_over: impl Fn(&Where, &Storm) -> bool, told: &mut Vec<What>) {
+        for ((at, reason), storm) in self.storms.extract_if(.., |(at, _), storm| are_over(at, storm)) {
             let (port, remote) = place(&at);
             let lasted_s = (storm.last - storm.begun).as_secs();
             told.push(What::StormEnded { port, remote, reason, frames: storm.frames, lasted_s });
         }
-        told
     }
 }
 
@@ -174,5 +196,33 @@ mod tests {
             let now = start + Duration::from_secs(seconds);
             assert_eq!(tallies.count(now, counts(&[(port(), STORM, count)])), told, "{seconds} s");
         }
+    }
+
+    #[test]
+    fn a_port_that_goes_tells_the_rest() {
+        let start = Instant::now();
+        let name = "a".parse().unwrap();
+        let counts_of_it =
+            |all: &[(&str, u64)]| all.iter().map(|&(reason, count)| (reason.to_owned(), count)).collect();
+        let mut tallies = Tallies::new(counts(&[(port(), OTHER, 5), (remote(), OTHER, 9), (Where::Tunnel, OTHER, 9)]));
+        assert_eq!(tallies.close(start, &name, counts_of_it(&[(OTHER, 7)])), [drops(&port(), OTHER, 2)]);
+        // A change that is taken back: it stays, and so does what it counted.
+        let rest = [(remote(), OTHER, 9), (Where::Tunnel, OTHER, 9)];
+        let stays = [(port(), OTHER, 8), rest[0].clone(), rest[1].clone()];
+        assert_eq!(tallies.count(start, counts(&stays)), [drops(&port(), OTHER, 1)]);
+        // Its storm goes with it, those of others do not.
+        let storms = [(port(), STORM, 4), (remote(), STORM, 6), (Where::Tunnel, STORM, 6)];
+        assert_eq!(tallies.count(start, counts(&storms)).len(), 4);
+        let second = start + Duration::from_secs(1);
+        let ended =
+            What::StormEnded { port: "a".to_owned(), remote: None, reason: STORM.to_owned(), frames: 14, lasted_s: 1 };
+        let told = tallies.close(second, &name, counts_of_it(&[(STORM, 14)]));
+        assert_eq!(told, [drops(&port(), STORM, 10), ended]);
+        tallies.forget(&name);
+        assert_eq!(tallies.count(second, counts(&storms[1..])), []);
+        // One that begins with the last of it.
+        let told = tallies.close(second, &"b".parse().unwrap(), counts_of_it(&[(STORM, 3)]));
+        let names: Vec<_> = told.iter().map(|what| serde_json::to_value(what).unwrap()["event"].clone()).collect();
+        assert_eq!(names, ["storm.begun", "drops", "storm.ended"]);
     }
 }

@@ -159,16 +159,20 @@ impl Ledger {
 
     /// Makes room for the address of `newcomer` on that port; false, and counted, where there is none.
     fn make(&mut self, now: Instant, room: Room, newcomer: (Key, PortId)) -> bool {
+        let (key, port) = newcomer;
+        let is_full = !matches!(room, Room::Free) && self.learned_on(port) >= self.limits.per_port;
         match room {
             Room::Free => {}
             Room::Of(id) => self.evict(Some(now), id),
             Room::None => {
                 self.counters.limited += 1;
-                note(&mut self.journal, Some(now), newcomer.0, newcomer.1, FdbChange::Limited);
-                return false;
+                note(&mut self.journal, Some(now), key, port, FdbChange::Limited);
             }
         }
-        true
+        if is_full {
+            self.store.note_full(now, port); // not before: an empty list is not full
+        }
+        !matches!(room, Room::None)
     }
 
     fn evict(&mut self, at: Option<Instant>, id: SlotId) {
@@ -224,6 +228,13 @@ impl Ledger {
 
     fn learned_on(&self, port: PortId) -> u32 {
         self.store.learned().get(port.index()).map_or(0, |list| list.len)
+    }
+
+    /// Ports that had an address too many at their own limit, within the ageing time before `now`.
+    pub(super) fn full_ports(&self, now: Instant) -> Vec<PortId> {
+        let is_late = |at: Instant| self.ageing.is_none_or(|ageing| now.since(at) < ageing);
+        let ports = (0..=u16::MAX).map(PortId::new).zip(self.store.learned());
+        ports.filter(|(_, list)| list.full.is_some_and(is_late)).map(|(port, _)| port).collect()
     }
 
     /// The port with most learned addresses; `ingress` where it has as many.

@@ -272,6 +272,11 @@ impl Fdb {
         self.shared.ledger.lock().store.len()
     }
 
+    /// Ports that had an address too many at their own limit, within the ageing time before `now`.
+    pub(crate) fn full_ports(&self, now: Instant) -> Vec<PortId> {
+        self.shared.ledger.lock().full_ports(now)
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         self.shared.ledger.lock().counters()
     }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::bucket::{Kind, Place, WAYS};
 use super::table::{Found, Hashing, Key, SlotId, Table};
 use crate::switch::port::PortId;
+use crate::time::Instant;
 
 /// Buckets of the first allocation.
 const FIRST_BUCKETS: usize = 16;
@@ -26,6 +27,8 @@ pub(super) struct List {
     pub(super) first: Option<SlotId>,
     last: Option<SlotId>,
     pub(super) len: u32,
+    /// When it last had no room for one more, since it was empty.
+    pub(super) full: Option<Instant>,
 }
 
 pub(super) struct Store {
@@ -129,8 +132,17 @@ impl Store {
     pub(super) fn remove(&mut self, id: SlotId) {
         let Some((key, place)) = self.table.entry(id) else { return };
         self.unlink(id, place);
+        let list = self.list(place);
+        if list.len == 0 {
+            list.full = None;
+        }
         self.len -= 1;
         self.table.remove(self.hashing.probe(key), id);
+    }
+
+    /// Notes that at `now` there was no room for one more learned entry of `port`.
+    pub(super) fn note_full(&mut self, now: Instant, port: PortId) {
+        self.list(Place::learned(port, now)).full = Some(now);
     }
 
     /// Removes the entries of `port` and `kind` that `wanted` picks; returns how many.

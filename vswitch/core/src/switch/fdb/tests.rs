@@ -1,3 +1,4 @@
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::bucket::Place;
@@ -185,6 +186,43 @@ fn a_port_has_its_own_limit() {
     let mut none = Fdb::new(Limits { entries: 100, per_port: 0 }, 7);
     none.sees(at(1), vlan(1), mac(0), PORTS[0]);
     assert_eq!((none.len(), none.counters().limited), (0, 1));
+}
+
+#[test]
+fn ports_that_had_an_address_too_many() {
+    let mut fdb = fdb(100, 2);
+    let full = |fdb: &Fdb, secs| fdb.full_ports(at(secs)).into_iter().map(PortId::index).collect::<Vec<_>>();
+    for n in 0..2 {
+        fdb.sees(at(1), vlan(1), mac(n), PORTS[0]);
+        fdb.sees(at(1), vlan(1), mac(10 + n), PORTS[1]);
+    }
+    assert_eq!(full(&fdb, 1), [0; 0]); // both at their limit, and no address too many
+    fdb.sees(at(5), vlan(1), mac(2), PORTS[0]);
+    fdb.sees(at(6), vlan(1), mac(2), PORTS[0]); // known
+    fdb.sees(at(7), vlan(1), mac(11), PORTS[0]); // moves here in place of another
+    assert_eq!(full(&fdb, 7), [0]);
+    assert_eq!((full(&fdb, 306), full(&fdb, 307)), (vec![0], vec![])); // for the ageing time
+    fdb.sees(at(400), vlan(1), mac(20), PORTS[1]);
+    fdb.sees(at(400), vlan(1), mac(21), PORTS[1]);
+    assert_eq!(full(&fdb, 400), [1]);
+    fdb.set_ageing(None);
+    assert_eq!(full(&fdb, 10_000), [0, 1]);
+    fdb.flush(None, Some(PORTS[1])); // as when it goes
+    assert_eq!(full(&fdb, 400), [0]);
+
+    // One address is none too many, however often it is seen; and one that is full of a table's is not at its own limit.
+    let mut one = self::fdb(3, 1);
+    one.sees(at(1), vlan(1), mac(0), PORTS[0]);
+    one.sees(at(9), vlan(1), mac(0), PORTS[0]);
+    assert_eq!(full(&one, 9), [0; 0]);
+    one.sees(at(10), vlan(1), mac(1), PORTS[0]);
+    one.sees(at(20), vlan(1), mac(1), PORTS[0]);
+    assert_eq!(full(&one, 20), [0]);
+    let mut table = self::fdb(2, 9);
+    for n in 0..5 {
+        table.sees(at(1), vlan(1), mac(n), PORTS[0]);
+    }
+    assert_eq!((table.counters().evicted, full(&table, 1)), (3, vec![]));
 }
 
 #[test]
