@@ -221,16 +221,23 @@ fn grown(before: &Stats, after: &Stats, port: &str, name: &str) -> u64 {
     after.count(port, name) - before.count(port, name)
 }
 
-/// Checks that `bytes` are what a limit of `rate` lets through in a time that is known to lie between two, after a burst of
-/// 64 KiB and with a last frame.
-#[track_caller]
-fn kept(what: &str, bytes: u64, took: [Duration; 2], rate: u64) -> Result {
-    let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    let [least, most] = took.map(|took| rate / 8 * micros(took) / 1_000_000);
-    println!("{what}: {bytes} bytes, {least} to {most} rated");
-    ensure!(bytes <= most + (1 << 16) + 2 * FRAME, "{what}: {bytes} bytes where {most} are rated");
-    ensure!(bytes * 100 >= least * 95, "{what}: {bytes} bytes where {least} are rated");
-    Ok(())
+/// Checks that the bytes of `measure` are what a limit of `rate` lets through in a time that is known to lie between two,
+/// after a burst of 64 KiB and with a last frame. A busy machine may not let the worker run for longer than a burst lasts: so
+/// four of five may fall short; none may exceed it.
+fn kept(what: &str, rate: u64, mut measure: impl FnMut() -> Result<(u64, [Duration; 2])>) -> Result {
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let (bytes, took) = measure()?;
+        let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let [least, most] = took.map(|took| rate / 8 * micros(took) / 1_000_000);
+        println!("{what}: {bytes} bytes, {least} to {most} rated");
+        ensure!(bytes <= most + (1 << 16) + 2 * FRAME, "{what}: {bytes} bytes where {most} are rated");
+        if bytes * 100 >= least * 95 {
+            return Ok(());
+        }
+        all.push((bytes, least));
+    }
+    Err(Failure::new(format!("{what}: bytes, and what is rated: {all:?}")))
 }
 
 /// Ten times what it may: the rest stays in its queue, and the worker is not woken for it.
@@ -249,16 +256,18 @@ fn a_flood_from_a_port_waits(lab: &Lab) -> Result {
         Ok(())
     })?;
     // Alone: what others send wakes the worker too.
-    let first = Instant::now();
-    let (before, start, slept) = (node.stats()?, Instant::now(), sleeps(&node.daemon)?);
-    thread::sleep(MEASURED);
-    let (slept, took) = (sleeps(&node.daemon)? - slept, start.elapsed());
-    let after = node.stats()?;
-    kept("from the port", grown(&before, &after, "c1", "rx_bytes"), [took, first.elapsed()], 10_000_000)?;
-    ensure_eq!(after.drops_since(&before), drops([]), "drops");
-    let most = u64::try_from(took.as_millis())? * 5 / 4;
-    println!("the worker slept {slept} times in {took:?}");
-    ensure!(slept <= most, "the worker slept {slept} times in {took:?}: it was woken for frames it may not read");
+    kept("from the port", 10_000_000, || {
+        let first = Instant::now();
+        let (before, start, slept) = (node.stats()?, Instant::now(), sleeps(&node.daemon)?);
+        thread::sleep(MEASURED);
+        let (slept, took) = (sleeps(&node.daemon)? - slept, start.elapsed());
+        let after = node.stats()?;
+        ensure_eq!(after.drops_since(&before), drops([]), "drops");
+        let most = u64::try_from(took.as_millis())? * 5 / 4;
+        println!("the worker slept {slept} times in {took:?}");
+        ensure!(slept <= most, "the worker slept {slept} times in {took:?}: it was woken for frames it may not read");
+        Ok((grown(&before, &after, "c1", "rx_bytes"), [took, first.elapsed()]))
+    })?;
 
     let paced = Paced::start((&one, ip(3)), (&other, ip(4)), Duration::from_millis(2))?;
     eventually(SOON, "the others talk", || {
@@ -287,13 +296,15 @@ fn a_flood_to_a_port_is_dropped(lab: &Lab) -> Result {
         ensure!(node.stats()?.dropped("c1", "rate_limited") > 0, "none yet");
         Ok(())
     })?;
-    let first = Instant::now();
-    let (before, start) = (node.stats()?, Instant::now());
     let paced = Paced::start((&one, ip(3)), (&other, ip(4)), Duration::from_millis(2))?;
-    thread::sleep(MEASURED);
-    let took = start.elapsed();
-    let after = node.stats()?;
-    kept("to the port", grown(&before, &after, "c1", "tx_bytes"), [took, first.elapsed()], 10_000_000)?;
+    kept("to the port", 10_000_000, || {
+        let first = Instant::now();
+        let (before, start) = (node.stats()?, Instant::now());
+        thread::sleep(MEASURED);
+        let took = start.elapsed();
+        let after = node.stats()?;
+        Ok((grown(&before, &after, "c1", "tx_bytes"), [took, first.elapsed()]))
+    })?;
     let trips = paced.stop()?;
     ensure_eq!(trips.lost, Vec::<usize>::new(), "datagrams of others lost, of {}", trips.sent);
     ensure!(trips.quantile(50) < UNDISTURBED, "others' round trips: half within {:?}", trips.quantile(50));
