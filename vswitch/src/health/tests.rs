@@ -79,7 +79,7 @@ impl Sim {
         let at = self.now + underlay.trip;
         let networks = ask.networks.iter().filter_map(|vni| vtep::Vni::new(vni.get()));
         let message = Message {
-            kind: Kind::Answer { was_damaged: false },
+            kind: Kind::Answer { was_damaged: false, is_stranger: false },
             key: 0,
             sequence: ask.sequence,
             time: 0,

@@ -30,7 +30,7 @@ impl Path {
     pub(crate) fn hear(&mut self, heard: &Heard) {
         self.is_ours = true;
         let message = &heard.read.message;
-        let Kind::Answer { was_damaged } = message.kind else { return };
+        let Kind::Answer { was_damaged, .. } = message.kind else { return };
         let Some(open) = self.open.remove(&message.sequence) else { return };
         if self.tested == Some(None) {
             self.tested = None; // it is there now: with an interval, another self-test is due
