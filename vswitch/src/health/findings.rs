@@ -147,9 +147,9 @@ impl Facts {
             let vlans = vlans.map_or_else(|| "--all-vlans".to_owned(), |vlans| format!("--vlan {vlans}"));
             let text = format!(
                 "the switch at {peer} answers, and does not have {own} as a peer: it drops frames from here as unknown_vtep \
-                 and sends none (there, this mends it)"
+                 and sends none"
             );
-            let mend = format!("vsctl vtep peer add {own} {vlans}");
+            let mend = format!("there: vsctl vtep peer add {own} {vlans}");
             return vec![Finding::new(Fault::NotAPeer, text, Some(mend))];
         }
         let mut findings = Vec::new();
@@ -409,7 +409,7 @@ mod tests {
         let Verdict { state, findings } = facts.judge(&ends());
         let [finding] = &findings[..] else { panic!("{findings:?}") };
         assert_eq!((state, finding.fault), (HealthState::Degraded, Fault::NotAPeer));
-        assert_eq!(finding.mend.as_deref(), Some("vsctl vtep peer add 192.0.2.1 --vlan 10"));
+        assert_eq!(finding.mend.as_deref(), Some("there: vsctl vtep peer add 192.0.2.1 --vlan 10"));
     }
 
     /// What mends one fault must not make another, and what is printed is done on any host.

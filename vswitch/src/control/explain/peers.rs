@@ -8,7 +8,7 @@ use vswitch_sys::Trouble;
 
 use super::super::Control;
 use super::ends::End;
-use crate::health::Fault;
+use crate::health::{Fault, Path};
 
 /// Peers that are asked at once.
 const MOST: usize = 8;
@@ -71,13 +71,11 @@ impl Control {
         }
         let now = crate::clock::now();
         // Any, and not all: the far one may be behind that one.
-        let refuses = asked.iter().find(|(_, path)| path.tested().flatten().is_some() && path.is_refused());
-        if let Some((_, path)) = refuses
-            && let Some(finding) = path.tested_verdict(now).and_then(|verdict| verdict.found(Fault::NotAPeer))
-        {
+        let refusal = |(_, path): &(IpAddr, &Path)| path.tested_verdict(now)?.found(Fault::NotAPeer);
+        if let Some(finding) = asked.iter().find_map(refusal) {
             let own = self.vtep_ip().map(|ip| ip.to_string()).unwrap_or_default();
             let mend = Some(format!("vsctl vtep peer add {own} --vlan {vlan}"));
-            let text = format!("nobody answers: {}", finding.text);
+            let text = format!("nobody answers: {} (there, this mends it)", finding.text);
             return Some(ExplainStep::stop("peer", Fault::NotAPeer.name(), text, mend));
         }
         let vni = self.vni(vlan)?;
