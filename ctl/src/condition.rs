@@ -83,9 +83,9 @@ fn lost(status: &Status, ports: &[PortInfo]) -> Option<Finding> {
     Some(Finding { name: "port_lost", text, look: "vsctl port list".to_owned() })
 }
 
-/// A peer whose probes tell that something is wrong; without probes nothing is known.
+/// A peer whose probes tell that something is wrong; without probes, or asked once, nothing is known of the present.
 fn unhealthy_peer(peer: &PeerInfo) -> Option<Finding> {
-    let health = peer.health.as_ref()?;
+    let health = peer.health.as_ref().filter(|health| health.is_present())?;
     let (name, what) = match health.state {
         HealthState::Unreachable => ("peer_unreachable", "is unreachable"),
         HealthState::Degraded => ("peer_degraded", "is degraded"),
@@ -266,7 +266,7 @@ pub(crate) mod tests {
         assert_eq!(texts(dropping), expected);
 
         let peer = |ip: &str, state: &str, findings: Value| {
-            let health = json!({"round_trip_us": null, "loss_share": 1.0, "jitter_us": null, "path_mtu": null,
+            let health = json!({"round_trip_us": null, "loss_share": 1.0, "jitter_us": null, "path_mtu": null, "asked_s": null,
                 "state": state, "findings": findings});
             let peer = json!({"ip": ip, "all_vlans": true, "vlans": [], "health": health});
             serde_json::from_value::<PeerInfo>(peer).unwrap()

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use vswitch_api::{Finding, Health, HealthState, PeerInfo, Probe};
 
-use crate::render::{option, vlan_list};
+use crate::render::{duration, option, vlan_list};
 use crate::table::{Table, fields};
 
 pub(crate) fn peers(peers: &Vec<PeerInfo>, out: &mut String) {
@@ -25,23 +25,33 @@ pub(crate) fn peers(peers: &Vec<PeerInfo>, out: &mut String) {
         table.row([
             peer.ip.to_string(),
             vlans(peer),
-            health.map_or_else(String::new, |health| health.state.name().to_owned()),
+            health.map_or_else(String::new, state),
             option(trip.map(|trip| time(trip.last))),
             option(trip.map(|trip| time(trip.p50))),
             option(trip.map(|trip| time(trip.p99))),
             option(health.and_then(|health| health.jitter_us).map(time)),
-            option(health.map(|health| format!("{:.0} %", health.loss_share * 100.0))),
+            option(health.and_then(|health| health.loss_share).map(|share| format!("{:.0} %", share * 100.0))),
             option(health.and_then(|health| health.path_mtu)),
         ]);
     }
     table.write(out);
-    for (peer, Health { findings, .. }) in peers.iter().filter_map(|peer| Some((peer, peer.health.as_ref()?))) {
+    for (peer, Health { findings, asked_s, .. }) in peers.iter().filter_map(|peer| Some((peer, peer.health.as_ref()?)))
+    {
         for found in findings {
             // Writing to a String cannot fail, here and below.
-            let _ = write!(out, "{}: ", peer.ip);
+            let _ = write!(out, "{}{}: ", peer.ip, asked_s.map(ago).unwrap_or_default());
             finding(found, out);
         }
     }
+}
+
+/// In a word, and when that was so.
+fn state(Health { state, asked_s, .. }: &Health) -> String {
+    format!("{}{}", state.name(), asked_s.map(ago).unwrap_or_default())
+}
+
+fn ago(seconds: u64) -> String {
+    format!(", {} ago", duration(seconds))
 }
 
 fn vlans(peer: &PeerInfo) -> String {
@@ -94,7 +104,7 @@ mod tests {
         let finding = json!({"name": "loss", "text": "lossy", "mend": null});
         let health = json!({
             "round_trip_us": {"last": 210, "p50": 200, "p99": 12_345}, "loss_share": 0.1, "jitter_us": 7,
-            "path_mtu": 1500, "state": "degraded", "findings": [finding],
+            "path_mtu": 1500, "state": "degraded", "asked_s": null, "findings": [finding],
         });
         let list = json!([
             {"ip": "192.0.2.2", "all_vlans": false, "vlans": [10], "health": health},
@@ -109,6 +119,23 @@ PEER       VLANS                     STATE     ROUND TRIP     P50      P99  JITT
 192.0.2.2: loss: lossy
 ";
         assert_eq!(crate::style::plain(&out), expected);
+    }
+
+    /// Asked once, it is told when; and what answers no probes by its nature loses none.
+    #[test]
+    fn what_was_asked_once_has_an_age() {
+        let health = json!({
+            "round_trip_us": null, "loss_share": null, "jitter_us": null, "path_mtu": null, "state": "foreign",
+            "asked_s": 40, "findings": [{"name": "peer_silent", "text": "silent", "mend": null}],
+        });
+        let list = json!([{"ip": "192.0.2.2", "all_vlans": false, "vlans": [10], "health": health}]);
+        let mut out = String::new();
+        peers(&serde_json::from_value(list).unwrap(), &mut out);
+        let out = crate::style::plain(&out);
+        for line in ["foreign, 40 s ago", "192.0.2.2, 40 s ago: peer_silent: silent"] {
+            assert!(out.contains(line), "{line}: {out}");
+        }
+        assert!(!out.contains('%'), "{out}");
     }
 
     #[test]

@@ -25,15 +25,15 @@ fuzz_target!(|data: &[u8]| {
     assert!(matches!(parse(&datagram), Err(DecapDrop::UnknownVni | DecapDrop::VxlanFlags)));
     assert!(read.message.networks.len() <= NETWORKS_MAX);
     assert!(!read.is_damaged || read.message.networks.is_empty());
-    for shares in [false, true] {
-        let sender = IpAddr::from([192, 0, 2, 1]);
-        let answer = read.answer(sender, 7, |_| shares);
+    let sender = IpAddr::from([192, 0, 2, 1]);
+    let answers = [read.answer(sender, 7, |_| false), read.answer(sender, 7, |_| true), read.refusal(sender, 7)];
+    for (answer, is_stranger) in answers.into_iter().zip([false, false, true]) {
         let bytes = answer.write(0);
         assert!(bytes.len() <= datagram.len(), "an answer amplifies");
         let again = Message::read(&bytes).expect("what is written can be read");
         assert!(!again.is_damaged);
         assert_eq!(again.message, answer);
-        assert_eq!(again.message.kind, Kind::Answer { was_damaged: read.is_damaged });
+        assert_eq!(again.message.kind, Kind::Answer { was_damaged: read.is_damaged, is_stranger });
         assert_eq!(again.message.key, read.message.key);
     }
     if !read.is_damaged {

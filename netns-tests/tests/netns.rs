@@ -50,6 +50,9 @@ mod doctor;
 /// Static, learned, aged, moved and flushed addresses.
 #[path = "netns/fdb.rs"]
 mod fdb;
+/// What `why`, `probe` and `status` say of peers is true: no fault is made up, outlives its cause or is blamed on others.
+#[path = "netns/findings.rs"]
+mod findings;
 /// Broadcast, multicast and unknown destinations reach everybody once; ARP and neighbour discovery work.
 #[path = "netns/flood.rs"]
 mod flood;
@@ -170,6 +173,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("gateway", gateway::TESTS),
     ("metrics", metrics::TESTS),
     ("why", why::TESTS),
+    ("findings", findings::TESTS),
     ("top", top::TESTS),
     ("monitor", monitor::TESTS),
 ];

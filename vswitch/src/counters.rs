@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use vswitch_api::{PeerStats, PortStats};
 
 use crate::drops::Drop;
+use crate::port::OamDrop;
 
 /// Frames, bytes and drops of one port in one worker. A super-frame counts as one frame, and one
 /// of so many segments that it is handed out in parts, as its parts.
@@ -47,6 +48,11 @@ impl Counters {
 
     pub(crate) fn dropped_many(&mut self, why: impl Into<Drop>, frames: u64) {
         self.drops[why.into().index()] += frames;
+    }
+
+    /// Messages between VTEPs among what was received: all of them were dropped.
+    pub(crate) fn messages(&self) -> u64 {
+        OamDrop::ALL.iter().map(|why| self.drops[Drop::from(*why).index()]).sum()
     }
 
     /// The reasons that were counted, by name; two stages may share one.

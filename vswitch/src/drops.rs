@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use vswitch_core::switch::Reason;
 use vtep::{DecapDrop, EncapDrop, SendDrop};
 
+use crate::port::OamDrop;
+
 vswitch_core::drop_reasons! {
     /// Why a port drops a frame, on the way in or out.
     pub(crate) enum PortDrop {
@@ -49,16 +51,18 @@ pub(crate) enum Drop {
     Encap(EncapDrop),
     Send(SendDrop),
     Decap(DecapDrop),
+    Oam(OamDrop),
 }
 
 const SWITCH: usize = PortDrop::ALL.len();
 const ENCAP: usize = SWITCH + Reason::COUNT;
 const SEND: usize = ENCAP + EncapDrop::ALL.len();
 const DECAP: usize = SEND + SendDrop::ALL.len();
+const OAM: usize = DECAP + DecapDrop::ALL.len();
 
 impl Drop {
     /// How many reasons there are.
-    pub(crate) const COUNT: usize = DECAP + DecapDrop::ALL.len();
+    pub(crate) const COUNT: usize = OAM + OamDrop::ALL.len();
 
     /// Its place among all, below [`Self::COUNT`].
     pub(crate) fn index(self) -> usize {
@@ -68,6 +72,7 @@ impl Drop {
             Self::Encap(drop) => ENCAP + drop.index(),
             Self::Send(drop) => SEND + drop.index(),
             Self::Decap(drop) => DECAP + drop.index(),
+            Self::Oam(drop) => OAM + drop.index(),
         }
     }
 
@@ -78,7 +83,8 @@ impl Drop {
         let encap = EncapDrop::ALL.iter().copied().map(Self::Encap);
         let send = SendDrop::ALL.iter().copied().map(Self::Send);
         let decap = DecapDrop::ALL.iter().copied().map(Self::Decap);
-        port.chain(switch).chain(encap).chain(send).chain(decap)
+        let oam = OamDrop::ALL.iter().copied().map(Self::Oam);
+        port.chain(switch).chain(encap).chain(send).chain(decap).chain(oam)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -88,6 +94,7 @@ impl Drop {
             Self::Encap(drop) => drop.name(),
             Self::Send(drop) => drop.name(),
             Self::Decap(drop) => drop.name(),
+            Self::Oam(drop) => drop.name(),
         }
     }
 
@@ -99,6 +106,7 @@ impl Drop {
             Self::Encap(drop) => drop.explanation(),
             Self::Send(drop) => drop.explanation(),
             Self::Decap(drop) => drop.explanation(),
+            Self::Oam(drop) => drop.explanation(),
         }
     }
 
@@ -110,6 +118,7 @@ impl Drop {
             Self::Encap(drop) => drop.advice(),
             Self::Send(drop) => drop.advice(),
             Self::Decap(drop) => drop.advice(),
+            Self::Oam(drop) => drop.advice(),
         }
     }
 
@@ -121,6 +130,7 @@ impl Drop {
             Self::Encap(_) => "On the way into VXLAN",
             Self::Send(_) => "On the underlay",
             Self::Decap(_) => "On the way out of VXLAN",
+            Self::Oam(_) => "Among messages between VTEPs",
         }
     }
 }
@@ -158,7 +168,7 @@ macro_rules! from_stage {
         })+
     };
 }
-from_stage!(PortDrop => Port, Reason => Switch, EncapDrop => Encap, SendDrop => Send, DecapDrop => Decap);
+from_stage!(PortDrop => Port, Reason => Switch, EncapDrop => Encap, SendDrop => Send, DecapDrop => Decap, OamDrop => Oam);
 
 #[cfg(test)]
 mod tests {

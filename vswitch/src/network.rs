@@ -291,7 +291,12 @@ mod tests {
 
     fn site() -> Site {
         let address = "192.0.2.1".parse().unwrap();
-        Site { underlay: Some(Underlay { address, index: 2, mtu: 1500 }), identity: 7, source_guard: false, boot: None }
+        Site {
+            underlay: Some(Underlay { address, index: 2, prefix: None, mtu: 1500 }),
+            identity: 7,
+            source_guard: false,
+            boot: None,
+        }
     }
 
     fn two_ports() -> serde_json::Value {
@@ -312,7 +317,7 @@ mod tests {
         let network = Network::derive(&desired(two_ports()), &site());
         let mtus: Vec<_> = network.ports.values().map(|port| port.mtu).collect();
         assert_eq!(mtus, [1450, 1500, 9000]);
-        let v6 = Underlay { address: "fd00::1".parse().unwrap(), index: 2, mtu: 9000 };
+        let v6 = Underlay { address: "fd00::1".parse().unwrap(), index: 2, prefix: None, mtu: 9000 };
         assert_eq!(v6.inner_mtu(), 8930);
     }
 

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use thiserror::Error;
-use vswitch_sys::{Netlink, NetlinkError};
+use vswitch_sys::{Link, Netlink, NetlinkError};
+
+use crate::health::OwnFault;
 
 /// Why there is no underlay.
 #[derive(Debug, Error)]
@@ -26,6 +28,8 @@ pub(crate) struct Underlay {
     pub(crate) address: IpAddr,
     /// The number of the interface that holds it.
     pub(crate) index: u32,
+    /// Bits of its prefix there, where that is known.
+    pub(crate) prefix: Option<u8>,
     /// MTU of the interface that holds it, in bytes.
     pub(crate) mtu: u16,
 }
@@ -48,11 +52,26 @@ impl Underlay {
     pub(crate) fn find(address: IpAddr) -> Result<Self, UnderlayError> {
         let netlink = Netlink::open()?;
         let addresses = netlink.addresses()?;
-        let Some((index, _)) = addresses.iter().find(|(_, net)| net.addr() == address) else {
+        let Some((index, net)) = addresses.iter().find(|(_, net)| net.addr() == address) else {
             let present = addresses.iter().map(|(_, net)| net.addr()).collect();
             return Err(UnderlayError::NotHere { address, present });
         };
         let mtu = netlink.link_by_index(*index)?.map_or(1500, |link| link.mtu);
-        Ok(Self { address, index: *index, mtu: u16::try_from(mtu).unwrap_or(u16::MAX) })
+        Ok(Self { address, index: *index, prefix: Some(net.prefix_len()), mtu: u16::try_from(mtu).unwrap_or(u16::MAX) })
+    }
+
+    /// What keeps this host from sending, as it is now; `None` also where that cannot be told.
+    pub(crate) fn fault(&self) -> Option<OwnFault> {
+        let netlink = Netlink::open().ok()?;
+        let holder = netlink.addresses().ok()?.into_iter().find(|(_, net)| net.addr() == self.address);
+        let link = netlink.link_by_index(holder.map_or(self.index, |(index, _)| index)).ok()?;
+        let Some(Link { name: link, up, running, .. }) = link else { return Some(OwnFault::LinkGone) };
+        match holder {
+            // An IPv6 address may have gone with the interface's being up.
+            _ if !up => Some(OwnFault::LinkDown { link }),
+            None => Some(OwnFault::AddressGone { link, prefix: self.prefix }),
+            Some(_) if !running => Some(OwnFault::NoCarrier { link }),
+            Some(_) => None,
+        }
     }
 }

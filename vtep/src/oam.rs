@@ -41,6 +41,8 @@ pub enum Kind {
     Answer {
         /// The request came damaged, so that its list was not read.
         was_damaged: bool,
+        /// Who asked is no peer of the one that answers, in any network.
+        is_stranger: bool,
     },
 }
 
@@ -114,7 +116,7 @@ impl Message {
         bytes.extend_from_slice(&MAGIC);
         let (kind, flags) = match self.kind {
             Kind::Request => (1, 0),
-            Kind::Answer { was_damaged } => (2, u8::from(was_damaged)),
+            Kind::Answer { was_damaged, is_stranger } => (2, u8::from(was_damaged) | u8::from(is_stranger) << 1),
         };
         let networks = &self.networks[..self.networks.len().min(NETWORKS_MAX)];
         bytes.extend_from_slice(&[VERSION, kind, flags, u8::try_from(networks.len()).unwrap_or(0)]);
@@ -152,7 +154,7 @@ impl Message {
         };
         let kind = match fixed[5] {
             1 => Kind::Request,
-            2 => Kind::Answer { was_damaged: fixed[6] & 1 != 0 },
+            2 => Kind::Answer { was_damaged: fixed[6] & 1 != 0, is_stranger: fixed[6] & 2 != 0 },
             _ => return Err(NoMessage::NotOurs),
         };
         let count = usize::from(fixed[7]);
@@ -182,8 +184,16 @@ impl Read {
     pub fn answer(&self, sender: IpAddr, port: u16, shares: impl Fn(Vni) -> bool) -> Message {
         let Message { key, sequence, time, asked, ref networks, .. } = self.message;
         let networks = networks.iter().copied().filter(|&vni| shares(vni)).collect();
-        let kind = Kind::Answer { was_damaged: self.is_damaged };
+        let kind = Kind::Answer { was_damaged: self.is_damaged, is_stranger: false };
         Message { kind, key, sequence, time, asked, sender: sender.to_canonical(), port, networks }
+    }
+
+    /// The answer to one who is no peer, which was seen to come from `sender` and `port`. Older switches read that they
+    /// share none of the networks.
+    #[must_use]
+    pub fn refusal(&self, sender: IpAddr, port: u16) -> Message {
+        let kind = Kind::Answer { was_damaged: self.is_damaged, is_stranger: true };
+        Message { kind, ..self.answer(sender, port, |_| false) }
     }
 }
 
@@ -272,7 +282,7 @@ mod tests {
         let seen = IpAddr::from([198, 51, 100, 9]);
         let answer = read(&request().write(0)).answer(seen, 40_000, |network| network != vni(200));
         let expected = Message {
-            kind: Kind::Answer { was_damaged: false },
+            kind: Kind::Answer { was_damaged: false, is_stranger: false },
             sender: seen,
             port: 40_000,
             networks: vec![vni(100), vni(300)],
@@ -296,7 +306,7 @@ mod tests {
     #[test]
     fn the_bytes_on_the_wire() {
         let answer = Message {
-            kind: Kind::Answer { was_damaged: false },
+            kind: Kind::Answer { was_damaged: false, is_stranger: false },
             key: 0x0123_4567_89ab_cdef,
             sequence: 7,
             time: 1_000_000,
@@ -344,7 +354,10 @@ mod tests {
         assert!(read(&good[..299]).is_damaged && read(&[&good[..], &[0]].concat()).is_damaged);
         let damaged = Read { message: request(), is_damaged: true };
         let answer = damaged.answer(request().sender, 1, |_| true);
-        assert_eq!(answer.kind, Kind::Answer { was_damaged: true });
+        assert_eq!(answer.kind, Kind::Answer { was_damaged: true, is_stranger: false });
+        let refusal = damaged.refusal(request().sender, 1);
+        assert_eq!(refusal.kind, Kind::Answer { was_damaged: true, is_stranger: true });
+        assert_eq!(read(&refusal.write(0)).message, Message { networks: Vec::new(), ..refusal });
     }
 
     proptest! {

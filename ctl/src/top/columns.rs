@@ -155,7 +155,7 @@ pub(super) fn peers(peers: &[Flow]) -> Vec<Column<Flow>> {
             title: "LOSS",
             is_number: true,
             spare: 5,
-            value: |peer| peer.health.as_ref().map_or(Value::None, |health| Value::Share(health.loss_share)),
+            value: |peer| peer.health.as_ref().and_then(|health| health.loss_share).map_or(Value::None, Value::Share),
             tone: fine,
         },
         Column {

@@ -149,7 +149,7 @@ impl Network {
         let earlier = before.as_ref().map(|before| &before.peers);
         self.peers = flows(std::mem::take(&mut self.peers), names, earlier, &peers, seconds);
         for (peer, info) in self.peers.iter_mut().zip(&sample.peers) {
-            peer.health.clone_from(&info.health);
+            peer.health = info.health.clone().filter(Health::is_present);
         }
 
         let mut workers = std::mem::take(&mut self.workers);

@@ -19,12 +19,14 @@ pub(crate) fn oam() -> Seeds {
         port: 65_535,
         networks: (1..=count).map(network).collect(),
     };
-    let answer = |was_damaged| Kind::Answer { was_damaged };
+    let answer = |was_damaged| Kind::Answer { was_damaged, is_stranger: false };
+    let refusal = Kind::Answer { was_damaged: false, is_stranger: true };
     let all = [
         ("request", message(Kind::Request, 3, "192.0.2.2").write(0)),
         ("request-long", message(Kind::Request, 64, "fd00::2").write(1472)),
         ("answer", message(answer(false), 2, "192.0.2.2").write(0)),
         ("answer-damaged", message(answer(true), 0, "fd00::2").write(0)),
+        ("refusal", message(refusal, 0, "192.0.2.2").write(0)),
     ];
     ("oam", all.map(|(name, bytes)| (name.to_owned(), [&[0], &bytes[..]].concat())).to_vec())
 }

@@ -275,8 +275,22 @@ fn udp_blocked(lab: &Lab) -> Result {
         return Ok(());
     }
     mend(&h2, rules)?;
-    let command = broken(&h1, "a", "10.0.0.2", "udp_blocked", || wire.send(&asks(&b, [10, 0, 0, 2])?))?;
-    mend(&h2, &command)?; // the text says on which host
+    eventually(SOON, "udp_blocked", || {
+        wire.send(&asks(&b, [10, 0, 0, 2])?)?;
+        let answer = why(&h1, "a", "10.0.0.2")?;
+        ensure_eq!(answer["reason"], "udp_blocked", "reason: {answer}");
+        ensure!(answer["mend"].is_null(), "nobody here knows which rule it is: {answer}");
+        ensure!(answer["steps"].to_string().contains("`vsctl doctor`"), "who knows: {answer}");
+        Ok(())
+    })?;
+    // What that says there mends it.
+    let mut doctor = h2.vsctl().command()?;
+    doctor.args(["--json", "doctor"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let output = h2.host.spawn(doctor)?.wait_with_output()?;
+    let checks: Value = serde_json::from_slice(&output.stdout).context("doctor's checks")?;
+    let wrong = checks.as_array().into_iter().flatten().find(|check| check["check"] == "firewall");
+    let command = wrong.and_then(|check| check["mend"].as_str()).context(format_args!("doctor: {checks}"))?;
+    mend(&h2, command.split(", or").next().unwrap_or_default())?;
     reachable(&h1, "a", "10.0.0.2").map(drop)
 }
 

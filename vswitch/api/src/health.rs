@@ -80,16 +80,28 @@ impl HealthState {
 pub struct Health {
     /// Microseconds from a probe to its answer; null where none came.
     pub round_trip_us: Option<RoundTrip>,
-    /// The part of the latest probes (100 at most) that stayed unanswered, 0 to 1.
-    pub loss_share: f64,
+    /// The part of the latest probes (100 at most, none older than a minute or ten intervals) that stayed unanswered, 0 to 1;
+    /// null of a peer that answers none by its nature.
+    pub loss_share: Option<f64>,
     /// By how many microseconds round trips differ from one to the next, smoothed (RFC 3550 6.4.1); null where none did.
     pub jitter_us: Option<u64>,
     /// Bytes of the largest outer packet that reaches it; null where that is not known.
     pub path_mtu: Option<u32>,
     /// All in a word.
     pub state: HealthState,
+    /// Seconds since it was asked, once, by `why` or `probe`: what is told was so then. Null where it is asked again and again
+    /// (`--probe-interval`), and what is told is so now.
+    pub asked_s: Option<u64>,
     /// What is wrong.
     pub findings: Vec<Finding>,
+}
+
+impl Health {
+    /// Whether it says how the way is now, and not how it was when somebody asked.
+    #[must_use]
+    pub const fn is_present(&self) -> bool {
+        self.asked_s.is_none()
+    }
 }
 
 /// Round trips in microseconds.
@@ -107,7 +119,8 @@ pub struct RoundTrip {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What it is called: `port_blocked`, `peer_silent`, `host_unreachable`, `checksum_corrupted`, `source_rewritten`,
-    /// `mtu_smaller`, `vni_missing`, `loss`.
+    /// `mtu_smaller`, `not_a_peer`, `vni_missing`, `loss`; of this host itself `own_link_gone`, `own_address_gone`,
+    /// `own_link_down`, `own_no_carrier`.
     pub name: String,
     /// What was found, for people.
     pub text: String,
@@ -126,7 +139,7 @@ mod tests {
         let finding = json!({"name": "mtu_smaller", "text": "...", "mend": "vsctl port set a --mtu 1350"});
         let value = json!({
             "round_trip_us": {"last": 210, "p50": 200, "p99": 900}, "loss_share": 0.5, "jitter_us": 12,
-            "path_mtu": 1400, "state": "degraded", "findings": [finding],
+            "path_mtu": 1400, "state": "degraded", "asked_s": null, "findings": [finding],
         });
         let read: Health = serde_json::from_value(value.clone()).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), value);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use vswitch_api::{HealthState, Vid, Vni};
+use vswitch_api::{HealthState, Vid, VlanList, Vni};
 use vswitch_sys::Trouble;
 
 use super::host::Host;
+use super::own::OwnFault;
 use super::path::Ends;
 
 /// Lost probes below which loss is no finding: one may be lost anywhere.
@@ -15,6 +16,8 @@ const LOST: usize = 2;
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// This host cannot send; under the name of what it is.
+    Own(&'static str),
     /// Something keeps datagrams from the VTEP of a host that is there.
     PortBlocked,
     /// No probe is answered, and no reason is known.
@@ -24,6 +27,8 @@ pub(crate) enum Fault {
     ChecksumCorrupted,
     SourceRewritten,
     MtuSmaller,
+    /// The other side says that this host is none of its peers.
+    NotAPeer,
     /// The other side lacks this network, or this host as a peer in it.
     VniMissing(Vni),
     Loss,
@@ -33,12 +38,14 @@ impl Fault {
     /// What it is called where users see it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Own(name) => name,
             Self::PortBlocked => "port_blocked",
             Self::PeerSilent => "peer_silent",
             Self::HostUnreachable => "host_unreachable",
             Self::ChecksumCorrupted => "checksum_corrupted",
             Self::SourceRewritten => "source_rewritten",
             Self::MtuSmaller => "mtu_smaller",
+            Self::NotAPeer => "not_a_peer",
             Self::VniMissing(_) => "vni_missing",
             Self::Loss => "loss",
         }
@@ -73,6 +80,12 @@ pub(super) struct Facts {
     pub(super) is_ours: bool,
     /// VXLAN came from it of late.
     pub(super) is_heard: bool,
+    /// VXLAN came from it, once.
+    pub(super) has_spoken: bool,
+    /// It says that this host is none of its peers.
+    pub(super) is_stranger: bool,
+    /// What keeps this host from asking.
+    pub(super) own: Option<OwnFault>,
     /// What the network said of probes.
     pub(super) complaint: Option<(Trouble, Option<IpAddr>)>,
     pub(super) host: Option<Host>,
@@ -128,6 +141,17 @@ impl Facts {
     /// What is wrong although it answers.
     fn flaws(&self, ends: &Ends) -> Vec<Finding> {
         let Ends { own, peer, port, mtu, overhead } = *ends;
+        if self.is_stranger {
+            // All else would follow from that.
+            let vlans = VlanList::new(self.networks.values().map(|(vlan, _)| *vlan));
+            let vlans = vlans.map_or_else(|| "--all-vlans".to_owned(), |vlans| format!("--vlan {vlans}"));
+            let text = format!(
+                "the switch at {peer} answers, and does not have {own} as a peer: it drops frames from here as unknown_vtep \
+                 and sends none"
+            );
+            let mend = format!("there: vsctl vtep peer add {own} {vlans}");
+            return vec![Finding::new(Fault::NotAPeer, text, Some(mend))];
+        }
         let mut findings = Vec::new();
         if let Some(seen) = self.seen_as {
             let text = format!(
@@ -135,7 +159,7 @@ impl Facts {
                  there drops frames from strangers as unknown_vtep",
                 seen.ip()
             );
-            let mend = format!("where it is rewritten: nft insert rule ip nat postrouting udp dport {port} accept");
+            let mend = format!("where it is rewritten, leave UDP port {port} out of it");
             findings.push(Finding::new(Fault::SourceRewritten, text, Some(mend)));
         }
         if let Some(other) = self.speaks_as {
@@ -143,7 +167,7 @@ impl Facts {
                 "what {peer} sends arrives from {other}: its source address is rewritten on the way (NAT), and frames from it are \
                  dropped as unknown_vtep"
             );
-            let mend = format!("where it is rewritten: nft insert rule ip nat postrouting udp dport {port} accept");
+            let mend = format!("where it is rewritten, leave UDP port {port} out of it");
             findings.push(Finding::new(Fault::SourceRewritten, text, Some(mend)));
         }
         for (is_damaged, way) in [(self.damaged.0, format!("to {peer}")), (self.damaged.1, format!("from {peer}"))] {
@@ -185,26 +209,30 @@ impl Facts {
     fn silence(&self, ends: &Ends) -> (HealthState, Option<Finding>) {
         use HealthState::{Foreign, Unreachable};
         let Ends { own, peer, port, .. } = *ends;
-        let let_in = || Some(format!("on {peer}: nft insert rule inet filter input udp dport {port} accept"));
-        let blocked = |text: String, mend| (Unreachable, Some(Finding::new(Fault::PortBlocked, text, mend)));
-        let gone = |text: String| {
-            (Unreachable, Some(Finding::new(Fault::HostUnreachable, text, Some(format!("vsctl vtep peer del {peer}")))))
-        };
+        if let Some(fault) = &self.own {
+            let finding = Finding::new(Fault::Own(fault.name()), fault.text(own), fault.mend(own));
+            return (Unreachable, Some(finding));
+        }
+        let blocked = |text: String| (Unreachable, Some(Finding::new(Fault::PortBlocked, text, None)));
+        let gone = |text: String| (Unreachable, Some(Finding::new(Fault::HostUnreachable, text, None)));
         match self.complaint {
             Some((Trouble::PortUnreachable, by)) => {
                 let by = by.unwrap_or(peer);
                 let text = format!(
-                    "{by} says that nobody listens on UDP port {port}: no VTEP runs there, or a firewall rejects"
+                    "{by} says that nobody listens on UDP port {port}: no VTEP runs there, or a firewall rejects it (`vsctl doctor` \
+                     on that host tells which)"
                 );
-                return blocked(text, let_in());
+                return blocked(text);
             }
             Some((Trouble::Prohibited, Some(by))) => {
-                let mend = format!("on {by}: nft insert rule inet filter input udp dport {port} accept");
-                return blocked(format!("a firewall at {by} forbids UDP port {port} to {peer}"), Some(mend));
+                return blocked(format!(
+                    "a firewall at {by} forbids UDP port {port} to {peer} (`vsctl doctor` on that host names the rule)"
+                ));
             }
             Some((Trouble::Prohibited, None)) => {
-                let mend = format!("nft insert rule inet filter output udp dport {port} accept");
-                return blocked(format!("a firewall on this host forbids UDP port {port} to {peer}"), Some(mend));
+                return blocked(format!(
+                    "a firewall on this host forbids UDP port {port} to {peer} (`vsctl doctor` names the rule)"
+                ));
             }
             Some((Trouble::HostUnreachable, Some(by))) => {
                 return gone(format!("{by} says that {peer} cannot be reached"));
@@ -219,15 +247,23 @@ impl Facts {
             _ if is_there && self.is_ours => {
                 let text = format!(
                     "the host {peer} is there, its switch is a vswitch, and of what is sent from {own} to its UDP port {port} \
-                     nothing is answered: a firewall drops it, or what comes back"
+                     nothing is answered: a firewall on the way or on either host drops it, or what comes back (`vsctl doctor` \
+                     names the rule), or its switch does not have {own} as a peer and is too old to say so"
                 );
-                blocked(text, let_in())
+                blocked(text)
             }
             _ if self.is_heard => (Foreign, None),
+            Some(Host::Answers) if self.has_spoken => {
+                let text = format!(
+                    "the host {peer} is there; its VTEP answers no probes, as another maker's does not. Frames have come from it, \
+                     none just now: a ping to a station behind it tells whether the way is open"
+                );
+                (Foreign, Some(Finding::new(Fault::PeerSilent, text, None)))
+            }
             Some(Host::Answers) => {
                 let text = format!(
-                    "the host {peer} is there, and its VTEP answers no probes: it is none of ours, it does not have {own} as a \
-                     peer, or a firewall drops UDP port {port}"
+                    "the host {peer} is there, its VTEP answers no probes, and no frame has come from it: it is another maker's \
+                     or an older one, which answer none, or a firewall drops UDP port {port}"
                 );
                 (Foreign, Some(Finding::new(Fault::PeerSilent, text, None)))
             }
@@ -325,9 +361,75 @@ mod tests {
             (silent(None, false, false, Some((Trouble::Prohibited, None))), Unreachable, Some("port_blocked")),
             (silent(None, false, false, Some((Trouble::HostUnreachable, by))), Unreachable, Some("host_unreachable")),
             (silent(Some(Host::Answers), false, false, Some((Trouble::TooBig(9), by))), Foreign, Some("peer_silent")),
+            (
+                Facts { has_spoken: true, ..silent(Some(Host::Answers), false, false, None) },
+                Foreign,
+                Some("peer_silent"),
+            ),
+            (
+                Facts { has_spoken: true, ..silent(Some(Host::Silent), false, false, None) },
+                Unreachable,
+                Some("host_unreachable"),
+            ),
         ];
         for (facts, state, name) in table {
             assert_eq!(judged(&facts), (state, name.into_iter().collect()), "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn own_faults_first() {
+        let link = || "eth0".to_owned();
+        let table = [
+            (OwnFault::LinkGone, "own_link_gone", None),
+            (
+                OwnFault::AddressGone { link: link(), prefix: Some(24) },
+                "own_address_gone",
+                Some("ip address add 192.0.2.1/24 dev eth0"),
+            ),
+            (OwnFault::LinkDown { link: link() }, "own_link_down", Some("ip link set eth0 up")),
+            (OwnFault::NoCarrier { link: link() }, "own_no_carrier", None),
+        ];
+        for (own, name, mend) in table {
+            let complaint = Some((Trouble::HostUnreachable, None));
+            let facts = Facts { own: Some(own), complaint, host: Some(Host::Silent), ..Facts::default() };
+            assert_eq!(judged(&facts), (HealthState::Unreachable, vec![name]));
+            let finding = facts.judge(&ends()).findings.remove(0);
+            assert_eq!(finding.mend.as_deref(), mend, "{name}");
+            let answers = Facts { answers: true, ..facts };
+            assert_eq!(judged(&answers), (HealthState::Healthy, vec![]), "who answers was asked");
+        }
+    }
+
+    #[test]
+    fn a_stranger_is_told_how_to_become_a_peer() {
+        let vni = Vni::new(100).unwrap();
+        let networks = [(vni, (Vid::new(10).unwrap(), false))].into();
+        let facts = Facts { answers: true, is_stranger: true, networks, loss: (0.5, 50), ..Facts::default() };
+        let Verdict { state, findings } = facts.judge(&ends());
+        let [finding] = &findings[..] else { panic!("{findings:?}") };
+        assert_eq!((state, finding.fault), (HealthState::Degraded, Fault::NotAPeer));
+        assert_eq!(finding.mend.as_deref(), Some("there: vsctl vtep peer add 192.0.2.1 --vlan 10"));
+    }
+
+    /// What mends one fault must not make another, and what is printed is done on any host.
+    #[test]
+    fn nobody_is_told_to_delete_a_peer_or_to_guess_a_table() {
+        let by = Some(IpAddr::from([192, 0, 2, 254]));
+        for complaint in [
+            None,
+            Some((Trouble::PortUnreachable, by)),
+            Some((Trouble::Prohibited, by)),
+            Some((Trouble::Prohibited, None)),
+            Some((Trouble::HostUnreachable, by)),
+            Some((Trouble::HostUnreachable, None)),
+        ] {
+            for (host, is_ours) in [(None, false), (Some(Host::Answers), true), (Some(Host::Silent), true)] {
+                let facts = Facts { complaint, host, is_ours, ..Facts::default() };
+                for Finding { text, mend, .. } in facts.judge(&ends()).findings {
+                    assert!(mend.is_none() && !text.contains("peer del") && !text.contains("nft"), "{text}; {mend:?}");
+                }
+            }
         }
     }
 }

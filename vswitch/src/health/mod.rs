@@ -4,6 +4,7 @@
 mod findings;
 mod host;
 mod interval;
+mod own;
 mod path;
 mod search;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use vtep::oam;
 
 pub(crate) use findings::{Fault, Finding};
 pub(crate) use interval::{ProbeInterval, WrongInterval};
+pub(crate) use own::OwnFault;
 pub(crate) use path::{Ask, Ends, Path};
 
 /// What makes the key of each peer: whom it was not sent to cannot know it.

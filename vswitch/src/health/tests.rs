@@ -26,9 +26,12 @@ struct Underlay {
     seen_as: IpAddr,
     /// Networks it shares.
     shares: fn(u32) -> bool,
+    /// The peer knows nothing of us.
+    is_stranger: bool,
 }
 
-const FINE: Underlay = Underlay { trip: Duration::from_millis(2), mtu: 1500, lost: 0, seen_as: OWN, shares: |_| true };
+const FINE: Underlay =
+    Underlay { trip: Duration::from_millis(2), mtu: 1500, lost: 0, seen_as: OWN, shares: |_| true, is_stranger: false };
 
 struct Sim {
     now: Instant,
@@ -79,7 +82,7 @@ impl Sim {
         let at = self.now + underlay.trip;
         let networks = ask.networks.iter().filter_map(|vni| vtep::Vni::new(vni.get()));
         let message = Message {
-            kind: Kind::Answer { was_damaged: false },
+            kind: Kind::Answer { was_damaged: false, is_stranger: underlay.is_stranger },
             key: 0,
             sequence: ask.sequence,
             time: 0,
@@ -112,6 +115,7 @@ fn a_self_test_is_short_and_finds_what_is_wrong() {
         (Underlay { seen_as: other, ..FINE }, state(Degraded, &["source_rewritten"]), Some(1500)),
         (Underlay { shares: |vni| vni != 200, ..FINE }, state(Degraded, &["vni_missing"]), Some(1500)),
         (Underlay { trip: Duration::from_millis(150), ..FINE }, state(Healthy, &[]), Some(1500)),
+        (Underlay { is_stranger: true, shares: |_| false, ..FINE }, state(Degraded, &["not_a_peer"]), None),
         (Underlay { lost: 1, ..FINE }, state(Unreachable, &["peer_silent"]), None),
     ];
     for (number, (underlay, expected, mtu)) in table.into_iter().enumerate() {
@@ -136,7 +140,7 @@ fn an_interval_measures_loss_and_trips() {
         let mut sim = Sim::new(Some(100));
         sim.run(Duration::from_secs(20), Underlay { lost, ..FINE });
         let health = sim.path.health(sim.now).unwrap();
-        assert!((health.loss_share - share).abs() < 0.04, "{} of {share}", health.loss_share);
+        assert!((health.loss_share.unwrap() - share).abs() < 0.04, "{:?} of {share}", health.loss_share);
         assert_eq!(health.round_trip_us.map(|trip| (trip.last, trip.p50, trip.p99)), Some((2000, 2000, 2000)));
         assert_eq!((health.jitter_us, health.path_mtu), (Some(0), Some(1500)));
         let expected = if lost == 0 { state(Healthy, &[]) } else { state(Degraded, &["loss"]) };
@@ -255,4 +259,62 @@ fn all_networks_are_asked_for_in_turn() {
     sim.run(Duration::from_secs(3), Underlay { shares: |vni| vni != 150, ..FINE });
     assert_eq!(sim.path.shared().len(), 150);
     assert_eq!(sim.names(), state(Degraded, &["vni_missing"]));
+}
+
+#[test]
+fn a_self_test_does_not_count_what_was_lost_before() {
+    let secs = Duration::from_secs;
+    let silent = Underlay { lost: 1, ..FINE };
+    for interval in [None, Some(1000)] {
+        let mut sim = Sim::new(interval);
+        for underlay in [silent, silent, FINE] {
+            sim.run(secs(10), underlay);
+            sim.path.begin_test(sim.now);
+            sim.run(secs(3), underlay);
+        }
+        let verdict = sim.path.tested_verdict(sim.now).unwrap();
+        assert_eq!((verdict.state, verdict.findings), (Healthy, vec![]), "{interval:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_once_has_an_age_and_what_is_asked_again_and_again_is_forgotten() {
+    let secs = Duration::from_secs;
+    let mut sim = Sim::new(None);
+    sim.path.begin_test(sim.now);
+    sim.run(secs(3), FINE);
+    sim.run(secs(600), FINE);
+    let asked = sim.path.health(sim.now).unwrap().asked_s.unwrap();
+    assert!((600..=603).contains(&asked), "{asked}");
+    let mut sim = Sim::new(Some(5000));
+    sim.run(secs(60), FINE);
+    sim.run(secs(11), Underlay { lost: 1, ..FINE });
+    sim.run(secs(50), FINE);
+    assert_eq!(sim.names(), state(Degraded, &["loss"]));
+    assert_eq!(sim.path.health(sim.now).unwrap().asked_s, None);
+    sim.run(secs(20), FINE);
+    assert_eq!(sim.names(), state(Healthy, &[]), "a minute later");
+}
+
+#[test]
+fn who_becomes_a_peer_is_one() {
+    let stranger = Underlay { is_stranger: true, shares: |_| false, ..FINE };
+    for interval in [None, Some(1000)] {
+        let mut sim = Sim::new(interval);
+        for (underlay, expected) in
+            [(FINE, state(Healthy, &[])), (stranger, state(Degraded, &["not_a_peer"])), (FINE, state(Healthy, &[]))]
+        {
+            if interval.is_none() {
+                sim.path.begin_test(sim.now);
+            }
+            sim.run(Duration::from_secs(4), underlay);
+            assert_eq!(sim.names(), expected);
+            let (health, is_stranger) = (sim.path.health(sim.now).unwrap(), underlay.is_stranger);
+            assert_eq!(health.loss_share, (!is_stranger).then_some(0.0));
+            assert_eq!(sim.path.is_refused(), is_stranger);
+            if !is_stranger {
+                assert_eq!(health.path_mtu, Some(1500));
+            }
+        }
+    }
 }

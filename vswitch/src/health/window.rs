@@ -4,15 +4,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use vswitch_api::RoundTrip;
+use vswitch_core::Instant;
 
 /// Probes that are looked back on.
 const PROBES: usize = 100;
 
 /// The latest probes, and what they say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Window {
-    /// The round trip of each in microseconds; `None` of one that stayed unanswered.
-    probes: VecDeque<Option<u64>>,
+    /// How long a probe counts.
+    age: Duration,
+    /// When it was known what became of each, and its round trip in microseconds; `None` of one that stayed unanswered.
+    probes: VecDeque<(Instant, Option<u64>)>,
     /// The last of those answered.
     last: Option<u64>,
     /// In sixteenths of a microsecond, as RFC 3550 A.8 counts it.
@@ -22,15 +25,24 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn push(&mut self, outcome: Option<u64>) {
+    /// One in which a probe counts for so long.
+    pub(super) const fn new(age: Duration) -> Self {
+        Self { age, probes: VecDeque::new(), last: None, jitter: None, lost_in_row: 0 }
+    }
+
+    fn push(&mut self, now: Instant, outcome: Option<u64>) {
         if self.probes.len() == PROBES {
             self.probes.pop_front();
         }
-        self.probes.push_back(outcome);
+        self.probes.push_back((now, outcome));
+    }
+
+    fn recent(&self, now: Instant) -> impl Iterator<Item = Option<u64>> {
+        self.probes.iter().filter(move |(at, _)| now.since(*at) < self.age).map(|(_, outcome)| *outcome)
     }
 
     /// A probe was answered after `round_trip`.
-    pub(super) fn answered(&mut self, round_trip: Duration) {
+    pub(super) fn answered(&mut self, now: Instant, round_trip: Duration) {
         let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
         if let Some(last) = self.last {
             let jitter = self.jitter.unwrap_or(0);
@@ -38,13 +50,13 @@ impl Window {
         }
         self.last = Some(micros);
         self.lost_in_row = 0;
-        self.push(Some(micros));
+        self.push(now, Some(micros));
     }
 
     /// A probe stayed unanswered.
-    pub(super) fn lost(&mut self) {
+    pub(super) fn lost(&mut self, now: Instant) {
         self.lost_in_row = self.lost_in_row.saturating_add(1);
-        self.push(None);
+        self.push(now, None);
     }
 
     /// How many of the latest probes in a row stayed unanswered.
@@ -53,16 +65,16 @@ impl Window {
     }
 
     /// The part that stayed unanswered, 0 to 1; and how many those are.
-    pub(super) fn loss(&self) -> (f64, usize) {
-        let lost = self.probes.iter().filter(|probe| probe.is_none()).count();
+    pub(super) fn loss(&self, now: Instant) -> (f64, usize) {
+        let lost = self.recent(now).filter(Option::is_none).count();
         #[allow(clippy::cast_precision_loss, reason = "at most a hundred")]
-        let share = lost as f64 / self.probes.len().max(1) as f64;
+        let share = lost as f64 / self.recent(now).count().max(1) as f64;
         (share, lost)
     }
 
     /// Round trips; `None` where no probe was answered.
-    pub(super) fn round_trip(&self) -> Option<RoundTrip> {
-        let mut all: Vec<u64> = self.probes.iter().flatten().copied().collect();
+    pub(super) fn round_trip(&self, now: Instant) -> Option<RoundTrip> {
+        let mut all: Vec<u64> = self.recent(now).flatten().collect();
         all.sort_unstable();
         // The nearest rank: the smallest that so many are no greater than.
         let rank = |percent: usize| all.get((all.len() * percent).div_ceil(100).saturating_sub(1)).copied();
@@ -79,15 +91,28 @@ impl Window {
 mod tests {
     use super::*;
 
+    const NOW: Instant = Instant::from_nanos(0);
+
     fn window(outcomes: impl IntoIterator<Item = Option<u64>>) -> Window {
-        let mut window = Window::default();
+        let mut window = Window::new(Duration::from_secs(60));
         for outcome in outcomes {
             match outcome {
-                Some(micros) => window.answered(Duration::from_micros(micros)),
-                None => window.lost(),
+                Some(micros) => window.answered(NOW, Duration::from_micros(micros)),
+                None => window.lost(NOW),
             }
         }
         window
+    }
+
+    #[test]
+    fn what_is_old_is_forgotten() {
+        let mut window = window([None, None, Some(300)]);
+        let at = |secs| NOW + Duration::from_secs(secs);
+        window.answered(at(30), Duration::from_micros(100));
+        for (secs, lost, trips) in [(59, 2, Some(300)), (60, 0, Some(100)), (90, 0, None)] {
+            assert_eq!(window.loss(at(secs)).1, lost, "{secs}");
+            assert_eq!(window.round_trip(at(secs)).map(|trip| trip.p99), trips, "{secs}");
+        }
     }
 
     #[test]
@@ -102,8 +127,8 @@ mod tests {
         ];
         for (outcomes, expected, share, lost, in_row) in table {
             let window = window(outcomes.clone());
-            assert_eq!(window.round_trip(), expected, "{outcomes:?}");
-            assert!((window.loss().0 - share).abs() < 1e-9 && window.loss().1 == lost, "{outcomes:?}");
+            assert_eq!(window.round_trip(NOW), expected, "{outcomes:?}");
+            assert!((window.loss(NOW).0 - share).abs() < 1e-9 && window.loss(NOW).1 == lost, "{outcomes:?}");
             assert_eq!(window.lost_in_row(), in_row, "{outcomes:?}");
         }
     }
@@ -111,8 +136,8 @@ mod tests {
     #[test]
     fn only_the_latest_hundred_count() {
         let window = window((0..100).map(|_| None).chain((1..=100).map(Some)));
-        assert_eq!(window.loss().1, 0);
-        assert_eq!(window.round_trip(), Some(RoundTrip { last: 100, p50: 50, p99: 99 }));
+        assert_eq!(window.loss(NOW).1, 0);
+        assert_eq!(window.round_trip(NOW), Some(RoundTrip { last: 100, p50: 50, p99: 99 }));
     }
 
     #[test]

@@ -8,4 +8,4 @@ pub(crate) mod tap;
 pub(crate) mod tunnel;
 mod uplink;
 
-pub(crate) use desk::OamCounters;
+pub(crate) use desk::{OamCounters, OamDrop};

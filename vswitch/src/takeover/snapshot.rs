@@ -57,8 +57,9 @@ pub(crate) struct VtepRecord {
 }
 
 impl VtepRecord {
-    pub(crate) const fn underlay(&self) -> Underlay {
-        Underlay { address: self.ip, index: self.index, mtu: self.mtu }
+    pub(crate) fn underlay(&self) -> Underlay {
+        let prefix = Underlay::find(self.ip).ok().and_then(|underlay| underlay.prefix);
+        Underlay { address: self.ip, index: self.index, prefix, mtu: self.mtu }
     }
 }
 

@@ -247,7 +247,8 @@ impl Datapath {
 
     /// Frames that came from each of `remotes`, in their order; none from one that is not there.
     pub(crate) fn received_from(&self, remotes: &[PortId]) -> Vec<u64> {
-        let frames = |id: &PortId| self.ports.get(*id).map_or(0, |port| port.counters.rx_frames);
+        let frames =
+            |id: &PortId| self.ports.get(*id).map_or(0, |port| port.counters.rx_frames - port.counters.messages());
         remotes.iter().map(frames).collect()
     }
 

@@ -109,7 +109,7 @@ fn datapath(first: u8) -> (Datapath, Arc<AtomicUsize>) {
     let mut frame = [vec![first, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5], vec![0; LEN - 14]].concat();
     frame.splice(..0, vtep::encode(vni()));
     let carrier: Box<dyn Carrier> = Box::new(Endless { datagram: frame, receipts: Arc::clone(&receipts) });
-    let underlay = Underlay { address: "192.0.2.1".parse().unwrap(), index: 1, mtu: 1500 };
+    let underlay = Underlay { address: "192.0.2.1".parse().unwrap(), index: 1, prefix: None, mtu: 1500 };
     let tunnels = TunnelPort::all(underlay, vec![carrier]).into_iter().map(Some).collect();
     let bounds = Bounds { fdb: Limits { entries: 100, per_port: 100 }, storm: None };
     let mut datapath = Datapath::siblings(tunnels, bounds, 7).remove(0);

@@ -8,7 +8,7 @@ use vswitch_sys::Trouble;
 
 use super::super::Control;
 use super::ends::End;
-use crate::health::Fault;
+use crate::health::{Fault, Path};
 
 /// Peers that are asked at once.
 const MOST: usize = 8;
@@ -33,7 +33,7 @@ impl Control {
         for &peer in peers {
             let Some(path) = self.path(peer) else { continue };
             let Some(trip) = path.tested().flatten() else {
-                let verdict = path.verdict(now);
+                let verdict = path.tested_verdict(now);
                 if verdict.as_ref().is_some_and(|verdict| verdict.state == HealthState::Foreign) {
                     let trip = self.host_trip(peer).map(|trip| format!(", after {} us", trip.as_micros()));
                     let text =
@@ -45,6 +45,11 @@ impl Control {
                 continue;
             };
             let carries = path.path_mtu().map(|mtu| format!(", the path carries {mtu} bytes"));
+            if path.is_refused() {
+                let text = format!("the switch at {peer} answers that this host is none of its peers");
+                steps.push(ExplainStep::note("peer", text));
+                continue;
+            }
             let has_it = match vni.and_then(|vni| path.shared().get(&vni).map(|has_it| (vni, *has_it))) {
                 Some((vni, true)) => format!(", it has VNI {vni} and this host as a peer in it"),
                 Some((vni, false)) => format!(", it does not have VNI {vni} with this host as a peer"),
@@ -64,26 +69,32 @@ impl Control {
         if let Some(step) = asked.iter().find_map(|(peer, path)| self.told_by_underlay(*peer, path.complaint()?)) {
             return Some(step);
         }
+        let now = crate::clock::now();
+        // Any, and not all: the far one may be behind that one.
+        let refusal = |(_, path): &(IpAddr, &Path)| path.tested_verdict(now)?.found(Fault::NotAPeer);
+        if let Some(finding) = asked.iter().find_map(refusal) {
+            let own = self.vtep_ip().map(|ip| ip.to_string()).unwrap_or_default();
+            let mend = Some(format!("vsctl vtep peer add {own} --vlan {vlan}"));
+            let text = format!("nobody answers: {} (there, this mends it)", finding.text);
+            return Some(ExplainStep::stop("peer", Fault::NotAPeer.name(), text, mend));
+        }
         let vni = self.vni(vlan)?;
         let lacks =
             asked.iter().find(|(_, path)| path.tested().flatten().is_some() && path.shared().get(&vni) == Some(&false));
         if let Some((peer, _)) = lacks {
             return Some(self.lacks_vni(*peer, vlan, vni));
         }
-        let now = crate::clock::now();
         let found = |fault: Fault| {
             asked.iter().find_map(|(peer, path)| {
-                let verdict = path.verdict(now).filter(|_| path.tested().flatten().is_none())?;
+                let verdict = path.tested_verdict(now).filter(|_| path.tested().flatten().is_none())?;
                 verdict.found(fault).map(|finding| (*peer, finding))
             })
         };
         if let Some((_, finding)) = found(Fault::PortBlocked) {
-            let mend = Some(format!("nft insert rule inet filter input udp dport {} accept", self.vtep_port));
-            return Some(ExplainStep::stop("underlay", "udp_blocked", finding.text, mend));
+            return Some(ExplainStep::stop("underlay", "udp_blocked", finding.text, None));
         }
-        if let Some((peer, finding)) = found(Fault::HostUnreachable) {
-            let mend = Some(format!("vsctl vtep peer del {peer}"));
-            return Some(ExplainStep::stop("underlay", "peer_unreachable", finding.text, mend));
+        if let Some((_, finding)) = found(Fault::HostUnreachable) {
+            return Some(ExplainStep::stop("underlay", "peer_unreachable", finding.text, None));
         }
         let all_answer = !asked.is_empty()
             && asked.len() == peers.len()
@@ -104,8 +115,9 @@ impl Control {
 
     fn lacks_vni(&self, peer: IpAddr, vlan: VlanId, vni: Vni) -> ExplainStep {
         let own = self.vtep_ip().map(|ip| ip.to_string()).unwrap_or_default();
+        let sent = self.other_vni(peer).map(|other| format!("; it sends frames in VNI {other}")).unwrap_or_default();
         let text = format!(
-            "the switch at {peer} has no VLAN with VNI {vni}, or does not have {own} as a peer in it (there, this mends it)"
+            "the switch at {peer} has no VLAN with VNI {vni}, or does not have {own} as a peer in it (there, this mends it){sent}"
         );
         let mend = format!("vsctl vlan add {vlan} --vni {vni} && vsctl vtep peer add {own} --vlan {vlan}");
         ExplainStep::stop("peer", "vni_missing", text, Some(mend))
@@ -117,20 +129,22 @@ impl Control {
         match what {
             Trouble::PortUnreachable => {
                 let text = format!(
-                    "the host {peer} is there, and refuses UDP port {port}: no VTEP listens, or a firewall rejects"
+                    "the host {peer} is there, and refuses UDP port {port}: no VTEP listens, or a firewall rejects it (`vsctl \
+                     doctor` there tells which)"
                 );
                 Some(ExplainStep::stop("peer", "peer_refuses", text, None))
             }
             Trouble::Prohibited => {
                 let who = by.map_or_else(|| "this host".to_owned(), |by| by.to_string());
-                let text = format!("a firewall at {who} refuses UDP port {port} to {peer}");
+                let text = format!(
+                    "a firewall at {who} refuses UDP port {port} to {peer} (`vsctl doctor` there names the rule)"
+                );
                 Some(ExplainStep::stop("underlay", "udp_blocked", text, None))
             }
             Trouble::HostUnreachable => {
                 let who = by.map(|by| format!(", says {by}")).unwrap_or_default();
                 let text = format!("the host {peer} cannot be reached on the underlay{who}");
-                let mend = Some(format!("vsctl vtep peer del {peer}"));
-                Some(ExplainStep::stop("underlay", "peer_unreachable", text, mend))
+                Some(ExplainStep::stop("underlay", "peer_unreachable", text, None))
             }
             Trouble::TooBig(_) | Trouble::Other(_) => None,
         }

@@ -14,6 +14,8 @@ use crate::port::tunnel::Stranger;
 
 /// How long a stranger's word counts.
 const FRESH: Duration = Duration::from_secs(60);
+/// How long ago who was heard is still there.
+const JUST_NOW: Duration = Duration::from_secs(10);
 
 impl Control {
     /// The peers that `far` is behind, or may be.
@@ -74,6 +76,12 @@ impl Control {
         }
         let list: Vec<_> = peers.iter().map(ToString::to_string).collect();
         steps.push(ExplainStep::ok("tunnel", format!("its peers: {}", list.join(" "))));
+        // Whoever answered was reached.
+        let is_mute = !peers.iter().any(|peer| self.path(*peer).is_some_and(|path| path.tested().flatten().is_some()));
+        if let Some(fault) = self.own_fault().filter(|_| is_mute) {
+            let (text, mend) = (fault.text(underlay.address), fault.mend(underlay.address));
+            return stop(steps, ExplainStep::stop("underlay", fault.name(), text, mend));
+        }
         for &peer in &peers {
             if let Err(error) = Netlink::open().and_then(|netlink| netlink.route_from(underlay.address, peer)) {
                 let text = format!("this host has no way to {peer}: {error}");
@@ -97,25 +105,28 @@ impl Control {
             let mend = Some(format!("vsctl vtep peer add {ip} --vlan {vlan}"));
             return ExplainStep::stop("peer", "wrong_peer", text, mend);
         }
-        let other = strangers.iter().find(|stranger| !stranger.knows_vni && peers.contains(&stranger.from));
-        if let Some(Stranger { from, vni: theirs, .. }) = other {
-            let text =
-                format!("nobody answers, and {from} sends frames in VNI {theirs}; VLAN {vlan} is VNI {vni} here");
-            return ExplainStep::stop("peer", "other_vni", text, None);
-        }
-        let said = self.judge_peers(vlan, far, &peers);
-        if let Some(step) = said {
+        // What the peers say themselves is newer than any frame of theirs.
+        if let Some(step) = self.judge_peers(vlan, far, &peers) {
             return step;
         }
-        if let Some(peer) = peers.iter().copied().find(|&peer| self.speaks(peer, vlan)) {
+        let is_other =
+            |peer: &IpAddr| Some((*peer, self.other_vni(*peer).filter(|_| !self.spoke_within(*peer, vlan, FRESH))?));
+        if let Some((peer, theirs)) = peers.iter().find_map(is_other) {
+            let text = format!(
+                "nobody answers, and of late {peer} sent frames in VNI {theirs}, which no VLAN here has, and none in VNI {vni}, \
+                 which VLAN {vlan} is here"
+            );
+            return ExplainStep::stop("peer", "other_vni", text, None);
+        }
+        if let Some(peer) = peers.iter().copied().find(|&peer| self.spoke_within(peer, vlan, JUST_NOW)) {
             let port = self.vtep_port;
             let text = format!(
                 "{peer} sends frames in VNI {vni}, so it has that VNI and this switch as a peer, and nothing that is sent to it is \
-                 answered: a firewall on that host drops UDP port {port} (there, this lets it in), or {} fell silent just now",
+                 answered: a firewall on that host drops UDP port {port} (look there with `nft list ruleset`, or `vsctl doctor` \
+                 where it has that), or {} fell silent just now",
                 far.text
             );
-            let mend = Some(format!("nft insert rule inet filter input udp dport {port} accept"));
-            return ExplainStep::stop("underlay", "udp_blocked", text, mend);
+            return ExplainStep::stop("underlay", "udp_blocked", text, None);
         }
         let list: Vec<_> = peers.iter().map(ToString::to_string).collect();
         let list = list.join(", ");
@@ -130,12 +141,18 @@ impl Control {
         ExplainStep::stop("peer", "peer_silent", text, None)
     }
 
-    /// Whether stations behind a peer were heard in a VLAN just now.
-    fn speaks(&self, peer: IpAddr, vlan: VlanId) -> bool {
-        const JUST_NOW: Duration = Duration::from_secs(10);
+    /// The VNI that no VLAN here has and in which a peer sent frames last, of late.
+    pub(super) fn other_vni(&self, peer: IpAddr) -> Option<u32> {
+        let strangers = self.strangers();
+        let of_peer = strangers.iter().filter(|stranger| stranger.from == peer && !stranger.knows_vni);
+        of_peer.max_by_key(|stranger| stranger.at).map(|stranger| stranger.vni.get())
+    }
+
+    /// Whether stations behind a peer were heard in a VLAN so lately.
+    fn spoke_within(&self, peer: IpAddr, vlan: VlanId, lately: Duration) -> bool {
         let (Some(id), Ok(remembered)) = (self.remote_id(peer), self.remembered()) else { return false };
         let now = crate::clock::now();
-        remembered.heard.iter().any(|(port, heard)| *port == id && heard.vlan == vlan && now.since(heard.at) < JUST_NOW)
+        remembered.heard.iter().any(|(port, heard)| *port == id && heard.vlan == vlan && now.since(heard.at) < lately)
     }
 
     /// Whether the paths to the peers carry what port `near` may send.

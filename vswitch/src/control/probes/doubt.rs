@@ -1,4 +1,5 @@
-//! What else is known of a peer that does not answer: whether frames come from it, and whether its host is there.
+//! What else is known of a peer that does not answer: whether frames come from it, whether its host is there, and whether
+//! this one can ask it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +13,7 @@ use vswitch_sys::{Neighbour, Netlink, PingSocket};
 
 use super::super::Control;
 use crate::clock;
+use crate::health::OwnFault;
 
 /// How long an answer to ICMP echo is waited for.
 const PING: Duration = Duration::from_millis(500);
@@ -60,6 +62,11 @@ impl Control {
         let mut speaking = Vec::new();
         for (number, (ip, _)) in known.into_iter().enumerate() {
             let frames = sum(number);
+            if frames > 0
+                && let Some(path) = self.probes.paths.get_mut(&ip)
+            {
+                path.note_spoken();
+            }
             if self.probes.frames.insert(ip, frames).is_some_and(|before| frames > before) {
                 speaking.push(ip);
             }
@@ -67,19 +74,35 @@ impl Control {
         speaking
     }
 
-    /// Finds out what else is known of peers that do not answer: whether frames come from them, and whether their hosts are
-    /// there.
-    pub(super) fn doubt(&mut self, own: IpAddr, peers: &[IpAddr], now: Instant) {
-        if peers.is_empty() {
-            return;
-        }
+    /// Has paths know which of `peers` sent frames since this was looked at last.
+    pub(super) fn note_heard(&mut self, peers: &[IpAddr], now: Instant) {
         for ip in self.heard_since(peers) {
             if let Some(path) = self.probes.paths.get_mut(&ip) {
                 path.note_frames(now);
             }
         }
+    }
+
+    /// Finds out what else is known of peers that do not answer: whether frames come from them, whether their hosts are
+    /// there, and whether this one is able to ask.
+    pub(super) fn doubt(&mut self, own: IpAddr, peers: &[IpAddr], now: Instant) {
+        if peers.is_empty() {
+            return;
+        }
+        self.note_heard(peers, now);
+        let fault = self.own_fault();
+        for ip in peers {
+            if let Some(path) = self.probes.paths.get_mut(ip) {
+                path.note_own(fault.clone());
+            }
+        }
         let ping = self.probes.ping.get_or_insert_with(|| Ping::open(own));
         peers.iter().for_each(|ip| ping.ask(*ip));
+    }
+
+    /// What keeps this host from sending to peers, as it is now.
+    pub(in crate::control) fn own_fault(&self) -> Option<OwnFault> {
+        self.site.underlay?.fault()
     }
 
     /// Takes the answers of hosts, and gives up those that are late.

@@ -96,10 +96,13 @@ impl Control {
         let own = self.vtep_ip()?;
         let is_due = |path: &Path| path.deadline().is_some_and(|at| at <= now);
         let due: Vec<_> = self.probes.paths.iter().filter(|(_, path)| is_due(path)).map(|(ip, _)| *ip).collect();
-        let mut doubted = Vec::new();
+        let (mut doubted, mut mute) = (Vec::new(), Vec::new());
         for ip in due {
             let Some(path) = self.probes.paths.get_mut(&ip) else { continue };
             let asks = path.poll(now);
+            if path.tested() == Some(None) && path.ended(now) {
+                mute.push(ip);
+            }
             if path.doubts_host(now) {
                 doubted.push(ip);
             }
@@ -110,6 +113,10 @@ impl Control {
             self.probes.news.insert(ip);
         }
         self.doubt(own, &doubted, now);
+        // Once more at the end: in a whole second, more is heard than in a part of it.
+        if !mute.is_empty() {
+            self.note_heard(&mute, now);
+        }
         self.hear_probes(now);
         self.hear_hosts(now);
         self.say_health(now);

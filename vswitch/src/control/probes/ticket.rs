@@ -57,7 +57,7 @@ impl Control {
         self.tend_probes();
         let now = clock::now();
         let path = self.probes.paths.get(&ip).ok_or_else(|| no_peer(ip))?;
-        let verdict = path.verdict(now).filter(|_| !path.is_busy());
+        let verdict = path.tested_verdict(now).filter(|_| !path.is_busy());
         let Some(verdict) = verdict else {
             return Ok(Probe {
                 ip,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use vswitch_api::{Health, Vni};
+use vswitch_api::{Health, HealthState, Vni};
 use vswitch_core::Instant;
 use vswitch_sys::{Neighbour, Trouble};
 use vtep::oam::Kind;
@@ -13,6 +13,8 @@ use super::Path;
 use crate::health::Heard;
 use crate::health::findings::{Facts, Finding, Verdict};
 use crate::health::host::Host;
+use crate::health::own::OwnFault;
+use crate::health::window::Window;
 
 /// When a self-test without an answer has the host asked.
 const DOUBT: Duration = Duration::from_millis(250);
@@ -30,17 +32,19 @@ impl Path {
     pub(crate) fn hear(&mut self, heard: &Heard) {
         self.is_ours = true;
         let message = &heard.read.message;
-        let Kind::Answer { was_damaged } = message.kind else { return };
+        let Kind::Answer { was_damaged, is_stranger } = message.kind else { return };
         let Some(open) = self.open.remove(&message.sequence) else { return };
         if self.tested == Some(None) {
             self.tested = None; // it is there now: with an interval, another self-test is due
         }
-        if self.window.lost_in_row() >= SILENCE {
-            self.searched = None; // it may be another path
+        if self.recent().lost_in_row() >= SILENCE || self.is_stranger != is_stranger {
+            self.searched = None; // it may be another path, or one that was not looked at
         }
+        self.is_stranger = is_stranger;
         self.answered_at = Some(heard.at);
         self.complaint = None;
         self.host = None;
+        self.own = None;
         if was_damaged {
             self.damaged_there = Some(heard.at);
         }
@@ -61,7 +65,10 @@ impl Path {
                 }
             }
             None => {
-                self.window.answered(round_trip);
+                self.window.answered(heard.at, round_trip);
+                if open.in_test {
+                    self.test_window.answered(heard.at, round_trip);
+                }
                 if let Some(test) = &mut self.test {
                     test.answered(round_trip);
                 }
@@ -87,10 +94,20 @@ impl Path {
         self.heard_at = Some(now);
     }
 
+    /// Frames came from the peer, nobody knows when.
+    pub(crate) fn note_spoken(&mut self) {
+        self.has_spoken = true;
+    }
+
+    /// Something keeps this host from asking, or nothing does.
+    pub(crate) fn note_own(&mut self, fault: Option<OwnFault>) {
+        self.own = fault;
+    }
+
     /// Whether it is time to ask whether its host is there.
     pub(crate) fn doubts_host(&mut self, now: Instant) -> bool {
         let in_test = self.test.is_some_and(|test| test.answered == 0 && now.since(test.started) >= DOUBT);
-        let is_silent = self.interval.is_some() && self.window.lost_in_row() >= SILENCE;
+        let is_silent = self.interval.is_some() && self.recent().lost_in_row() >= SILENCE;
         let due = self.host_asked.is_none_or(|at| now.since(at) >= HOST_AGAIN);
         let doubts = (in_test || is_silent) && due;
         if doubts {
@@ -115,9 +132,19 @@ impl Path {
         }
     }
 
+    /// The probes that say how it is now: with an interval the latest, without one those of the last self-test.
+    pub(super) const fn recent(&self) -> &Window {
+        if self.interval.is_some() { &self.window } else { &self.test_window }
+    }
+
     /// Whether it answers.
     pub(super) fn answers(&self) -> bool {
-        self.answered_at.is_some() && self.window.lost_in_row() < SILENCE && self.tested != Some(None)
+        self.answered_at.is_some() && self.recent().lost_in_row() < SILENCE && self.tested != Some(None)
+    }
+
+    /// Whether it answers that this host is none of its peers.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_stranger && self.answers()
     }
 
     /// What was last said of probes, since the last answer.
@@ -137,15 +164,25 @@ impl Path {
 
     /// What it all comes to; `None` where that is not known yet.
     pub(crate) fn verdict(&self, now: Instant) -> Option<Verdict> {
-        if !self.was_tested {
-            return None;
-        }
+        self.judge(now, self.recent())
+    }
+
+    /// What the last self-test comes to: nothing that was lost before it.
+    pub(crate) fn tested_verdict(&self, now: Instant) -> Option<Verdict> {
+        self.judge(now, &self.test_window)
+    }
+
+    fn judge(&self, now: Instant, window: &Window) -> Option<Verdict> {
+        self.tested_at?;
         let lasts = |at: Option<Instant>, time| at.is_some_and(|at| now.since(at) < time);
         let answers = self.answers();
         let facts = Facts {
             answers,
             is_ours: self.is_ours,
             is_heard: lasts(self.heard_at, HEARD),
+            has_spoken: self.has_spoken,
+            is_stranger: self.is_stranger,
+            own: self.own.clone(),
             complaint: self.complaint.filter(|(_, _, at)| now.since(*at) < LASTING).map(|(what, by, _)| (what, by)),
             host: self.host.clone(),
             seen_as: self.seen_as,
@@ -157,7 +194,7 @@ impl Path {
                 .iter()
                 .filter_map(|(vni, has)| Some((*vni, (*self.networks.get(vni)?, *has))))
                 .collect(),
-            loss: self.window.loss(),
+            loss: window.loss(now),
         };
         Some(facts.judge(&self.ends))
     }
@@ -165,12 +202,16 @@ impl Path {
     /// The same with figures.
     pub(crate) fn health(&self, now: Instant) -> Option<Health> {
         let Verdict { state, findings } = self.verdict(now)?;
+        let window = self.recent();
+        // Nothing is lost where nothing answers, or is allowed to.
+        let counts = state != HealthState::Foreign && !self.is_refused();
         Some(Health {
-            round_trip_us: self.window.round_trip(),
-            loss_share: self.window.loss().0,
-            jitter_us: self.window.jitter(),
+            round_trip_us: window.round_trip(now),
+            loss_share: counts.then(|| window.loss(now).0),
+            jitter_us: window.jitter(),
             path_mtu: self.path_mtu.filter(|_| self.answers()).map(u32::from),
             state,
+            asked_s: self.tested_at.filter(|_| self.interval.is_none()).map(|at| now.since(at).as_secs()),
             findings: findings.into_iter().map(Finding::shown).collect(),
         })
     }

@@ -17,12 +17,16 @@ use vswitch_sys::Trouble;
 use vtep::oam;
 
 use super::host::Host;
+use super::own::OwnFault;
 use super::search::Search;
 use super::window::Window;
 use self_test::SelfTest;
 
 /// Until an answer is no longer waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a probe of an interval counts: so long, or as long as so many take.
+const LOOK_BACK: Duration = Duration::from_secs(60);
+const LOOK_BACK_PROBES: u32 = 10;
 
 /// Where a path begins and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,8 @@ struct Open {
     /// The packet's size, where that is what is asked.
     size: Option<u16>,
     networks: Vec<Vni>,
+    /// A self-test asked.
+    in_test: bool,
 }
 
 /// The probes of one peer.
@@ -71,11 +77,15 @@ pub(crate) struct Path {
     next: Option<Instant>,
     sequence: u64,
     open: BTreeMap<u64, Open>,
+    /// All probes of late.
     window: Window,
+    /// Those of the last self-test.
+    test_window: Window,
     test: Option<SelfTest>,
     /// What the last self-test found: the shortest round trip.
     tested: Option<Option<Duration>>,
-    was_tested: bool,
+    /// When the last self-test ended.
+    tested_at: Option<Instant>,
     search: Option<(Search, Instant)>,
     searched: Option<Instant>,
     path_mtu: Option<u16>,
@@ -84,8 +94,12 @@ pub(crate) struct Path {
     turn: usize,
     known: BTreeMap<Vni, bool>,
     is_ours: bool,
+    /// It says that this host is none of its peers.
+    is_stranger: bool,
     answered_at: Option<Instant>,
     heard_at: Option<Instant>,
+    has_spoken: bool,
+    own: Option<OwnFault>,
     complaint: Option<(Trouble, Option<IpAddr>, Instant)>,
     host: Option<Host>,
     host_asked: Option<Instant>,
@@ -98,16 +112,18 @@ pub(crate) struct Path {
 impl Path {
     /// Nothing is known yet. With an interval it begins with a self-test, `first` at the earliest.
     pub(crate) fn new(ends: Ends, interval: Option<Duration>, first: Instant) -> Self {
+        let look_back = interval.map_or(LOOK_BACK, |interval| LOOK_BACK.max(interval * LOOK_BACK_PROBES));
         Self {
             ends,
             interval,
             next: interval.map(|_| first),
             sequence: 0,
             open: BTreeMap::new(),
-            window: Window::default(),
+            window: Window::new(look_back),
+            test_window: Window::new(Duration::MAX),
             test: None,
             tested: None,
-            was_tested: false,
+            tested_at: None,
             search: None,
             searched: None,
             path_mtu: None,
@@ -115,8 +131,11 @@ impl Path {
             turn: 0,
             known: BTreeMap::new(),
             is_ours: false,
+            is_stranger: false,
             answered_at: None,
             heard_at: None,
+            has_spoken: false,
+            own: None,
             complaint: None,
             host: None,
             host_asked: None,
@@ -175,8 +194,17 @@ impl Path {
     /// Probes that stayed unanswered for too long are lost.
     fn give_up(&mut self, now: Instant) {
         while let Some(entry) = self.open.first_entry().filter(|entry| now.since(entry.get().at) >= PATIENCE) {
-            if entry.remove().size.is_none() {
-                self.window.lost();
+            let open = entry.remove();
+            self.lost(now, &open);
+        }
+    }
+
+    /// A probe stayed unanswered.
+    fn lost(&mut self, now: Instant, open: &Open) {
+        if open.size.is_none() {
+            self.window.lost(now);
+            if open.in_test {
+                self.test_window.lost(now);
             }
         }
     }
@@ -198,7 +226,8 @@ impl Path {
             self.turn = from + networks.len();
         }
         let networks = if size.is_some() { Vec::new() } else { networks };
-        self.open.insert(self.sequence, Open { at: now, size, networks: networks.clone() });
+        let in_test = self.test.is_some();
+        self.open.insert(self.sequence, Open { at: now, size, networks: networks.clone(), in_test });
         let len = size.map_or(0, |size| usize::from(size.saturating_sub(self.ends.headers())));
         Ask { sequence: self.sequence, len, networks }
     }
@@ -213,8 +242,8 @@ impl Path {
     /// The probe could not leave.
     pub(crate) fn not_sent(&mut self, sequence: u64, now: Instant, why: Trouble) {
         let Some(open) = self.open.remove(&sequence) else { return };
+        self.lost(now, &open);
         if open.size.is_none() {
-            self.window.lost();
             self.complain(now, why, None);
         }
     }

@@ -27,6 +27,7 @@ impl Path {
     /// What a search sends now.
     pub(super) fn poll_search(&mut self, now: Instant, asks: &mut Vec<Ask>) {
         if self.search.is_none()
+            && !self.is_stranger
             && self.interval.is_some_and(|_| self.answers())
             && self.searched.is_none_or(|at| now.since(at) >= SEARCH_AGAIN)
         {
@@ -45,7 +46,7 @@ impl Path {
         for size in search.sizes() {
             asks.push(self.ask(now, Some(size)));
         }
-        let trip = self.window.round_trip().map_or(0, |trip| trip.p99);
+        let trip = self.recent().round_trip(now).map_or(0, |trip| trip.p99);
         let wait = (Duration::from_micros(trip) * 4).clamp(ROUND_LEAST, ROUND_MOST);
         self.search = Some((search, now + wait));
     }

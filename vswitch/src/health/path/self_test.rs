@@ -6,6 +6,7 @@ use std::time::Duration;
 use vswitch_core::Instant;
 
 use super::{Ask, Path};
+use crate::health::window::Window;
 
 /// A self-test asks so often in a row, and has enough with so many answers.
 const ASKED: u8 = 12;
@@ -53,13 +54,22 @@ impl Path {
             self.test = Some(SelfTest::new(now));
             self.tested = None;
             // What was said and found before says nothing of now.
-            (self.complaint, self.host, self.host_asked) = (None, None, None);
+            (self.complaint, self.host, self.host_asked, self.own) = (None, None, None, None);
+            self.test_window = Window::new(Duration::MAX);
+            if self.interval.is_none() {
+                (self.damaged_there, self.damaged_here) = (None, None);
+            }
         }
     }
 
     /// What the last self-test found, its shortest round trip; `None` while it lasts, or before.
     pub(crate) const fn tested(&self) -> Option<Option<Duration>> {
         self.tested
+    }
+
+    /// Whether a self-test ended at this moment.
+    pub(crate) fn ended(&self, now: Instant) -> bool {
+        self.test.is_none() && self.tested_at == Some(now)
     }
 
     /// What a self-test sends now.
@@ -77,11 +87,10 @@ impl Path {
             }
             if test.answered == 0 {
                 // What is late by now is as good as lost.
-                let asked = mem::take(&mut self.open);
-                asked.values().for_each(|_| self.window.lost());
+                mem::take(&mut self.open).values().for_each(|open| self.lost(now, open));
             }
             self.tested = Some(test.best);
-            self.was_tested = true;
+            self.tested_at = Some(now);
             return;
         }
         if test.next <= now && test.asked < ASKED && test.answered < ENOUGH {
@@ -93,7 +102,11 @@ impl Path {
         }
         if test.answered > 0 && !test.searches {
             test.searches = true;
-            self.begin_search(now);
+            if self.is_stranger {
+                self.path_mtu = None; // so often it answers no stranger
+            } else {
+                self.begin_search(now);
+            }
         }
         self.test = Some(test);
     }

@@ -165,7 +165,11 @@ impl Reading {
     }
 
     fn tell_health(&self, text: &mut Text) {
-        let probed = || self.peers.iter().filter_map(|(peer, _)| Some((peer.ip, peer.health.as_ref()?)));
+        // What somebody asked once is no series: it would stay as it is for ever.
+        let probed = || {
+            let known = self.peers.iter().filter_map(|(peer, _)| Some((peer.ip, peer.health.as_ref()?)));
+            known.filter(|(_, health)| health.is_present())
+        };
         let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
         let mut family = text.family(&table::PEER_HEALTH);
         for (ip, health) in probed() {
@@ -189,7 +193,9 @@ impl Reading {
             .filter_map(|(ip, health)| Some((ip, health.jitter_us?)))
             .for_each(|(ip, micros)| family.sample(&[&ip], seconds(micros)));
         let mut family = text.family(&table::PEER_LOSS);
-        probed().for_each(|(ip, health)| family.sample(&[&ip], health.loss_share));
+        probed()
+            .filter_map(|(ip, health)| Some((ip, health.loss_share?)))
+            .for_each(|(ip, share)| family.sample(&[&ip], share));
         let mut family = text.family(&table::PEER_PATH_MTU);
         probed()
             .filter_map(|(ip, health)| Some((ip, health.path_mtu?)))

@@ -35,7 +35,7 @@ pub(in crate::metrics) fn reading() -> Reading {
         "vtep": {"ip": null, "port": 4789, "underlay_mtu": null, "overlay_mtu": null, "underlay": null, "peers": 1},
     });
     let health = json!({
-        "round_trip_us": {"last": 210, "p50": 200, "p99": 900}, "loss_share": 0.25, "jitter_us": 12, "path_mtu": 1400,
+        "round_trip_us": {"last": 210, "p50": 200, "p99": 900}, "loss_share": 0.25, "jitter_us": 12, "path_mtu": 1400, "asked_s": null,
         "state": "degraded", "findings": [{"name": "mtu_smaller", "text": "", "mend": null}],
     });
     let peer = json!({"ip": "192.0.2.2", "all_vlans": false, "vlans": [10], "health": health});

@@ -21,7 +21,7 @@ pub(crate) use way::Remote;
 use strangers::note_stranger;
 
 use super::carrier::{Carrier, Entrance, Parcel, Pushed};
-use super::desk::Desk;
+use super::desk::{Desk, OamDrop, Refused};
 use crate::counters::Counters;
 use crate::drops::{Drop, PortDrop};
 use crate::observe::{Ends, Observer};
@@ -52,6 +52,8 @@ pub(crate) struct TunnelPort {
     /// Who sent what was refused, of late.
     strangers: Vec<Stranger>,
     desk: Desk,
+    /// What the last batch held of messages that peers sent and nobody took: whose, why, how many.
+    refused: Vec<(PortId, OamDrop, u64)>,
 }
 
 impl TunnelPort {
@@ -69,6 +71,7 @@ impl TunnelPort {
             counters: Counters::default(),
             strangers: Vec::new(),
             desk: Desk::default(),
+            refused: Vec::new(),
         };
         carriers.into_iter().map(tunnel).collect()
     }
@@ -154,16 +157,27 @@ impl TunnelPort {
             let mut train = DatagramTrain { bytes, stride: received.stride, from, tos: received.tos, debts };
             let mut refused = None;
             self.merge.receive(slot, &mut train, &self.directory, |datagram, why| {
-                if why == DecapDrop::UnknownVni && oam::is_oam(datagram) {
-                    self.desk.take(sender, datagram, &self.directory);
-                    return;
+                let why = if why == DecapDrop::UnknownVni && oam::is_oam(datagram) {
+                    match self.desk.take(sender, datagram, &self.directory) {
+                        Ok(()) => return,
+                        Err(Refused::Stranger) => Drop::Decap(DecapDrop::UnknownVtep),
+                        Err(Refused::Peer(remote, why)) => {
+                            note_refused(&mut self.refused, remote, why);
+                            Drop::Oam(why)
+                        }
+                    }
+                } else {
+                    refused = Some(why);
+                    Drop::Decap(why)
+                };
+                // What a peer's message counts is counted as that peer's.
+                if !matches!(why, Drop::Oam(_)) {
+                    self.counters.rx_frames += 1;
+                    self.counters.dropped(why);
                 }
-                self.counters.rx_frames += 1;
-                self.counters.dropped(why);
-                refused = Some(why);
                 if let Some(observer) = &mut observer {
                     let ends = Ends { from, to: self.underlay.address, tos: received.tos };
-                    observer.see_datagram(ends, datagram, why.into());
+                    observer.see_datagram(ends, datagram, why);
                 }
             });
             if let Some(why @ (DecapDrop::UnknownVni | DecapDrop::UnknownVtep)) = refused {
@@ -173,6 +187,12 @@ impl TunnelPort {
         self.desk.answer(&mut *self.carrier);
         self.merge.finish();
         receipt.more
+    }
+
+    /// Messages that peers sent and nobody took, since this was last asked: whose, why, how many.
+    #[inline]
+    pub(crate) fn refused(&mut self) -> impl Iterator<Item = (PortId, OamDrop, u64)> {
+        self.refused.drain(..)
     }
 
     /// Whether frames that were received are not handed out yet.
@@ -254,5 +274,14 @@ impl TunnelPort {
         if self.carrier.waiting() > 0 {
             self.carrier.flush(frames, failures);
         }
+    }
+}
+
+/// Counts a message that nobody took. A batch is of as many senders as it has slots, at most.
+#[cold]
+fn note_refused(refused: &mut Vec<(PortId, OamDrop, u64)>, remote: PortId, why: OamDrop) {
+    match refused.iter_mut().find(|(id, other, _)| (*id, *other) == (remote, why)) {
+        Some((_, _, count)) => *count += 1,
+        None => refused.push((remote, why, 1)),
     }
 }

@@ -28,6 +28,12 @@ impl Datapath {
         let Some(tunnel) = &mut self.tunnel else { return false };
         // Where some was left nothing is known of the entrance.
         let more = tunnel.has_inbound() || tunnel.receive(entrance, self.observer.as_deref_mut());
+        for (remote, why, count) in tunnel.refused() {
+            if let Some((_, counters)) = self.ports.remote_mut(remote) {
+                counters.rx_frames += count;
+                counters.dropped_many(why, count);
+            }
+        }
         let mut copies = 0;
         while self.tunnel.as_mut().is_some_and(TunnelPort::has_inbound) {
             if copies >= SEGMENTS {

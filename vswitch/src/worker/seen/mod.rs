@@ -6,6 +6,7 @@ mod scene;
 use std::collections::BTreeSet;
 use std::io;
 
+use vtep::oam::{Kind, Message};
 use vtep::{EncapDrop, SendDrop};
 
 use scene::{A, ALL, GUARDED, LONELY, NARROW, REMOTE, Scene, TRUNK, frame, mac, udp, vxlan};
@@ -77,6 +78,24 @@ fn from_the_tunnel(scene: &mut Scene, plain: impl Fn(u8, u8) -> Vec<u8>) {
     scene.makes("vxlan_flags", |scene| scene.datagram(2, 0, None, [&[0; 8][..], &plain(1, 5)].concat()));
     scene.makes("unknown_vni", |scene| scene.datagram(2, 0, None, vxlan(101, &plain(1, 5))));
     scene.makes("unknown_vtep", |scene| scene.datagram(9, 0, None, vxlan(100, &plain(1, 5))));
+    // Messages between VTEPs: one that is none, an answer to nothing that was asked, and more than one peer may send.
+    let none = [&[9, 0, 0, 0, 0, 0, 0, 0][..], &plain(1, 5)].concat();
+    scene.makes("oam_malformed", |scene| scene.datagram(2, 0, None, none.clone()));
+    scene.makes("unknown_vtep", |scene| scene.datagram(9, 0, None, none.clone()));
+    scene.makes("oam_unasked", |scene| {
+        let answer = Message {
+            kind: Kind::Answer { was_damaged: false, is_stranger: false },
+            key: 1,
+            sequence: 1,
+            time: 0,
+            asked: [192, 0, 2, 2].into(),
+            sender: [192, 0, 2, 1].into(),
+            port: 1,
+            networks: Vec::new(),
+        };
+        scene.datagram(2, 0, None, answer.write(0));
+    });
+    scene.makes("oam_rate_limited", |scene| (0..500).for_each(|_| scene.datagram(2, 0, None, none.clone())));
     scene.makes("inner_tag", |scene| {
         scene.datagram(2, 0, None, vxlan(100, &frame(mac(1), mac(5), &[0x81, 0, 0, 10], 60)));
     });

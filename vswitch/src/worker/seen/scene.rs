@@ -167,7 +167,7 @@ impl Scene {
         netns.set_sysctl("ipv6/conf/default/disable_ipv6", "1").map_err(|error| said(&error))?;
         let (netlink, thread) = (Netlink::open_in(&netns).unwrap(), NetnsThread::spawn(&netns).unwrap());
         let scripted = Scripted::default();
-        let underlay = Underlay { address: "192.0.2.1".parse().unwrap(), index: 1, mtu: 1500 };
+        let underlay = Underlay { address: "192.0.2.1".parse().unwrap(), index: 1, prefix: None, mtu: 1500 };
         let carrier: Box<dyn Carrier> = Box::new(scripted.clone());
         let tunnels = TunnelPort::all(underlay, vec![carrier]).into_iter().map(Some).collect();
         let storm = std::num::NonZeroU32::new(100);
