@@ -381,7 +381,7 @@ mod tests {
         toml::from_str::<Config>(&text).unwrap();
         let table: toml::Table = toml::from_str(&text).unwrap();
         // Only the daemon itself writes these, into its state.
-        let own = ["cursor", "attachment", "gateway-of"];
+        let own = ["attachment", "gateway-of"];
         let settings = known("");
         assert!(settings.len() > 20, "{settings:?}");
         for key in settings.iter().filter(|key| !own.contains(&key.as_str())) {

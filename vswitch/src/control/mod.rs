@@ -241,6 +241,8 @@ impl Control {
             // By this name the next daemon would take another namespace for the port's.
             (None, Some(Brought::Namespace(netns))) => {
                 let given = netns.identity().map_err(HostError::from)?;
+        self.desired.may_be_named(&spec.name)?;
+        self.follow_names(Some(&spec.name));
                 if matches!(host::whereabouts(&spec.netns), Whereabouts::Namespace(found) if found != given) {
                     return Err(HostError::OtherNamespace(spec.netns).into());
                 }
@@ -277,6 +279,7 @@ impl Control {
     /// What the interface of port `spec`, which is in `desired`, would be.
     fn planned(&self, desired: &Desired, spec: &PortSpec) -> Result<PortPlan, ControlError> {
         let network = Network::derive(desired, &self.site);
+        self.desired.may_be_named(&spec.name)?;
         network.carries_ipv6(&self.network)?;
         let setup = network.ports.get(&spec.name).ok_or_else(|| Refusal::NoPort { name: spec.name.clone() })?;
         Ok(PortPlan {
