@@ -51,6 +51,7 @@ use crate::store::{Store, StoreError};
 use crate::systemd::ServiceManager;
 use crate::takeover::Estate;
 use crate::worker::{WorkerError, Workers};
+use crate::underlay;
 
 /// Why a change could not be made.
 #[derive(Debug, Error)]
@@ -311,6 +312,12 @@ impl Control {
 
     /// Makes what is so, whole, or leaves everything as it was. On return it is safe on disk.
     fn make(&mut self, desired: Desired) -> Result<(), ControlError> {
+        if let Wish::PeerAdd(peer) = wish
+            && underlay::is_broadcast(peer.ip)
+        {
+            let what = "the broadcast address of a subnet of this host";
+            return Err(Refusal::PeerNotUnicast { ip: peer.ip, what }.into());
+        }
         let network = Network::derive(&desired, &self.site);
         network.carries_ipv6(&self.network)?;
         let pending = self.store.prepare(&desired)?;

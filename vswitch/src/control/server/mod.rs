@@ -48,7 +48,7 @@ const FAREWELL: Duration = Duration::from_millis(100);
 pub(crate) enum ServerError {
     #[error("another vswitchd already listens on {}; stop it first, or choose another socket with --socket", .0.display())]
     Taken(PathBuf),
-    #[error("{} is a file, not a socket; choose another path with --socket", .0.display())]
+    #[error("{} is there and is no socket; choose another path with --socket", .0.display())]
     NotSocket(PathBuf),
     #[error("cannot listen on {}: {error}; choose a socket in a directory you may write to with --socket", .path.display())]
     Listen { path: PathBuf, error: io::Error },
