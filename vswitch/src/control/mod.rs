@@ -43,7 +43,7 @@ use monitor::Monitors;
 use observe::Watchers;
 
 use crate::counters::Counters;
-use crate::host::{self, HostError, Whereabouts};
+use crate::host::{self, Followed, HostError, Whereabouts};
 use crate::metrics::Metrics;
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::privileges::Rights;
@@ -98,6 +98,8 @@ struct LivePort {
     /// The namespace its interface was in when it was made or found; of a container's port, and where that can be told.
     netns: Option<(u64, u64)>,
 }
+    /// Where its namespace's name leads, if that is where its interface is; but of a container's port.
+    followed: Option<Followed>,
 
 /// What came with a request for a port.
 #[derive(Debug)]
