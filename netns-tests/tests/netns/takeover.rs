@@ -15,7 +15,8 @@ use netns_tests::traffic::ping::ping;
 use netns_tests::traffic::stream::{Probes, Stream, tcp_counter};
 use netns_tests::traffic::tcp::Connection;
 use netns_tests::{
-    Context, Daemon, DaemonSpec, Failure, Host, Lab, Node, Result, SOON, Underlay, ensure, ensure_eq, eventually,
+    Context, Daemon, DaemonSpec, Failure, Host, Lab, Node, Result, SOON, UPLINK, Underlay, ensure, ensure_eq,
+    eventually,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -37,6 +38,8 @@ pub(crate) const TESTS: Tests = &[
     ("an_ordinary_user", an_ordinary_user),
     ("words_out_of_place", words_out_of_place),
     ("other_settings", other_settings),
+    ("an_underlay_made_anew", an_underlay_made_anew),
+    ("a_stopped_daemon", a_stopped_daemon),
     ("another_state_directory", another_state_directory),
     ("a_process_that_ended", a_process_that_ended),
     ("nobody_to_take_over_from", nobody_to_take_over_from),
@@ -503,6 +506,59 @@ fn other_settings(lab: &Lab) -> Result {
     let Node { daemon, host, ip } = h1.node;
     let daemon = daemon.taken_over(lab, &host, &spec)?;
     serves(&Node { daemon, host, ip }, &c1, "10.0.0.2")
+}
+
+/// The underlay's interface was deleted and made again: VXLAN goes on by the address, and so does a takeover.
+fn an_underlay_made_anew(lab: &Lab) -> Result {
+    let (underlay, h1, h2) = Site::pair(lab, 1)?;
+    let c1 = h1.node.attach(lab, "c1", "--address 10.0.0.1/24 --access 10")?;
+    let _c2 = h2.attach(lab, "c2", "--address 10.0.0.2/24 --access 10")?;
+    ping(&c1, "10.0.0.2".parse()?, 56)?;
+    let (bridge, host) = (underlay.host(), &h1.node.host);
+    let was = host.link(UPLINK)?.index;
+    host.netlink().delete_link(was)?;
+    host.netlink().add_veth("other", "away", None)?; // it gets another number
+    bridge.netlink().add_veth("anew", UPLINK, Some(host.netns()))?;
+    bridge.netlink().set_master(bridge.link("anew")?.index, Some(bridge.link("br")?.index))?;
+    bridge.up("anew")?;
+    host.up(UPLINK)?;
+    host.address(UPLINK, &["192.0.2.1/24".parse()?])?;
+    ensure!(host.link(UPLINK)?.index != was, "the interface has the number it had");
+    let reaches = || eventually(SOON, "the other host is reached", || ping(&c1, "10.0.0.2".parse()?, 56));
+    reaches()?;
+    if lab.underlay() == Some("uplink") {
+        let next = h1.node.daemon.successor(lab, &h1.node.host, &h1.spec)?;
+        ensure_eq!(next.ended()?.code(), Some(1), "exit code with an uplink that is gone");
+        let log = h1.node.daemon.log()?;
+        ensure!(log.contains("the uplink went with it") && log.contains("--underlay auto"), "{log}");
+        serves(&h1.node, &c1, "10.0.0.2")?;
+    }
+    let Site { node, spec } = h1;
+    let h1 = Site { node, spec: DaemonSpec { underlay: Some("auto"), ..spec } }.take_over(lab)?;
+    reaches()?;
+    // What it handed on is as good as what it was told.
+    let h1 = h1.take_over(lab)?;
+    reaches()?;
+    serves(&h1.node, &c1, "10.0.0.2")
+}
+
+/// It is left as it is, and who wanted to take over says why.
+fn a_stopped_daemon(lab: &Lab) -> Result {
+    let (_underlay, h1, h2) = Site::pair(lab, 1)?;
+    let c1 = h1.node.attach(lab, "c1", "--address 10.0.0.1/24 --access 10")?;
+    let _c2 = h2.attach(lab, "c2", "--address 10.0.0.2/24 --access 10")?;
+    let pid = Pid::from_raw(h1.node.daemon.pid().try_into()?);
+    kill(pid, Signal::SIGSTOP)?;
+    let next = h1.node.daemon.successor(lab, &h1.node.host, &h1.spec)?;
+    let ended = next.ended();
+    kill(pid, Signal::SIGCONT)?;
+    ensure_eq!(ended?.code(), Some(1), "exit code");
+    let log = h1.node.daemon.log()?;
+    let said = log.lines().rev().find(|line| line.starts_with("vswitchd:")).unwrap_or_default();
+    for part in ["did not answer within 10 s", "stopped"] {
+        ensure!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    serves(&h1.node, &c1, "10.0.0.2")
 }
 
 /// With a directory of its own each would hold a lock, and both would serve.
