@@ -34,7 +34,7 @@ where
             // Help and version are "errors" too, and go where answers go.
             let text = error.render().ansi().to_string();
             let (written, exit) = if error.use_stderr() && wants_json {
-                let complaint = Complaint::usage(plain(&text).trim_end().to_owned());
+                let complaint = Complaint::usage(plain(&text).trim_end().trim_start_matches("error: ").to_owned());
                 (err.write_all(complaint.line().as_bytes()), Exit::Usage)
             } else if error.use_stderr() {
                 (write!(err, "{}", screen.complaint(&text)), Exit::Usage)
