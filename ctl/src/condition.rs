@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use vswitch_api::monitor::Place;
-use vswitch_api::{FdbInfo, HealthState, PeerInfo, PortInfo, PortState, Stats, Status};
+use vswitch_api::{FdbInfo, HealthState, PeerInfo, PortInfo, PortName, PortState, SharedAddress, Stats, Status};
 
 /// How long counters are watched to see which of them rise.
 pub(crate) const LOOK: Duration = Duration::from_millis(250);
@@ -62,7 +62,9 @@ impl Condition {
     pub(crate) fn of(seen: Seen) -> Self {
         let Seen { status, before, after, between, ports, addresses, peers } = seen;
         let mut findings = Vec::new();
+        findings.extend(refused(&status));
         findings.extend(lost(&status, &ports));
+        findings.extend(shared(&status));
         findings.extend(peers.iter().filter_map(unhealthy_peer));
         findings.extend(flapping(&addresses));
         findings.extend(full(&status));
@@ -70,6 +72,23 @@ impl Condition {
         findings.extend(drops(&before, &after, between));
         Self { healthy: findings.is_empty(), status, findings }
     }
+}
+
+/// Why every change is refused, where it is.
+fn refused(status: &Status) -> Option<Finding> {
+    let text = format!("changes are refused: {}", status.refuses_changes.as_ref()?);
+    Some(Finding { name: "changes_refused", text, look: "vsctl doctor".to_owned() })
+}
+
+/// Addresses that ports share: by a protocol such as VRRP, or by mistake.
+fn shared(status: &Status) -> Option<Finding> {
+    let said = |SharedAddress { vlan, address, ports }: &SharedAddress| {
+        let ports: Vec<_> = ports.iter().map(PortName::as_str).collect();
+        format!("{address} in VLAN {vlan} is that of ports {}", few(&ports))
+    };
+    let shared: Vec<_> = status.shared.iter().map(said).collect();
+    let text = format!("shared addresses: {}", few(&shared));
+    (!shared.is_empty()).then(|| Finding { name: "address_shared", text, look: "vsctl port list".to_owned() })
 }
 
 fn lost(status: &Status, ports: &[PortInfo]) -> Option<Finding> {
@@ -235,6 +254,17 @@ pub(crate) mod tests {
         let lost = ["a", "b", "c", "d"].map(|name| port(name, "lost")).to_vec();
         let lost = Seen { ports: lost, ..seen(status(json!({"ports_lost": 4, "ports": 5}))) };
         assert_eq!(texts(lost), ["4 of 5 ports lost: a, b, c and 1 more"]);
+
+        let refusing = seen(status(json!({"refuses_changes": "cannot write /a: no space"})));
+        assert_eq!(texts(refusing), ["changes are refused: cannot write /a: no space"]);
+
+        let shared = json!([
+            {"vlan": 10, "address": "10.0.0.2", "ports": ["blue", "dup"]},
+            {"vlan": 20, "address": "02:00:00:00:00:01", "ports": ["a", "b", "c", "d"]},
+        ]);
+        let expected = "shared addresses: 10.0.0.2 in VLAN 10 is that of ports blue, dup, 02:00:00:00:00:01 in VLAN 20 is that \
+            of ports a, b, c and 1 more";
+        assert_eq!(texts(seen(status(json!({"shared": shared})))), [expected]);
 
         let full = seen(status(json!({"fdb_used": 90, "fdb_limit": 100})));
         assert_eq!(texts(full), ["90 of 100 addresses: old ones make room for new ones"]);

@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use vswitch_api::ClientError;
+use serde::Serialize;
+use vswitch_api::{ClientError, Code};
 
 use crate::capture::CaptureError;
 use crate::demo::DemoError;
@@ -83,6 +84,34 @@ impl Failure {
             | Self::Demo(_) => Exit::Refused,
             Self::Daemon { .. } | Self::Monitor(_) => Exit::Unreachable,
         }
+    }
+}
+
+/// A failure for programs: what a refusal has on the socket.
+#[derive(Debug, Serialize)]
+pub(crate) struct Complaint {
+    /// The daemon's code; null where it did not refuse.
+    code: Option<Code>,
+    message: String,
+}
+
+impl Complaint {
+    pub(crate) fn of(failure: &Failure) -> Self {
+        let code = match failure {
+            Failure::Daemon { error: ClientError::Refused(refusal), .. } => Some(refusal.code),
+            _ => None,
+        };
+        Self { code, message: failure.to_string() }
+    }
+
+    /// Words that are not understood.
+    pub(crate) const fn usage(message: String) -> Self {
+        Self { code: None, message }
+    }
+
+    /// As a line of JSON.
+    pub(crate) fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default() + "\n"
     }
 }
 

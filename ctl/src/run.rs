@@ -12,10 +12,10 @@ use crate::capture::{self, CaptureError};
 use crate::cli::{Cli, Global};
 #[cfg(feature = "top")]
 use crate::failure::explain;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Complaint, Exit, Failure};
 use crate::monitor::{self, MonitorError};
 use crate::repeat::repeat;
-use crate::style::{Screen, Tone};
+use crate::style::{Screen, Tone, plain};
 #[cfg(feature = "top")]
 use crate::top::{self, TopError};
 use crate::words::{self, Task};
@@ -26,12 +26,17 @@ pub(crate) fn run<I>(args: I, screen: &Screen, out: &mut dyn Write, err: &mut dy
 where
     I: IntoIterator<Item: Into<OsString> + Clone>,
 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let wants_json = args.iter().skip(1).take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" too, and go where answers go.
             let text = error.render().ansi().to_string();
-            let (written, exit) = if error.use_stderr() {
+            let (written, exit) = if error.use_stderr() && wants_json {
+                let complaint = Complaint::usage(plain(&text).trim_end().trim_start_matches("error: ").to_owned());
+                (err.write_all(complaint.line().as_bytes()), Exit::Usage)
+            } else if error.use_stderr() {
                 (write!(err, "{}", screen.complaint(&text)), Exit::Usage)
             } else {
                 (write!(out, "{}", screen.shown(&text)), Exit::Done)
@@ -50,11 +55,18 @@ where
             | Failure::Monitor(MonitorError::Output(error)),
         ) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(failure) => {
-            let text = format!("{}: {failure}", Tone::Bad.on("vsctl"));
-            let _ = writeln!(err, "{}", screen.complaint(&text));
+            let _ = err.write_all(complaint(&failure, wants_json, screen).as_bytes());
             failure.exit()
         }
     }
+}
+
+/// A failure as it is told: a line for people, or an object for programs.
+fn complaint(failure: &Failure, wants_json: bool, screen: &Screen) -> String {
+    if wants_json {
+        return Complaint::of(failure).line();
+    }
+    screen.complaint(&format!("{}: {failure}\n", Tone::Bad.on("vsctl"))).into_owned()
 }
 
 fn execute(cli: Cli, screen: &Screen, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
@@ -175,11 +187,11 @@ fn again(
     let mut has_answered = false;
     repeat(pause, screen, out, || match Call::connect(global).and_then(|mut call| call.answer(request)) {
         Err(failure @ Failure::Daemon { .. }) if has_answered => {
-            let text = format!("{}: {failure}\n", Tone::Bad.on("vsctl"));
+            let text = complaint(&failure, global.json, screen);
             if screen.is_terminal {
                 return Ok(text);
             }
-            err.write_all(screen.complaint(&text).as_bytes())?;
+            err.write_all(text.as_bytes())?;
             Ok(String::new())
         }
         answer => {
@@ -275,6 +287,27 @@ mod tests {
         let (exit, _, err) = vsctl("status", r#""result":7"#);
         assert_eq!(exit, Exit::Unreachable);
         assert!(err.contains("not understood"), "{err}");
+    }
+
+    #[test]
+    fn failures_for_programs() {
+        let refused = r#""error":{"code":2,"message":"there is no port \"a\""}"#;
+        for words in ["--json port del a", "port del a --json"] {
+            let (exit, out, err) = vsctl(words, refused);
+            let expected = "{\"code\":2,\"message\":\"there is no port \\\"a\\\"\"}\n";
+            assert_eq!((exit, out.as_str(), err.as_str()), (Exit::Refused, "", expected), "{words}");
+        }
+        for (words, expected, part) in [
+            ("--json vlan add 4095", Exit::Usage, "1 to 4094"),
+            ("--json fly", Exit::Usage, "unrecognized"),
+            ("--json --socket /nonexistent/s status", Exit::Unreachable, "is vswitchd running?"),
+        ] {
+            let (exit, out, err) = alone(words);
+            assert_eq!((exit, out.as_str(), err.lines().count()), (expected, "", 1), "{words}: {err}");
+            let said: serde_json::Value = serde_json::from_str(&err).unwrap();
+            assert!(said["code"].is_null() && said["message"].as_str().unwrap().contains(part), "{words}: {err}");
+        }
+        assert_eq!(alone("--json --help").0, Exit::Done);
     }
 
     /// As [`vsctl`], with a daemon that gives these answers one after the other.

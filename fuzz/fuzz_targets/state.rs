@@ -19,8 +19,10 @@ fuzz_target!(|file: &[u8]| {
 
     let saved = serde_json::to_vec_pretty(&desired).expect("a state can be saved");
     assert_eq!(serde_json::from_slice::<Desired>(&saved).expect("what was saved loads"), desired);
-    let saved = toml::to_string(&desired).expect("a state can be a config file");
-    assert_eq!(toml::from_str::<Config>(&saved).expect("what was saved loads").desired, desired);
+    // A config file does not say where the search for addresses goes on.
+    let fresh = desired.clone().with_cursors_of(&Desired::default());
+    let saved = toml::to_string(&fresh).expect("a state can be a config file");
+    assert_eq!(toml::from_str::<Config>(&saved).expect("what was saved loads").desired, fresh);
 
     // On a host that can reach all its peers, each change is taken, once and twice.
     let hosts = [None, Some([192, 0, 2, 254].into()), Some(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0xfffe]))];

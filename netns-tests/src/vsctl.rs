@@ -67,7 +67,7 @@ impl Vsctl {
         let output = self.command()?.arg("--json").args(words).stdin(Stdio::null()).output()?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
         let code = output.status.code().context("vsctl was killed")?;
-        let answer = Answer { code, stdout: text(output.stdout), stderr: text(output.stderr) };
+        let answer = Answer { code, stdout: text(output.stdout), stderr: complaint(text(output.stderr)) };
         let said = if answer.stderr.is_empty() { &answer.stdout } else { &answer.stderr };
         self.journal.note(format!("{}: vsctl {} -> {code} {said}", self.name, words.join(" ")));
         Ok(answer)
@@ -134,4 +134,10 @@ impl Vsctl {
         }
         Ok(all)
     }
+}
+
+/// What a complaint says to people; as it is, where it is none for programs.
+fn complaint(stderr: String) -> String {
+    let said = serde_json::from_str::<Value>(&stderr).ok();
+    said.and_then(|said| said["message"].as_str().map(str::to_owned)).unwrap_or(stderr)
 }

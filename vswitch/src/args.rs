@@ -23,6 +23,9 @@ use crate::worker::PollMode;
 /// VXLAN's port (RFC 7348 8).
 const VXLAN_PORT: u16 = 4789;
 
+/// Where packages and `dist/install.sh` put the settings.
+const CONFIG: &str = "/etc/vswitch/vswitchd.toml";
+
 /// Workers there may be: more would be more than most hosts have cores, and a TAP device has 256 queues at most.
 const WORKERS_MAX: u16 = 64;
 
@@ -33,7 +36,8 @@ const SOCKET_MODE: u32 = 0o660;
 #[derive(Debug, Parser)]
 #[command(name = "vswitchd", version)]
 pub(crate) struct Args {
-    /// A TOML file with these settings (as `vtep-ip = "192.0.2.1"`) and with [[vlan]], [[port]], [[peer]], [[fdb]] tables
+    /// A TOML file with these settings (as `vtep-ip = "192.0.2.1"`) and with [[vlan]], [[port]], [[peer]], [[fdb]] tables; or
+    /// `none` [default: /etc/vswitch/vswitchd.toml if it is there, for root without --state-dir]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to listen for vsctl [default: $VSWITCH_SOCKET, else /run/vswitch/vswitch.sock]
@@ -127,6 +131,8 @@ pub(crate) struct Run {
     pub(crate) probe_interval: Option<ProbeInterval>,
     pub(crate) log: String,
     pub(crate) takeover: bool,
+    /// Where `config` was read.
+    pub(crate) config_file: Option<PathBuf>,
     pub(crate) config: Option<Config>,
 }
 
@@ -171,9 +177,19 @@ impl Args {
         self.man
     }
 
+    /// The file with the settings: `usual` is that of the system's daemon, which a daemon with a state of its own is not.
+    fn config_file(&self, is_root: bool, usual: &Path) -> Option<PathBuf> {
+        match &self.config {
+            Some(none) if none.as_os_str() == "none" => None,
+            Some(file) => Some(file.clone()),
+            None => (is_root && self.state_dir.is_none() && usual.exists()).then(|| usual.to_owned()),
+        }
+    }
+
     /// What the command line and the config file come to.
     pub(crate) fn resolve(self) -> Result<Run, ArgsError> {
-        let config = self.config.as_deref().map(read).transpose()?;
+        let config_file = self.config_file(geteuid().is_root(), Path::new(CONFIG));
+        let config = config_file.as_deref().map(read).transpose()?;
         let file = config.as_ref().map(|config| config.settings.clone()).unwrap_or_default();
         let workers = file.workers.map(|workers| {
             let few = u16::try_from(workers.get()).ok().filter(|workers| *workers <= WORKERS_MAX);
@@ -219,6 +235,7 @@ impl Args {
             metrics_addr: self.metrics_addr.or(file.metrics_addr),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             takeover: self.takeover,
+            config_file,
             config,
         })
     }
@@ -259,7 +276,9 @@ mod tests {
     use super::*;
 
     fn resolve(args: &[&str]) -> Result<Run, String> {
-        let args = Args::try_parse_from([&["vswitchd"], args].concat()).map_err(|error| error.to_string())?;
+        // What this machine's daemon is told is none of our business.
+        let none: &[_] = if args.contains(&"--config") { &[] } else { &["--config", "none"] };
+        let args = Args::try_parse_from([&["vswitchd"], none, args].concat()).map_err(|error| error.to_string())?;
         args.resolve().map_err(|error| error.to_string())
     }
 
@@ -278,6 +297,24 @@ mod tests {
             let variable = |name: &str| said.iter().find(|(other, _)| *other == name).map(|(_, value)| value.into());
             assert_eq!(default_state_dir(is_root, variable), Path::new(expected), "{said:?}");
         }
+    }
+
+    #[test]
+    fn the_file_of_the_systems_daemon_is_read_unless_said_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let usual = dir.path().join("vswitchd.toml");
+        let file = |args: &[&str], is_root| {
+            let args = Args::try_parse_from([&["vswitchd"], args].concat()).unwrap();
+            args.config_file(is_root, &usual)
+        };
+        assert_eq!(file(&[], true), None, "where it is not there");
+        fs::write(&usual, "").unwrap();
+        assert_eq!(file(&[], true).as_ref(), Some(&usual));
+        assert_eq!(file(&["--vtep-ip", "192.0.2.1", "--takeover"], true).as_ref(), Some(&usual));
+        assert_eq!(file(&[], false), None);
+        assert_eq!(file(&["--state-dir", "/a"], true), None);
+        assert_eq!(file(&["--config", "none"], true), None);
+        assert_eq!(file(&["--config", "/b", "--state-dir", "/a"], false), Some("/b".into()));
     }
 
     #[test]
@@ -381,7 +418,7 @@ mod tests {
         toml::from_str::<Config>(&text).unwrap();
         let table: toml::Table = toml::from_str(&text).unwrap();
         // Only the daemon itself writes these, into its state.
-        let own = ["cursor", "attachment", "gateway-of"];
+        let own = ["attachment", "gateway-of"];
         let settings = known("");
         assert!(settings.len() > 20, "{settings:?}");
         for key in settings.iter().filter(|key| !own.contains(&key.as_str())) {
@@ -414,6 +451,7 @@ mod tests {
         fs::write(&path, &text).unwrap();
         let mut said = resolve(&["--config", path.to_str().unwrap()]).unwrap();
         let config = said.config.take().unwrap();
+        assert!(said.config_file.take().is_some());
         assert_eq!(format!("{said:?}"), format!("{:?}", resolve(&[]).unwrap()), "{text}");
         assert_eq!(config.settings.ageing, Some(vswitch_api::Ageing::default()));
     }

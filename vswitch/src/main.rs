@@ -78,6 +78,9 @@ fn daemon(run: Run) -> Result<(), Box<dyn std::error::Error>> {
     let filter = EnvFilter::try_new(&run.log)
         .map_err(|error| format!("--log {:?}: {error}; say error, warn, info, debug or trace", run.log))?;
     log::begin(filter);
+    if let Some(file) = &run.config_file {
+        tracing::info!(file = %file.display(), "settings of the config file, where the command line does not say otherwise");
+    }
     let (mut manager, inherited) = ServiceManager::meet(); // before anything is opened
     let signal = termination()?; // before any thread starts, so that all of them leave the signals to it
     allow_many_descriptors();

@@ -85,7 +85,7 @@ pub(crate) fn in_place(
     let start = Instant::now();
     let Some((mut heir, Handed { snapshot, descriptors })) = Heir::begin(&run.socket)? else { return Ok(None) };
     let store = Store::beside(&run.state_dir)?;
-    alike(run, &store, &snapshot)?;
+    let underlay = alike(run, &store, &snapshot)?;
     let (metrics, descriptors): (Vec<_>, Vec<_>) =
         descriptors.into_iter().partition(|(name, _)| *name == Name::Metrics);
     let metrics = metrics.into_iter().next().map(|(_, listener)| listener);
@@ -98,11 +98,15 @@ pub(crate) fn in_place(
         }
         None => return Err(TakeoverError::NoSocket.into()),
     };
-    let underlay = snapshot.vtep.map(|vtep| vtep.underlay());
     let tunnels = match underlay {
         Some(underlay) => {
-            let handed = vxlan.for_workers(run.workers).ok_or(TakeoverError::NoSockets)?;
-            TunnelPort::adopt(underlay, run.vtep_port, run.underlay, handed)?
+            let (sockets, mut uplink) = vxlan.for_workers(run.workers).ok_or(TakeoverError::NoSockets)?;
+            let was = snapshot.vtep.map(|vtep| vtep.index);
+            if uplink.is_some() && was != Some(underlay.index) {
+                tracing::warn!("the underlay's interface was made anew: VXLAN goes by UDP sockets until a restart");
+                uplink = None;
+            }
+            TunnelPort::adopt(underlay, run.vtep_port, run.underlay, (sockets, uplink))?
         }
         None => Vec::new(),
     };
@@ -142,8 +146,8 @@ pub(crate) fn in_place(
     Ok(Some((control, server)))
 }
 
-/// Refuses what cannot be otherwise in the daemon that takes over.
-fn alike(run: &Run, store: &Store, snapshot: &Snapshot) -> Result<(), Box<dyn Error>> {
+/// Refuses what cannot be otherwise in the daemon that takes over. Returns the underlay as it is now.
+fn alike(run: &Run, store: &Store, snapshot: &Snapshot) -> Result<Option<Underlay>, Box<dyn Error>> {
     let differs = |what, theirs: String, ours: String| {
         if theirs == ours { Ok(()) } else { Err(TakeoverError::Differs { what, theirs, ours }) }
     };
@@ -151,7 +155,7 @@ fn alike(run: &Run, store: &Store, snapshot: &Snapshot) -> Result<(), Box<dyn Er
     let vtep = snapshot.vtep;
     if store.place()? != snapshot.state_dir {
         let (theirs, ours) = ("another directory".to_owned(), run.state_dir.display().to_string());
-        return differs("--state-dir", theirs, ours).map_err(Into::into);
+        differs("--state-dir", theirs, ours)?;
     }
     let user = run.user.as_ref().map_or_else(geteuid, |user| user.uid);
     differs("its state as user", store.owner()?.to_string(), user.to_string())?;
@@ -162,15 +166,19 @@ fn alike(run: &Run, store: &Store, snapshot: &Snapshot) -> Result<(), Box<dyn Er
         ip.map_or_else(none, |ip| ip.to_string()),
         run.vtep_ip.map_or_else(none, |ip| ip.to_string()),
     )?;
-    let Some(VtepRecord { ip, port, index, carried, .. }) = vtep else { return Ok(()) };
+    let Some(VtepRecord { ip, port, index, mtu, carried }) = vtep else { return Ok(None) };
     differs("--vtep-port", port.to_string(), run.vtep_port.to_string())?;
     match (carried, run.underlay) {
         (Carried::Uplink, UnderlayMode::Udp) => differs("--underlay", "uplink".to_owned(), "udp".to_owned())?,
         (Carried::Udp, UnderlayMode::Uplink) => differs("--underlay", "udp".to_owned(), "uplink".to_owned())?,
         _ => {}
     }
-    let here = Underlay::find(ip)?.index;
-    Ok(differs("the underlay's interface", index.to_string(), here.to_string())?)
+    let here = Underlay::find(ip)?;
+    // Sockets go by the address, on whatever interface that is now. An uplink's programs are of one interface.
+    if here.index != index && run.underlay == UnderlayMode::Uplink {
+        return Err(TakeoverError::UplinkGone(ip).into());
+    }
+    Ok(Some(Underlay { mtu, ..here }))
 }
 
 /// The tunnel of each worker: with the sockets that were kept where they are those that are wanted, else with new ones.

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,8 @@ const FILE: &str = "state.json";
 const PENDING: &str = "state.json.new";
 const IDENTITY: &str = "identity";
 const NEW_IDENTITY: &str = "identity.new";
+/// Bytes that must be free for a change to find room without a doubt: state of a thousand ports.
+const ROOM: u64 = 1 << 20;
 /// All that is ours in the directory.
 const OURS: [&str; 4] = [FILE, PENDING, IDENTITY, NEW_IDENTITY];
 
@@ -158,6 +161,26 @@ impl Store {
         }
     }
 
+    /// Why `state`, which is the one there is, could not be written now; nothing is left of the try. On a disk with room
+    /// it is tried only where it `failed` last.
+    pub(crate) fn refusal<T: Serialize>(&self, state: &T, failed: bool) -> Option<StoreError> {
+        if !failed && !self.is_short_of_room() {
+            return None;
+        }
+        let outcome = self.prepare(state).and_then(Pending::synced);
+        self.forget_pending();
+        outcome.err()
+    }
+
+    /// Whether a change may not find room. What cannot be told is no reason to look closer.
+    fn is_short_of_room(&self) -> bool {
+        let Ok(space) = fstatvfs(&self.lock) else { return false };
+        let free = space.blocks_available().saturating_mul(space.fragment_size());
+        // Some file systems count no inodes.
+        let no_inodes = space.files() > 0 && space.files_available() == 0;
+        space.flags().contains(FsFlags::ST_RDONLY) || free < ROOM || no_inodes
+    }
+
     /// A number that is this host's own and stays so: drawn from `draw` once, then kept.
     pub(crate) fn identity(&self, draw: impl FnOnce() -> u64) -> Result<u64, StoreError> {
         let path = self.dir.join(IDENTITY);
@@ -192,12 +215,17 @@ impl Store {
 }
 
 impl Pending {
+    /// Waits until it is on the disk.
+    fn synced(self) -> Result<(), StoreError> {
+        let synced = self.sync.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs it panicked")));
+        synced.map_err(|error| io_error("write", &self.dir.join(PENDING), error))
+    }
+
     /// Makes it the state a restart finds. On return that survives a power cut.
     pub(crate) fn commit(self) -> Result<(), StoreError> {
-        let (from, to) = (self.dir.join(PENDING), self.dir.join(FILE));
-        let synced = self.sync.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs it panicked")));
-        synced.map_err(|error| io_error("write", &from, error))?;
-        replace(&self.dir, &from, &to).map_err(|error| io_error("replace", &to, error))
+        let (dir, from, to) = (self.dir.clone(), self.dir.join(PENDING), self.dir.join(FILE));
+        self.synced()?;
+        replace(&dir, &from, &to).map_err(|error| io_error("replace", &to, error))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use thiserror::Error;
 use vswitch_sys::{Link, Netlink, NetlinkError};
 
@@ -19,6 +20,17 @@ pub(crate) enum UnderlayError {
 fn list(addresses: &[IpAddr]) -> String {
     let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
+}
+
+/// Whether `ip` is the broadcast address of a subnet that this host is in; not where that cannot be told.
+pub(crate) fn is_broadcast(ip: IpAddr) -> bool {
+    let addresses = Netlink::open().and_then(|netlink| netlink.addresses()).unwrap_or_default();
+    addresses.iter().any(|(_, net)| is_broadcast_of(ip, *net))
+}
+
+/// Whether `ip` is the broadcast address of `net`. IPv6 has none, nor have two hosts, or one (RFC 3021).
+fn is_broadcast_of(ip: IpAddr, net: IpNet) -> bool {
+    matches!(net, IpNet::V4(net) if net.prefix_len() < 31 && IpAddr::V4(net.broadcast()) == ip)
 }
 
 /// The underlay as the host has it.
@@ -72,6 +84,26 @@ impl Underlay {
             None => Some(OwnFault::AddressGone { link, prefix: self.prefix }),
             Some(_) if !running => Some(OwnFault::NoCarrier { link }),
             Some(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broadcast_addresses() {
+        let table = [
+            ("192.0.2.255", "192.0.2.1/24", true),
+            ("192.0.2.255", "192.0.2.1/23", false),
+            ("192.0.3.255", "192.0.2.1/23", true),
+            ("192.0.2.1", "192.0.2.0/31", false),
+            ("192.0.2.1", "192.0.2.1/32", false),
+            ("2001:db8::ffff", "2001:db8::1/112", false),
+        ];
+        for (ip, net, expected) in table {
+            assert_eq!(is_broadcast_of(ip.parse().unwrap(), net.parse().unwrap()), expected, "{ip} in {net}");
         }
     }
 }

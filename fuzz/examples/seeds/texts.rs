@@ -130,8 +130,12 @@ pub(crate) fn rpc() -> Seeds {
 
 pub(crate) fn state() -> Seeds {
     let desired = config().desired;
-    let json = serde_json::to_vec_pretty(&desired).expect("a state can be saved");
     let toml = toml::to_string(&desired).expect("a state can be a config file");
+    // Where the search for addresses goes on only a state says.
+    let mut stated = serde_json::to_value(&desired).expect("a state can be saved");
+    stated["cursor"] = serde_json::json!([{"vlan": 10, "subnet": "10.0.0.0/24", "last": "10.0.0.7"}]);
+    let stated: Desired = serde_json::from_value(stated).expect("what was saved loads");
+    let json = serde_json::to_vec_pretty(&stated).expect("a state can be saved");
     let table = |name: &str| {
         let all = serde_json::to_value(&desired).expect("a state can be saved");
         serde_json::to_vec(&serde_json::json!({ name: all[name] })).expect("a table can be saved")

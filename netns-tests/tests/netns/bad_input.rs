@@ -11,6 +11,7 @@ use crate::Tests;
 pub(crate) const TESTS: Tests = &[
     ("words_that_are_refused", words_that_are_refused),
     ("requests_that_are_refused", requests_that_are_refused),
+    ("where_ipv6_is_off", where_ipv6_is_off),
     ("a_daemon_that_is_not_there", a_daemon_that_is_not_there),
     ("underlay_address_of_another_host", underlay_address_of_another_host),
     ("a_socket_that_is_taken", a_socket_that_is_taken),
@@ -77,10 +78,16 @@ const REFUSED: &[(&str, i32, &[&str])] = &[
     ("port add x --netns FREE --allow-mac default any", 2, &["any and default stand alone"]),
     // Names.
     ("port add x --netns FREE --ifname sixteen-letters-", 2, &["sixteen-letters-", "16 characters", "1 to 15"]),
+    ("port add x --netns FREE --ifname all", 2, &["\"all\"", "choose another"]),
+    ("port add x --netns FREE --ifname default", 2, &["\"default\"", "choose another"]),
     ("port add x --netns FREE --ifname a/b", 2, &["a/b", "1 to 15"]),
     ("port add -x --netns FREE", 2, &["-x"]),
     ("port add x/y --netns FREE", 2, &["x/y", "1 to 128"]),
     ("port add tunnel --netns FREE", 2, &["tunnel", "choose another"]),
+    ("port add total --netns FREE", 1, &["total", "a word of vsctl", "port-total"]),
+    ("port add total --netns FREE --hand-over", 1, &["total", "a word of vsctl"]),
+    ("port add drops --netns FREE", 1, &["drops", "a word of vsctl"]),
+    ("port add 10.0.0.9 --netns FREE", 1, &["10.0.0.9", "an address"]),
     ("port add x --netns some/where", 2, &["some/where", "/run/netns", "pid:N"]),
     ("port add x --netns pid:0", 2, &["pid:0", "1 to 4194304"]),
     ("port add x", 2, &["--netns"]),
@@ -114,6 +121,7 @@ const REFUSED: &[(&str, i32, &[&str])] = &[
     ("vtep peer add 192.0.2.1 --all-vlans", 1, &["192.0.2.1 ", "own", "another host"]),
     ("vtep peer add 2001:db8::7 --vlan 10", 1, &["2001:db8::7", "192.0.2.1", "IPv4"]),
     ("vtep peer add 224.0.0.7 --vlan 10", 1, &["224.0.0.7", "multicast", "unicast"]),
+    ("vtep peer add 192.0.2.255 --vlan 10", 1, &["192.0.2.255", "broadcast", "unicast"]),
     ("vtep peer add 0.0.0.0 --vlan 10", 1, &["0.0.0.0", "unicast"]),
     ("vtep peer add 192.0.2.7 --vlan 11", 1, &["VLAN 11", "192.0.2.7", "1 to 16777215"]),
     ("vtep peer del 192.0.2.7", 1, &["192.0.2.7", "peer list"]),
@@ -181,6 +189,26 @@ fn requests_that_are_refused(lab: &Lab) -> Result {
     Ok(())
 }
 
+fn where_ipv6_is_off(lab: &Lab) -> Result {
+    let (_underlay, node, [_a, b]) = furnished(lab)?;
+    let free = lab.quiet_host("free")?;
+    free.netns().set_sysctl("ipv6/conf/default/disable_ipv6", "1")?;
+    let add =
+        format!("port add x --netns {} --address 10.0.0.9/24 --address fd00::9/64 --access 10", free.path().display());
+    b.netns().set_sysctl("ipv6/conf/eth0/disable_ipv6", "1")?;
+    for words in [add.as_str(), "port set b --address fd00::9/64"] {
+        let said = node.vsctl().refused(1, words)?;
+        for part in ["fd00::9/64", "IPv6 is off", "disable_ipv6=0"] {
+            ensure!(said.contains(part), "{words}: {part:?} is not in: {said}");
+        }
+    }
+    ensure!(free.netlink().link("eth0")?.is_none(), "an interface of a refused port is there");
+    // As it says.
+    free.netns().set_sysctl("ipv6/conf/default/disable_ipv6", "0")?;
+    node.ok(&add)?;
+    Ok(())
+}
+
 fn a_daemon_that_is_not_there(lab: &Lab) -> Result {
     let host = lab.host("h1")?;
     let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
@@ -222,18 +250,24 @@ fn a_socket_that_is_taken(lab: &Lab) -> Result {
         ensure!(ended.output.contains(part), "{part:?} is not in: {}", ended.output);
     }
     ensure_eq!(daemon.vsctl().ok("status")?["pid"], daemon.pid(), "who answers");
+    // What is no socket at all.
+    let other = host.twin("h2")?;
+    std::fs::create_dir(lab.folder("h2")?.join("socket"))?;
+    let said = Daemon::refused(lab, &other, &DaemonSpec::default())?.output;
+    ensure!(said.contains("is no socket") && !said.contains("a file"), "{said}");
     Ok(())
 }
 
 fn config_files(lab: &Lab) -> Result {
     let host = lab.host("h1")?;
-    let table: [(&str, &[&str]); 6] = [
+    let table: [(&str, &[&str]); 7] = [
         ("log = \"info\"\nvtep-prot = 4789\n", &["line 2", "vtep-prot", "vtep-port"]),
         ("log = \"info\"\n\n[[port]]\nname = \"a\"\nnetns = \"a\"\ncolour = \"red\"\n", &["line 6", "colour"]),
         ("[[vlan]]\nvlan = 4095\n", &["line 2", "VLAN 4095 ", "1 to 4094"]),
         ("[[vlan]]\nvlan = 10\nvni = 0\n", &["line 3", "VNI 0 ", "1 to 16777215"]),
         ("[[vlan]]\nvlan = 10\nvni = 7\n[[vlan]]\nvlan = 20\nvni = 7\n", &["VNI 7 ", "VLAN 10 "]),
         ("vlan = [\n", &["line "]),
+        ("[[cursor]]\n", &["unknown field `cursor`"]),
     ];
     for (config, said) in table {
         let ended = Daemon::refused(lab, &host, &DaemonSpec { config: config.to_owned(), ..DaemonSpec::default() })?;

@@ -21,6 +21,8 @@ pub(crate) const TESTS: Tests = &[
     ("a_lost_port_added_again", a_lost_port_added_again),
     ("a_process_number_used_again", a_process_number_used_again),
     ("a_change_that_cannot_be_saved", a_change_that_cannot_be_saved),
+    ("an_address_of_two_ports", an_address_of_two_ports),
+    ("more_than_vxlan_leaves", more_than_vxlan_leaves),
 ];
 
 /// A host without VXLAN.
@@ -241,4 +243,81 @@ fn a_change_that_cannot_be_saved(lab: &Lab) -> Result {
     fs::remove_dir(&state)?;
     node.ok("port set dead --mtu 1400")?;
     node.ok("port del dead").map(drop)
+}
+
+/// The notes of a change that is made.
+fn notes(node: &Node, words: &str) -> Result<Vec<String>> {
+    let outcome = node.ok(words)?;
+    ensure_eq!(outcome["changed"], true, "whether {words} changed anything");
+    let notes = outcome["notes"].as_array().into_iter().flatten();
+    Ok(notes.filter_map(|note| note.as_str().map(str::to_owned)).collect())
+}
+
+/// What `status` finds of addresses that ports share.
+fn shared(node: &Node) -> Result<Vec<String>> {
+    let status = node.ok("status")?;
+    let findings = status["findings"].as_array().into_iter().flatten();
+    let shared = findings.filter(|finding| finding["name"] == "address_shared");
+    Ok(shared.map(|finding| finding["text"].to_string()).collect())
+}
+
+/// It may be meant, so it is made; and it is said, then and while it lasts.
+fn an_address_of_two_ports(lab: &Lab) -> Result {
+    const MAC: &str = "02:00:00:00:00:01";
+    let node = node(lab)?;
+    let _blue = node.attach_quiet(lab, "blue", &format!("--mac {MAC} --address 10.0.0.2/24 --access 10"))?;
+    let dup = lab.quiet_host("dup")?;
+    let add = format!("port add dup --netns {}", dup.path().display());
+    ensure_eq!(shared(&node)?, Vec::<String>::new(), "with one");
+    // In another VLAN it is another's.
+    for words in
+        ["--address 10.0.0.2/24 --access 11", "--address 10.0.0.3/24 --access 10", "--address 10.0.0.2/24 --trunk 10"]
+    {
+        ensure_eq!(notes(&node, &format!("{add} {words}"))?, Vec::<String>::new(), "notes with {words}");
+        ensure_eq!(shared(&node)?, Vec::<String>::new(), "findings with {words}");
+        node.ok("port del dup")?;
+    }
+    for (words, address, cure) in [
+        ("--address 10.0.0.2/24 --access 10", "10.0.0.2", "--address 10.0.0.3/24"),
+        ("--address 10.0.0.2/24 --trunk 11-12 --native 10", "10.0.0.2", "--trunk 11-12 --native 9"),
+        (&format!("--mac {MAC} --trunk 9-11"), MAC, "--access 11"),
+    ] {
+        let said = notes(&node, &format!("{add} {words}"))?;
+        ensure!(said.len() == 1, "notes with {words}: {said:?}");
+        for part in [address, "port blue", "VLAN 10"] {
+            ensure!(said[0].contains(part), "{words}: {part:?} is not in: {said:?}");
+        }
+        let found = shared(&node)?;
+        ensure!(
+            found.len() == 1 && [address, "blue, dup", "VLAN 10"].iter().all(|part| found[0].contains(part)),
+            "{found:?}"
+        );
+        ensure_eq!(node.ok("status")?["healthy"], false, "health with {words}");
+        ensure_eq!(notes(&node, &format!("port set dup {cure}"))?, Vec::<String>::new(), "notes with {cure}");
+        ensure_eq!(shared(&node)?, Vec::<String>::new(), "findings with {cure}");
+        node.ok("port del dup")?;
+    }
+    node.ok(&format!("{add} --address 10.0.0.3/24 --access 10"))?;
+    ensure_eq!(notes(&node, "port set dup --address 10.0.0.2/24")?.len(), 1, "notes of a change");
+    ensure_eq!(notes(&node, "port set dup --mtu 1400")?, Vec::<String>::new(), "notes of one of another kind");
+    Ok(())
+}
+
+fn more_than_vxlan_leaves(lab: &Lab) -> Result {
+    let (_underlay, h1, _h2) = Node::pair(lab, 1500)?;
+    let wide = lab.quiet_host("wide")?;
+    let add = |words: &str| format!("port add wide --netns {} {words}", wide.path().display());
+    for (words, is_noted) in [
+        (add("--access 10 --mtu 1450"), false),
+        ("port set wide --mtu 9000".to_owned(), true),
+        ("port set wide --access 11".to_owned(), false),
+        ("port set wide --trunk 9-10".to_owned(), true),
+        ("port del wide".to_owned(), false),
+        (add("--access 10 --mtu 1451"), true),
+    ] {
+        let said = notes(&h1, &words)?;
+        ensure_eq!(said.len(), usize::from(is_noted), "notes of {words}: {said:?}");
+        ensure!(said.iter().all(|note| note.contains("1450") && note.contains("VLAN 10")), "{words}: {said:?}");
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use netns_tests::{
     Context, Daemon, DaemonSpec, Failure, Host, Lab, Node, Result, SOON, ensure, ensure_eq, eventually, frames, traffic,
 };
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -20,6 +20,7 @@ pub(crate) const TESTS: Tests = &[
     ("a_namespace_gone_at_start", a_namespace_gone_at_start),
     ("a_namespace_gone_while_running", a_namespace_gone_while_running),
     ("a_namespace_with_a_name", a_namespace_with_a_name),
+    ("a_name_given_to_another", a_name_given_to_another),
     ("a_damaged_state", a_damaged_state),
     ("a_full_disk", a_full_disk),
     ("a_restart_on_a_full_disk", a_restart_on_a_full_disk),
@@ -241,17 +242,90 @@ struct SmallDisk<'a> {
     dir: PathBuf,
 }
 
+/// Gives the thread that starts programs in `host` mounts of its own, which end with it.
+fn own_mounts(host: &Host) -> Result {
+    let own = host.call(|| {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+    });
+    own.context("a mount namespace")
+}
+
+/// `ip netns delete` and `add` while something lives in the old namespace: the port goes with the name, and comes back where
+/// that leads to.
+fn a_name_given_to_another(lab: &Lab) -> Result {
+    let host = lab.host("h1")?;
+    own_mounts(&host)?;
+    let (old, new, c2) = (lab.host("old")?, lab.host("new")?, lab.host("c2")?);
+    let name = lab.folder("names")?.join("red");
+    // As ip-netns(8) does it.
+    let give = |to: &Host| {
+        let (name, to) = (name.clone(), to.path());
+        host.call(move || {
+            File::create(&name)?;
+            Ok::<_, Failure>(mount(Some(&to), &name, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+        })
+    };
+    let take = || {
+        let name = name.clone();
+        host.call(move || {
+            umount2(&name, MntFlags::MNT_DETACH)?;
+            Ok::<_, Failure>(fs::remove_file(&name)?)
+        })
+    };
+    give(&old)?;
+    let daemon = Daemon::start(lab, &host, &DaemonSpec::default())?;
+    let vsctl = daemon.vsctl();
+    let add = format!("port add red --netns {} --address 10.0.0.1/24", name.display());
+    vsctl.ok(&add)?;
+    vsctl.ok(&format!("port add c2 --netns {} --address 10.0.0.2/24", c2.path().display()))?;
+    traffic::ping::ping(&c2, "10.0.0.1".parse()?, 56)?;
+    let state = |wanted: &str| {
+        eventually(SOON, &format!("the port is {wanted}"), || {
+            ensure_eq!(vsctl.ok("port show red")?["state"], wanted, "state");
+            Ok(())
+        })
+    };
+    take()?;
+    state("lost")?;
+    ensure_eq!(vsctl.ok("status")?["healthy"], false, "health without the name");
+    give(&new)?;
+    state("up")?;
+    ensure!(new.netlink().link("eth0")?.is_some(), "no interface where the name leads to");
+    traffic::ping::ping(&new, "10.0.0.2".parse()?, 56)?;
+    // At one go, and back to where the first interface was left: with what its container has there.
+    let left = old.link("eth0")?.index;
+    old.address("eth0", &["10.9.9.9/24".parse()?])?;
+    take()?;
+    give(&old)?;
+    eventually(SOON, "the port is back where it was", || traffic::ping::ping(&old, "10.0.0.2".parse()?, 56))?;
+    ensure_eq!(old.link("eth0")?.index, left, "the interface that was left");
+    traffic::ping::ping(&c2, "10.0.0.1".parse()?, 56)?;
+    // Who adds it again need not wait for it.
+    take()?;
+    give(&new)?;
+    vsctl.ok(&add)?;
+    traffic::ping::ping(&new, "10.0.0.2".parse()?, 56)?;
+    // Mounts of others are nobody's business.
+    let pid = daemon.pid();
+    let other = lab.folder("other")?;
+    let target = other.clone();
+    host.call(move || mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), None::<&str>))?;
+    traffic::ping::ping(&new, "10.0.0.2".parse()?, 56)?;
+    ensure_eq!((vsctl.ok("port show red")?["state"].clone(), daemon.pid()), (Value::from("up"), pid), "state");
+    host.call(move || umount2(&other, MntFlags::MNT_DETACH))?;
+    Ok(())
+}
+
 impl<'a> SmallDisk<'a> {
-    /// Gives the thread that starts programs in `host` mounts of its own, which end with it.
+    /// Mounts it.
     fn mount(lab: &Lab, host: &'a Host) -> Result<Self> {
         let dir = lab.folder(host.name())?.join("state");
         fs::create_dir_all(&dir)?;
         let target = dir.clone();
-        let mounted = host.call(move || {
-            unshare(CloneFlags::CLONE_NEWNS)?;
-            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-            mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), Some("size=64k"))
-        });
+        own_mounts(host)?;
+        let mounted =
+            host.call(move || mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), Some("size=64k")));
         mounted.context("mount a tmpfs of 64 KiB")?;
         Ok(Self { host, dir })
     }
@@ -288,7 +362,17 @@ fn a_full_disk(lab: &Lab) -> Result {
     daemon.vsctl().ok("vlan add 10")?;
     daemon.vsctl().ok(&format!("port add c1 --netns {} --address 10.0.0.1/24", c1.path().display()))?;
     let (before, before_inside) = (daemon.vsctl().settings()?, inside(&c1)?);
+    let findings = || {
+        let status = daemon.vsctl().ok("status")?;
+        let findings = status["findings"].as_array().into_iter().flatten();
+        let names: Vec<_> = findings.map(|finding| format!("{} {}", finding["name"], finding["text"])).collect();
+        ensure_eq!(status["healthy"], names.is_empty(), "whether it is healthy");
+        Ok::<_, Failure>(names.join("; "))
+    };
+    ensure_eq!(findings()?, "", "findings on a small disk with room");
     disk.fill()?;
+    let refusing = findings()?;
+    ensure!(refusing.contains("changes_refused") && refusing.contains("space"), "before any change: {refusing}");
     let add = format!("port add free --netns {}", free.path().display());
     for words in [
         add.as_str(),
@@ -306,8 +390,11 @@ fn a_full_disk(lab: &Lab) -> Result {
         ensure_eq!(inside(&c1)?, before_inside, "inside the container after {words} on a full disk");
         ensure!(free.netlink().link("eth0")?.is_none(), "an interface of a refused port is there after {words}");
     }
+    ensure_eq!(findings()?, refusing, "findings after refused changes");
+    ensure_eq!(daemon.vsctl().settings()?, before, "everything after a look at how it is");
     // Room again: the same words work, and what was refused before leaves no trace.
     disk.empty()?;
+    ensure_eq!(findings()?, "", "findings on a disk with room again");
     daemon.vsctl().ok(&add)?;
     let after = daemon.vsctl().settings()?;
     daemon.end(Signal::SIGKILL)?;

@@ -31,6 +31,8 @@ pub(crate) const TESTS: Tests = &[
     ("an_ordinary_user", refused::an_ordinary_user),
     ("words_out_of_place", failures::words_out_of_place),
     ("other_settings", refused::other_settings),
+    ("an_underlay_made_anew", after::an_underlay_made_anew),
+    ("a_stopped_daemon", failures::a_stopped_daemon),
     ("another_state_directory", refused::another_state_directory),
     ("a_process_that_ended", after::a_process_that_ended),
     ("nobody_to_take_over_from", refused::nobody_to_take_over_from),

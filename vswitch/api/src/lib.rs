@@ -36,8 +36,8 @@ pub use observe::Observe;
 pub use peer_stats::PeerStats;
 pub use reply::{
     Attached, AttachmentInfo, Carried, Detached, FdbInfo, FdbKind, FlappingInfo, Flushed, LimitsInfo, ModeInfo,
-    ModeKind, Offload, PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, RateInfo, Sandbox, Stats, Status,
-    VlanInfo, VtepInfo,
+    ModeKind, Offload, PeerInfo, PoolInfo, PortInfo, PortPlan, PortState, PortStats, RateInfo, Sandbox, SharedAddress,
+    Stats, Status, VlanInfo, VtepInfo,
 };
 pub use request::{Change, PortSet, Query, Request, Takeover};
 pub use rpc::Id;

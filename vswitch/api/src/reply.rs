@@ -446,8 +446,25 @@ pub struct Status {
     pub fdb_full_ports: Vec<Place>,
     /// Broadcasts, multicasts and frames to unknown stations that a port may bring in a second, of each; 0 is no limit.
     pub storm_limit: u32,
+    /// IP and MAC addresses that more than one port has in one VLAN.
+    #[serde(default)]
+    pub shared: Vec<SharedAddress>,
+    /// Why the state cannot be written, so that every change is refused; null where it can.
+    #[serde(default)]
+    pub refuses_changes: Option<String>,
     /// The own VTEP.
     pub vtep: VtepInfo,
+}
+
+/// An address that more than one port has in one VLAN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedAddress {
+    /// The VLAN.
+    pub vlan: Vid,
+    /// An IP address, or a MAC address.
+    pub address: String,
+    /// Who has it, by name.
+    pub ports: Vec<PortName>,
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use vswitch_core::switch::{PortId, PortMode};
 use vswitch_sys::{Netns, TapQueue};
 
 use super::{Control, ControlError, LivePort};
-use crate::host::{self, HostError};
+use crate::host::{self, Followed, HostError};
 use crate::network::{Change, Diff, Network, PortSetup, RemoteSetup, VlanSetup, plan, vlan_id};
 use crate::port::tap::TapPort;
 use crate::takeover::Name;
@@ -159,13 +159,18 @@ impl Control {
 
     fn create_port(&mut self, name: &PortName, setup: &PortSetup) -> Result<(), ControlError> {
         let queues = u16::try_from(self.workers.count().get()).unwrap_or(u16::MAX);
-        let brought = self.brought.as_ref().filter(|(port, _)| port == name && setup.attachment.is_some());
-        let told = brought.and_then(|(_, brought)| brought.netns());
+        let brought = self.brought.as_ref().filter(|(port, _)| port == name);
+        let brought = brought.and_then(|(_, brought)| brought.netns());
+        let told = brought.filter(|_| setup.attachment.is_some());
         let (id, tap) = self.interface(name, setup, queues)?;
         // What the kernel does not tell us, whoever handed the interface over did: it may be that we keep the namespace alive.
         let told = told.filter(|_| !self.rights.privileges.enters());
         let (offloads, pinned) = (tap.offloads(), host::pinned(&tap)?.or(told));
-        let netns = setup.attachment.as_ref().and_then(|_| pinned.or_else(|| host::tap_netns(&tap)));
+        let place = pinned.or_else(|| host::tap_netns(&tap)).or(brought);
+        let (netns, followed) = match &setup.attachment {
+            Some(_) => (place, None),
+            None => (None, place.and_then(|place| Followed::new(&setup.netns, place))),
+        };
         let (mtu, mode, guard, title) = (setup.mtu, setup.mode.clone(), setup.guard(), name.clone());
         let limits = SharedLimits::new(&setup.limits);
         let watched = self.workers.each_with(tap.into_queues(), move |worker, queue| {
@@ -180,7 +185,7 @@ impl Control {
             return Err(error.into());
         }
         tracing::info!(port = %name, ?offloads, mtu, "port added");
-        self.live.insert(name.clone(), LivePort { id, offloads, pinned, netns });
+        self.live.insert(name.clone(), LivePort { id, offloads, pinned, netns, followed });
         self.lost.forget(name);
         Ok(())
     }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vswitch_api::{NetnsRef, PortName};
+use vswitch_api::PortName;
 use vswitch_core::switch::PortId;
 
 use super::{Control, ControlError};
@@ -17,12 +16,17 @@ use crate::worker::Worker;
 
 /// How often namespaces are looked at that nobody tells of: those of lost ports, and those that only we keep alive.
 const EVERY: Duration = Duration::from_millis(500);
+/// From one look at the names of namespaces to the next, however often something is mounted.
+const APART: Duration = Duration::from_millis(50);
 
 /// What is known of lost ports.
 #[derive(Debug, Default)]
 pub(super) struct LostPorts {
     /// A worker found a port gone since they were looked after.
     pub(super) has_news: bool,
+    /// Something was mounted or unmounted since names were looked at: one may lead elsewhere.
+    pub(super) names_may_differ: bool,
+    last_names: Option<Instant>,
     next_look: Option<Instant>,
     /// Why one could not come back: said once, not twice a second.
     hindrances: BTreeMap<PortName, String>,
@@ -83,6 +87,30 @@ impl Control {
             }
             self.reap();
         }
+        let names = self.tend_names();
+        let look = self.tend_unannounced();
+        names.into_iter().chain(look).min()
+    }
+
+    /// Has ports follow the names of their namespaces where one may lead elsewhere, as after `ip netns delete` and `add`
+    /// while a process lives in the old one. Says how long until it is time to.
+    fn tend_names(&mut self) -> Option<Duration> {
+        if !self.lost.names_may_differ {
+            return None;
+        }
+        let now = Instant::now();
+        if let Some(next) = self.lost.last_names.map(|last| last + APART).filter(|next| now < *next) {
+            return Some(next - now);
+        }
+        self.lost.names_may_differ = false;
+        self.lost.last_names = Some(now);
+        self.follow_names(None);
+        self.bring_ports_back();
+        None
+    }
+
+    /// As [`Self::tend_lost_ports`], of what nobody tells.
+    fn tend_unannounced(&mut self) -> Option<Duration> {
         let pinned = self.live.values().any(|port| port.pinned.is_some());
         if !pinned && self.returning().next().is_none() && !self.may_reap() {
             self.lost.next_look = None;
@@ -104,7 +132,22 @@ impl Control {
     pub(super) fn let_lost_ports_go(&mut self) -> Result<(), ControlError> {
         // Each worker finds out for itself; the device is gone for all.
         let lost = self.workers.each(|worker| worker.datapath.lost())?.into_iter().flatten().collect();
-        self.lose(&lost)
+        self.lose(&lost, "its interface went, as with its namespace")
+    }
+
+    /// Lets go of ports, or of port `only`, whose namespace is no longer the one that they were given by name. Its interface
+    /// stays there, without carrier: the name may lead there again.
+    pub(super) fn follow_names(&mut self, only: Option<&PortName>) {
+        let mut gone = BTreeSet::new();
+        for (name, port) in self.live.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+            let (Some(followed), Some(setup)) = (port.followed, self.network.ports.get(name)) else { continue };
+            if followed.is_elsewhere(&setup.netns) {
+                gone.insert(port.id);
+            }
+        }
+        if let Err(error) = self.lose(&gone, "the name of its namespace is gone, or another's") {
+            tracing::error!(%error, "ports whose namespaces are gone could not be let go");
+        }
     }
 
     /// As [`Self::tend_lost_ports`] at once, but for what could come back.
@@ -115,7 +158,7 @@ impl Control {
         Ok(())
     }
 
-    fn lose(&mut self, lost: &BTreeSet<PortId>) -> Result<(), ControlError> {
+    fn lose(&mut self, lost: &BTreeSet<PortId>, why: &str) -> Result<(), ControlError> {
         if lost.is_empty() {
             return Ok(());
         }
@@ -129,7 +172,7 @@ impl Control {
         self.tell_addresses(); // while it is known whose the numbers are
         for (name, port) in self.live.extract_if(.., |_, port| lost.contains(&port.id)) {
             self.manager.forget(&Name::Tap(name.clone()));
-            tracing::warn!(port = %name, "the port is lost: its interface went, as with its namespace");
+            tracing::warn!(port = %name, "the port is lost: {why}");
             let counters = counted.remove(&port.id).unwrap_or_default();
             if let Some(netns) = port.netns {
                 self.lost.netns.insert(name.clone(), netns);
@@ -154,7 +197,7 @@ impl Control {
                 gone.insert(port.id);
             }
         }
-        if let Err(error) = self.lose(&gone) {
+        if let Err(error) = self.lose(&gone, "its container is gone") {
             tracing::error!(%error, "ports whose namespaces are gone could not be let go");
         }
     }
@@ -175,7 +218,7 @@ impl Control {
         // A container's comes back where it was, or to what is left of it, and nowhere else.
         let returns = |name: &PortName, setup: &PortSetup| match &setup.attachment {
             Some(attachment) if self.lost.netns(name).is_none() => attachment.seen,
-            _ => is_lasting(&setup.netns),
+            _ => host::is_lasting(&setup.netns),
         };
         lost.filter(move |(name, setup)| returns(name, setup)).map(|(name, _)| name)
     }
@@ -208,17 +251,5 @@ impl Control {
         if is_back {
             self.note_sights();
         }
-    }
-}
-
-/// Whether `reference` means the same tomorrow. The number of a process or of a descriptor may be used again for a
-/// namespace that is not the port's.
-fn is_lasting(reference: &NetnsRef) -> bool {
-    match reference {
-        NetnsRef::Name(_) => true,
-        // The daemon's own.
-        NetnsRef::Path(path) if path == "/proc/self/ns/net" => true,
-        NetnsRef::Path(path) => !Path::new(path).starts_with("/proc"),
-        NetnsRef::Pid(_) => false,
     }
 }

@@ -13,6 +13,7 @@ mod inherit;
 mod lost;
 mod metrics;
 mod monitor;
+mod notes;
 mod observe;
 mod probes;
 mod reap;
@@ -43,13 +44,14 @@ use monitor::Monitors;
 use observe::Watchers;
 
 use crate::counters::Counters;
-use crate::host::{self, HostError, Whereabouts};
+use crate::host::{self, Followed, HostError, Whereabouts};
 use crate::metrics::Metrics;
 use crate::network::{Network, Site, TooNarrowForIpv6, plan};
 use crate::privileges::Rights;
 use crate::store::{Store, StoreError};
 use crate::systemd::ServiceManager;
 use crate::takeover::Estate;
+use crate::underlay;
 use crate::worker::{WorkerError, Workers};
 
 /// Why a change could not be made.
@@ -96,6 +98,8 @@ struct LivePort {
     pinned: Option<(u64, u64)>,
     /// The namespace its interface was in when it was made or found; of a container's port, and where that can be told.
     netns: Option<(u64, u64)>,
+    /// Where its namespace's name leads, if that is where its interface is; but of a container's port.
+    followed: Option<Followed>,
 }
 
 /// What came with a request for a port.
@@ -148,6 +152,8 @@ pub(crate) struct Control {
     /// What was asked in a port's name.
     questions: explain::Questions,
     probes: probes::Probes,
+    /// The last change was refused since it could not be written down.
+    was_not_kept: bool,
     started: Instant,
     /// What is left to inherit; nothing once it has started.
     estate: Estate,
@@ -192,6 +198,7 @@ impl Control {
             monitors: Monitors::default(),
             questions: explain::Questions::default(),
             probes: probes::Probes::default(),
+            was_not_kept: false,
             started: Instant::now(),
             estate,
             manager,
@@ -234,6 +241,8 @@ impl Control {
         if let Some(network) = spec.gateway_of.as_ref().filter(|network| !self.desired.is_attached_to(network)) {
             return Err(Refusal::GatewayUnused { name: spec.name.clone(), network: network.clone() }.into());
         }
+        self.desired.may_be_named(&spec.name)?;
+        self.follow_names(Some(&spec.name));
         let brought = self.brought(spec, fds)?;
         let mut spec = spec.clone();
         match (&mut spec.attachment, &brought) {
@@ -270,6 +279,7 @@ impl Control {
 
     /// What the interface of such a port would be.
     fn plan_port(&self, spec: &PortSpec) -> Result<PortPlan, ControlError> {
+        self.desired.may_be_named(&spec.name)?;
         let (desired, _) = self.desired.apply(&Wish::PortAdd(spec.clone()), self.vtep_ip())?;
         self.planned(&desired, spec)
     }
@@ -292,7 +302,7 @@ impl Control {
 
     /// Makes one change whole, or leaves everything as it was. On return it is safe on disk.
     fn change(&mut self, wish: &Wish) -> Result<Outcome, ControlError> {
-        let (desired, outcome) = match self.desired.apply(wish, self.vtep_ip()) {
+        let (desired, mut outcome) = match self.desired.apply(wish, self.vtep_ip()) {
             Err(refusal @ Refusal::NoStatic { .. }) => return self.forget_learned(wish, refusal),
             applied => applied?,
         };
@@ -302,12 +312,29 @@ impl Control {
                 _ => Ok(outcome),
             };
         }
+        if let Wish::PeerAdd(peer) = wish
+            && underlay::is_broadcast(peer.ip)
+        {
+            let what = "the broadcast address of a subnet of this host";
+            return Err(Refusal::PeerNotUnicast { ip: peer.ip, what }.into());
+        }
         self.make(desired)?;
+        outcome.notes.extend(self.notes(wish));
         Ok(outcome)
     }
 
     /// Makes what is so, whole, or leaves everything as it was. On return it is safe on disk.
     fn make(&mut self, desired: Desired) -> Result<(), ControlError> {
+        let outcome = self.make_and_keep(desired);
+        match &outcome {
+            Ok(()) => self.was_not_kept = false,
+            Err(ControlError::Store(_)) => self.was_not_kept = true,
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    fn make_and_keep(&mut self, desired: Desired) -> Result<(), ControlError> {
         let network = Network::derive(&desired, &self.site);
         network.carries_ipv6(&self.network)?;
         let pending = self.store.prepare(&desired)?;

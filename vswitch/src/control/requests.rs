@@ -50,6 +50,10 @@ impl Service for Desk<'_> {
         left.into_iter().chain(probes).chain(control.tend_monitors()).min()
     }
 
+    fn mounts_changed(&mut self) {
+        self.0.lost.names_may_differ = true;
+    }
+
     fn heir(&self) -> Option<Token> {
         self.0.heir()
     }

@@ -59,6 +59,13 @@ impl Control {
         Ok(self.worker_loads()?.iter().enumerate().map(|(number, load)| load.shown(number)).collect())
     }
 
+    /// Why changes cannot be written down now, where they cannot.
+    fn refuses_changes(&self) -> Option<String> {
+        // What is on disk is another's while a takeover is under way.
+        self.not_under_way().ok()?;
+        self.store.refusal(&self.desired, self.was_not_kept).map(|error| error.to_string())
+    }
+
     pub(super) fn status(&self) -> Result<Status, RpcError> {
         let fdb = self.ask(|worker| worker.datapath.fdb_usage())?;
         let ports = self.desired.ports().count();
@@ -85,6 +92,8 @@ impl Control {
             fdb_flapping: fdb.counters.flapping,
             fdb_full_ports: full.iter().filter_map(|port| targets.get(port)).cloned().map(Place::from).collect(),
             storm_limit: fdb.bounds.storm.map_or(0, std::num::NonZeroU32::get),
+            shared: self.shared(),
+            refuses_changes: self.refuses_changes(),
             vtep: self.vtep_info()?,
         })
     }

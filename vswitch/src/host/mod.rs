@@ -16,7 +16,7 @@ use vswitch_sys::{InterfaceError, NetlinkError, NetnsError, TapError};
 pub(crate) use change::{
     change_interface, delete_interface, is_same_interface, remove_interface, restore_interface, wake,
 };
-pub(crate) use namespace::{Whereabouts, folder_of, netns_identity, still_meant, whereabouts};
+pub(crate) use namespace::{Followed, Whereabouts, folder_of, is_lasting, netns_identity, still_meant, whereabouts};
 pub(crate) use obtain::{adopt_interface, kept_interface, left_interface, obtain_interface};
 pub(crate) use place::{pinned, place, tap_netns};
 

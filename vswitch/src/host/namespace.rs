@@ -89,6 +89,46 @@ pub(crate) fn folder_of(reference: &NetnsRef) -> Option<(u64, u64)> {
     Some((folder.dev(), folder.ino()))
 }
 
+/// Whether `reference` means the same tomorrow. The number of a process or of a descriptor may be used again for a
+/// namespace that is not the port's.
+pub(crate) fn is_lasting(reference: &NetnsRef) -> bool {
+    match reference {
+        NetnsRef::Name(_) => true,
+        // The daemon's own.
+        NetnsRef::Path(path) if path == "/proc/self/ns/net" => true,
+        NetnsRef::Path(path) => !Path::new(path).starts_with("/proc"),
+        NetnsRef::Pid(_) => false,
+    }
+}
+
+/// The namespace that a lasting name leads to, and the folder that has the name: in another one, as where something is
+/// mounted over it, a name that is missing tells nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Followed {
+    netns: (u64, u64),
+    folder: (u64, u64),
+}
+
+impl Followed {
+    /// Follows `reference`, where that lasts and leads to `netns`.
+    pub(crate) fn new(reference: &NetnsRef, netns: (u64, u64)) -> Option<Self> {
+        let leads_there = is_lasting(reference) && whereabouts(reference) == Whereabouts::Namespace(netns);
+        Some(Self { netns, folder: folder_of(reference)? }).filter(|_| leads_there)
+    }
+
+    /// Whether `reference`, which led there, leads elsewhere now, or nowhere.
+    pub(crate) fn is_elsewhere(&self, reference: &NetnsRef) -> bool {
+        let is_elsewhere = match whereabouts(reference) {
+            Whereabouts::Namespace(found) => found != self.netns,
+            Whereabouts::Gone => true,
+            // A plain file: what was mounted on it is so no longer, seen from where it was. What cannot be told is not
+            // taken for gone.
+            Whereabouts::Unknown => fs::metadata(reference.path()).is_ok(),
+        };
+        is_elsewhere && folder_of(reference) == Some(self.folder)
+    }
+}
+
 /// The namespace that `reference` names, told from others; `None` where there is none.
 pub(crate) fn netns_identity(reference: &NetnsRef) -> Result<Option<(u64, u64)>, HostError> {
     found_netns(reference)?.map(|netns| netns.identity()).transpose().map_err(HostError::from)
@@ -128,6 +168,33 @@ mod tests {
             let error = open_netns(&reference.parse().unwrap()).unwrap_err().to_string();
             assert!(error.contains(expected), "{reference}: {error}");
         }
+    }
+
+    #[test]
+    fn a_name_is_followed_in_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, other) = (dir.path().join("folder"), dir.path().join("other"));
+        fs::create_dir(&folder).unwrap();
+        let name = folder.join("name");
+        let reference: NetnsRef = name.to_str().unwrap().parse().unwrap();
+        symlink("/proc/self/ns/net", &name).unwrap();
+        let own = fs::metadata("/proc/self/ns/net").unwrap();
+        let own = (own.dev(), own.ino());
+        assert_eq!(Followed::new(&reference, (own.0, own.1 + 1)), None);
+        assert_eq!(Followed::new(&format!("pid:{}", std::process::id()).parse().unwrap(), own), None);
+        let followed = Followed::new(&reference, own).unwrap();
+        assert!(!followed.is_elsewhere(&reference));
+        fs::remove_file(&name).unwrap();
+        assert!(followed.is_elsewhere(&reference));
+        fs::write(&name, "").unwrap(); // unmounted and not yet removed, as ip-netns(8) does it
+        assert!(followed.is_elsewhere(&reference));
+        fs::remove_file(&name).unwrap();
+        symlink("/proc/self/ns/uts", &name).unwrap();
+        assert!(followed.is_elsewhere(&reference));
+        // Another folder has come in its place.
+        fs::rename(&folder, &other).unwrap();
+        fs::create_dir(&folder).unwrap();
+        assert!(!followed.is_elsewhere(&reference));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The daemon that takes over: its side of the conversation.
 
 use std::io::{self, ErrorKind, Write as _};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,11 @@ pub(crate) enum TakeoverError {
     Refused(RpcError),
     #[error("the running vswitchd does not answer as it should: {0}; it serves on")]
     Broken(io::Error),
+    #[error(
+        "the running vswitchd did not answer within {} s and is left as it is: it may be stopped (kill -CONT), or the machine \
+         too busy; try again when `vsctl status` answers", PATIENCE.as_secs()
+    )]
+    Silent,
     #[error("the running vswitchd is not understood: {0}; {RESTART}")]
     Garbage(#[from] serde_json::Error),
     #[error("the running vswitchd hands over in form {theirs}, and this one takes form {FORMAT}: {RESTART}")]
@@ -41,6 +47,11 @@ pub(crate) enum TakeoverError {
     NoSocket,
     #[error("the running vswitchd hands over a VTEP without all of its sockets: {RESTART}")]
     NoSockets,
+    #[error(
+        "the interface with {0} was made anew and the uplink went with it: stop the running vswitchd and start without \
+         --takeover, which keeps the interfaces too, or say --underlay auto"
+    )]
+    UplinkGone(IpAddr),
     #[error("the running vswitchd has {what} {theirs}, and this one was told {ours}: {RESTART}")]
     Differs { what: &'static str, theirs: String, ours: String },
 }
@@ -115,8 +126,13 @@ impl Heir {
     /// Says a word and reads the answer, with the descriptors that come along.
     fn call(&mut self, word: Takeover) -> Result<(serde_json::Value, Vec<OwnedFd>), TakeoverError> {
         let request = rpc::write_request(Id::Number(1), &Request::Takeover(word))?;
-        self.stream.write_all(&request).map_err(TakeoverError::Broken)?;
-        let (line, fds) = self.read_line().map_err(TakeoverError::Broken)?;
+        // A time-out of a socket is that (socket(7), SO_RCVTIMEO).
+        let broken = |error: io::Error| match error.kind() {
+            ErrorKind::WouldBlock => TakeoverError::Silent,
+            _ => TakeoverError::Broken(error),
+        };
+        self.stream.write_all(&request).map_err(broken)?;
+        let (line, fds) = self.read_line().map_err(broken)?;
         let (_, answer) = rpc::read_answer(&line)?;
         Ok((answer.map_err(TakeoverError::Refused)?, fds))
     }

@@ -9,7 +9,6 @@ use vswitch_core::switch::{self, FdbEntry, FdbKind, PortId};
 use vswitch_core::{Instant, MacAddr, VlanId};
 
 use super::Name;
-use crate::underlay::Underlay;
 
 /// The form of all this. Fields that are added and may be missing leave it as it is; anything else makes it another.
 pub(crate) const FORMAT: u32 = 1;
@@ -54,13 +53,6 @@ pub(crate) struct VtepRecord {
     /// Its MTU as the ports were fitted to it.
     pub(crate) mtu: u16,
     pub(crate) carried: Carried,
-}
-
-impl VtepRecord {
-    pub(crate) fn underlay(&self) -> Underlay {
-        let prefix = Underlay::find(self.ip).ok().and_then(|underlay| underlay.prefix);
-        Underlay { address: self.ip, index: self.index, prefix, mtu: self.mtu }
-    }
 }
 
 /// A learned address: itself, its VLAN, its port's number, and nanoseconds on `CLOCK_MONOTONIC` when it was last seen.

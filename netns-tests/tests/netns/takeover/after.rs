@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 
 use netns_tests::traffic::ping::ping;
 use netns_tests::traffic::tcp::Connection;
-use netns_tests::{Context, Daemon, Lab, Node, Result, SOON, ensure, ensure_eq, eventually};
+use netns_tests::{Context, Daemon, DaemonSpec, Lab, Node, Result, SOON, UPLINK, ensure, ensure_eq, eventually};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::Site;
+use super::{Site, serves};
 
 /// Ages by address and counters by port and name.
 type Seen = (BTreeMap<String, Value>, BTreeMap<(String, String), u64>);
@@ -124,4 +124,38 @@ pub(super) fn a_process_that_ended(lab: &Lab) -> Result {
     ensure_eq!(h1.node.ok("port show c1")?["state"], "up", "state");
     ensure_eq!(c1.link("eth0")?.index, before, "the interface");
     ping(&c1, "10.0.0.2".parse()?, 56)
+}
+
+/// The underlay's interface was deleted and made again: VXLAN goes on by the address, and so does a takeover.
+pub(super) fn an_underlay_made_anew(lab: &Lab) -> Result {
+    let (underlay, h1, h2) = Site::pair(lab, 1)?;
+    let c1 = h1.node.attach(lab, "c1", "--address 10.0.0.1/24 --access 10")?;
+    let _c2 = h2.attach(lab, "c2", "--address 10.0.0.2/24 --access 10")?;
+    ping(&c1, "10.0.0.2".parse()?, 56)?;
+    let (bridge, host) = (underlay.host(), &h1.node.host);
+    let was = host.link(UPLINK)?.index;
+    host.netlink().delete_link(was)?;
+    host.netlink().add_veth("other", "away", None)?; // it gets another number
+    bridge.netlink().add_veth("anew", UPLINK, Some(host.netns()))?;
+    bridge.netlink().set_master(bridge.link("anew")?.index, Some(bridge.link("br")?.index))?;
+    bridge.up("anew")?;
+    host.up(UPLINK)?;
+    host.address(UPLINK, &["192.0.2.1/24".parse()?])?;
+    ensure!(host.link(UPLINK)?.index != was, "the interface has the number it had");
+    let reaches = || eventually(SOON, "the other host is reached", || ping(&c1, "10.0.0.2".parse()?, 56));
+    reaches()?;
+    if lab.underlay() == Some("uplink") {
+        let next = h1.node.daemon.successor(lab, &h1.node.host, &h1.spec)?;
+        ensure_eq!(next.ended()?.code(), Some(1), "exit code with an uplink that is gone");
+        let log = h1.node.daemon.log()?;
+        ensure!(log.contains("the uplink went with it") && log.contains("--underlay auto"), "{log}");
+        serves(&h1.node, &c1, "10.0.0.2")?;
+    }
+    let Site { node, spec } = h1;
+    let h1 = Site { node, spec: DaemonSpec { underlay: Some("auto"), ..spec } }.take_over(lab)?;
+    reaches()?;
+    // What it handed on is as good as what it was told.
+    let h1 = h1.take_over(lab)?;
+    reaches()?;
+    serves(&h1.node, &c1, "10.0.0.2")
 }

@@ -155,3 +155,22 @@ pub(super) fn words_out_of_place(lab: &Lab) -> Result {
     refused(one.say("takeover.commit", &json!({}))?, "lock")?;
     serves(&h1.node, &c1, "10.0.0.2")
 }
+
+/// It is left as it is, and who wanted to take over says why.
+pub(super) fn a_stopped_daemon(lab: &Lab) -> Result {
+    let (_underlay, h1, h2) = Site::pair(lab, 1)?;
+    let c1 = h1.node.attach(lab, "c1", "--address 10.0.0.1/24 --access 10")?;
+    let _c2 = h2.attach(lab, "c2", "--address 10.0.0.2/24 --access 10")?;
+    let pid = Pid::from_raw(h1.node.daemon.pid().try_into()?);
+    kill(pid, Signal::SIGSTOP)?;
+    let next = h1.node.daemon.successor(lab, &h1.node.host, &h1.spec)?;
+    let ended = next.ended();
+    kill(pid, Signal::SIGCONT)?;
+    ensure_eq!(ended?.code(), Some(1), "exit code");
+    let log = h1.node.daemon.log()?;
+    let said = log.lines().rev().find(|line| line.starts_with("vswitchd:")).unwrap_or_default();
+    for part in ["did not answer within 10 s", "stopped"] {
+        ensure!(said.contains(part), "{part:?} is not in: {said}");
+    }
+    serves(&h1.node, &c1, "10.0.0.2")
+}

@@ -97,9 +97,10 @@ fn with_vni(mut desired: Desired, vlan: Vid, vni: Vni) -> Result<Desired, Refusa
     vlan::add(desired, &spec).map(|(desired, _)| desired)
 }
 
-/// `wish`, or with a number behind it where another port has that name.
+/// `wish`, or with a number behind it where another port has that name, or none may.
 fn free_name(desired: &Desired, wish: &PortName, held: &Held) -> PortName {
-    let is_free = |name: &PortName| desired.port(name).is_none() && !held.names.contains(name);
+    let is_free =
+        |name: &PortName| desired.port(name).is_none() && !held.names.contains(name) && port::nameable(name).is_ok();
     if is_free(wish) {
         return wish.clone();
     }

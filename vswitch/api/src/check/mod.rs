@@ -53,6 +53,14 @@ impl Desired {
         self.clone().apply_unbound(change)
     }
 
+    /// Whether a port may be called `name`: one that is there already may, whatever older versions took.
+    ///
+    /// # Errors
+    /// Where the name means something else wherever a port is named.
+    pub fn may_be_named(&self, name: &PortName) -> Result<(), Refusal> {
+        if self.port(name).is_some() { Ok(()) } else { port::nameable(name) }
+    }
+
     /// As [`Self::apply`] for a state that is not bound to a VTEP yet, as one read from a file, and without a copy.
     pub(crate) fn apply_unbound(self, change: &Change) -> Applied {
         match change {

@@ -6,10 +6,24 @@ use std::sync::Arc;
 use super::{Applied, Outcome, Refusal};
 use crate::config::{Attachment, Desired, FdbTarget, PortMode, PortSpec};
 use crate::request::PortSet;
-use crate::types::PortName;
+use crate::types::{Mac, PortName};
 
 /// The least MTU of a link that carries IPv6 (RFC 8200 5).
 const IPV6_MTU: u16 = 1280;
+
+/// What stands for something else wherever a port is named: the sum in `stats`, and where `capture` looks.
+const WORDS: [&str; 2] = ["total", "drops"];
+
+/// Whether a port that is new may be called `name`. One that has such a name already keeps it.
+pub(super) fn nameable(name: &PortName) -> Result<(), Refusal> {
+    let is_address = name.as_str().parse::<IpAddr>().is_ok() || name.as_str().parse::<Mac>().is_ok();
+    let what = match name.as_str() {
+        text if WORDS.contains(&text) => "a word of vsctl",
+        _ if is_address => "an address",
+        _ => return Ok(()),
+    };
+    Err(Refusal::PortNameReserved { name: name.clone(), what })
+}
 
 pub(super) fn add(mut desired: Desired, spec: &PortSpec) -> Applied {
     consistent(spec)?;

@@ -14,6 +14,8 @@ pub enum Refusal {
          addresses, gateways, allow-mac, allow-ip and limits; for the rest `vsctl port del {name}` first"
     )]
     PortExists { name: PortName, differs: String },
+    #[error("no port can be named {name}, which is {what}: choose another name, such as port-{name}")]
+    PortNameReserved { name: PortName, what: &'static str },
     #[error("there is no port {name}: `vsctl port list` shows those there are")]
     NoPort { name: PortName },
     #[error(

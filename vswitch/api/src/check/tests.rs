@@ -47,6 +47,7 @@ fn refusals_name_the_value_and_the_way_out() {
         ("port.add", web(json!({"mac": "01:00:5e:00:00:01"})), InvalidParams, &["01:00:5e:00:00:01", "multicast"]),
         ("port.add", web(json!({"address": ["10.0.0.3"]})), InvalidParams, &["10.0.0.3", "10.0.0.3/24"]),
         ("port.add", web(json!({"ifname": "abcdefghijklmnop"})), InvalidParams, &["abcdefghijklmnop", "1 to 15"]),
+        ("port.add", web(json!({"ifname": "default"})), InvalidParams, &["default", "choose another"]),
         ("port.add", web(json!({"ifname": "a/b"})), InvalidParams, &["a/b"]),
         ("port.add", web(json!({"mtu": 67})), InvalidParams, &["MTU 67", "68 to 65521"]),
         ("port.add", web(json!({"speed": 10})), InvalidParams, &["speed"]),
@@ -136,6 +137,29 @@ fn saying_it_twice_changes_nothing() {
     }
     let narrower = json!({"ip": "192.0.2.3", "vlan": 10});
     assert!(!say(&state, "peer.add", narrower).unwrap().1.changed, "it is in all VLANs already");
+}
+
+#[test]
+fn names_that_mean_something_else() {
+    // What an older version took stays, and can be said again.
+    let there = json!({"port": [{"name": "total", "netns": "a"}, {"name": "10.0.0.2", "netns": "b"}]});
+    let there: Desired = serde_json::from_value(there).unwrap();
+    for (name, what) in [
+        ("total", Some("a word of vsctl")),
+        ("drops", Some("a word of vsctl")),
+        ("10.0.0.2", Some("an address")),
+        ("fd00::2", Some("an address")),
+        ("02:00:00:00:00:01", Some("an address")),
+        ("totals", None),
+        ("10.0.0", None),
+    ] {
+        let name: PortName = name.parse().unwrap();
+        let said = Desired::default().may_be_named(&name).map_err(|error| error.to_string());
+        assert_eq!(said.is_err(), what.is_some(), "{name}: {said:?}");
+        assert!(what.is_none_or(|what| said.unwrap_err().contains(what)), "{name}");
+        assert_eq!(there.may_be_named(&name).is_ok(), what.is_none() || there.port(&name).is_some(), "{name}");
+    }
+    assert!(!say(&there, "port.add", json!({"name": "total", "netns": "a"})).unwrap().1.changed);
 }
 
 #[test]

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::desired::Tables;
-use super::pool::Cursor;
 use super::{Ageing, Desired, PeerSpec, PortSpec, StaticEntry, VlanSpec};
 use crate::check::Refusal;
 
@@ -101,16 +100,14 @@ struct File {
     peer: Vec<PeerSpec>,
     #[serde(default)]
     fdb: Vec<StaticEntry>,
-    #[serde(default)]
-    cursor: Vec<Cursor>,
 }
 
 impl TryFrom<File> for Config {
     type Error = Refusal;
     fn try_from(file: File) -> Result<Self, Refusal> {
-        let File { vlan, port, peer, fdb, cursor, .. } = file;
+        let File { vlan, port, peer, fdb, .. } = file;
         let ageing = file.ageing.unwrap_or_default();
-        let desired = Desired::try_from(Tables { ageing, vlan, port, peer, fdb, cursor })?;
+        let desired = Desired::try_from(Tables { ageing, vlan, port, peer, fdb, cursor: Vec::new() })?;
         let settings = Settings {
             socket: file.socket,
             socket_group: file.socket_group,

@@ -87,6 +87,9 @@ pub enum BadValue {
     /// Characters the kernel refuses or expands.
     #[error("{0:?} is not an interface name: it has 1 to 15 printable characters, none of them a space or / : %")]
     IfName(String),
+    /// What sysctl(8) calls all interfaces, and those to come.
+    #[error("no interface can be named {0:?}, which stands for many in /proc/sys/net: choose another name")]
+    IfNameReserved(String),
     /// Not printable, or too long.
     #[error("{0:?} is not a VLAN name: it has 1 to 64 characters, no control characters among them")]
     VlanName(String),

@@ -124,6 +124,10 @@ fn interface(text: &str) -> Result<(), BadValue> {
     if text.is_empty() || text == "." || text == ".." || !text.chars().all(tame) {
         return Err(BadValue::IfName(text.to_owned()));
     }
+    // Each has a folder of settings beside those of interfaces, in /proc/sys/net.
+    if text == "all" || text == "default" {
+        return Err(BadValue::IfNameReserved(text.to_owned()));
+    }
     if text.len() > 15 {
         return Err(BadValue::IfNameLong(text.to_owned()));
     }

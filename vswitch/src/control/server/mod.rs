@@ -10,7 +10,7 @@ mod listen;
 mod tests;
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -29,7 +29,8 @@ use client::Client;
 const LISTENER: Token = Token(0);
 const SIGNAL: Token = Token(1);
 const NEWS: Token = Token(2);
-const FIRST_CLIENT: usize = 3;
+const MOUNTS: Token = Token(3);
+const FIRST_CLIENT: usize = 4;
 /// Clients at one time; for one more, one of the user who has most is let go.
 const CLIENTS: usize = 256;
 /// Clients taken in before those who are in are served again.
@@ -48,7 +49,7 @@ const FAREWELL: Duration = Duration::from_millis(100);
 pub(crate) enum ServerError {
     #[error("another vswitchd already listens on {}; stop it first, or choose another socket with --socket", .0.display())]
     Taken(PathBuf),
-    #[error("{} is a file, not a socket; choose another path with --socket", .0.display())]
+    #[error("{} is there and is no socket; choose another path with --socket", .0.display())]
     NotSocket(PathBuf),
     #[error("cannot listen on {}: {error}; choose a socket in a directory you may write to with --socket", .path.display())]
     Listen { path: PathBuf, error: io::Error },
@@ -84,6 +85,9 @@ pub(crate) trait Service {
     /// Does what is due, which there may be more of where `news` came by [`Server::waker`]; says how long until it is to
     /// be called again, if at all.
     fn tend(&mut self, news: bool) -> Option<Duration>;
+
+    /// Something was mounted or unmounted in the daemon's mount namespace.
+    fn mounts_changed(&mut self) {}
 
     /// The client whose leaving matters, where there is one.
     fn heir(&self) -> Option<Token> {
@@ -122,8 +126,9 @@ pub(crate) struct Server {
     access: Access,
     poll: Poll,
     waker: Arc<Waker>,
-    /// Kept open as long as the poll watches it.
+    /// Kept open as long as the poll watches them.
     _signal: OwnedFd,
+    _mounts: Option<File>,
 }
 
 /// Those who are connected.
@@ -153,8 +158,22 @@ impl Server {
         for (fd, token) in [(listener.as_raw_fd(), LISTENER), (signal.as_raw_fd(), SIGNAL)] {
             poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE).map_err(ServerError::Poll)?;
         }
+        // It has news whenever something is mounted or unmounted, and costs nothing until then (proc_pid_mountinfo(5)).
+        let mounts = File::open("/proc/self/mountinfo").and_then(|mounts| {
+            poll.registry().register(&mut SourceFd(&mounts.as_raw_fd()), MOUNTS, Interest::PRIORITY).map(|()| mounts)
+        });
+        let mounts = mounts.map_err(|error| tracing::warn!(%error, "ports do not follow names of namespaces")).ok();
         let waker = Arc::new(Waker::new(poll.registry(), NEWS).map_err(ServerError::Poll)?);
-        Ok(Self { path: path.to_owned(), removes_file, listener, access, poll, waker, _signal: signal })
+        Ok(Self {
+            path: path.to_owned(),
+            removes_file,
+            listener,
+            access,
+            poll,
+            waker,
+            _signal: signal,
+            _mounts: mounts,
+        })
     }
 
     /// Another descriptor of the listening socket.
@@ -218,6 +237,7 @@ impl Server {
                     SIGNAL => return Ok(End::Signal),
                     LISTENER => knocked = true,
                     NEWS => news = true,
+                    MOUNTS => service.mounts_changed(),
                     token if !ready.contains(&token) => ready.push(token),
                     _ => {}
                 }

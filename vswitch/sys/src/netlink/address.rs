@@ -13,7 +13,7 @@ impl Netlink {
     /// Gives link `index` an address; it may be used at once.
     ///
     /// # Errors
-    /// EEXIST where the link has it already.
+    /// EEXIST where the link has it already; [`NetlinkError::Ipv6Off`].
     pub fn add_address(&self, index: u32, address: IpNet) -> Result<(), NetlinkError> {
         let mut message = message(index, address);
         if let IpNet::V4(net) = address {
@@ -22,7 +22,12 @@ impl Netlink {
         // The address is assigned, not guessed: no second in which it cannot be bound (RFC 4862 5.4).
         message.header.flags = AddressHeaderFlags::Nodad;
         let operation = format_args!("give interface {index} the address {address}");
-        self.change(operation, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+        let outcome = self.change(operation, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL);
+        outcome.map_err(|error| match error.errno() {
+            // Who may not is told EPERM.
+            Some(libc::EACCES) if address.addr().is_ipv6() => NetlinkError::Ipv6Off { index, address },
+            _ => error,
+        })
     }
 
     /// Takes an address from link `index`.

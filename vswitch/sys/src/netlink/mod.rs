@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 
+use ipnet::IpNet;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -49,6 +50,17 @@ pub enum NetlinkError {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// IPv6 is off for the link.
+    #[error(
+        "cannot give interface {index} the address {address}: IPv6 is off there (sysctl net.ipv6.conf.*.disable_ipv6); turn it \
+         on for new interfaces by `sysctl -w net.ipv6.conf.default.disable_ipv6=0` in that namespace, or give no IPv6 address"
+    )]
+    Ipv6Off {
+        /// The link's number.
+        index: u32,
+        /// The address it was to get.
+        address: IpNet,
+    },
     /// The namespace could not be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -60,7 +72,7 @@ impl NetlinkError {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Open(source) | Self::Refused { source, .. } => source.raw_os_error(),
-            Self::BadAnswer { .. } | Self::Netns(_) => None,
+            Self::BadAnswer { .. } | Self::Ipv6Off { .. } | Self::Netns(_) => None,
         }
     }
 
