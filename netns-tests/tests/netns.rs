@@ -140,6 +140,9 @@ mod vlan;
 /// `vsctl why`, `trace` and `neighbour`: what is broken is named, and the command that is printed mends it.
 #[path = "netns/why.rs"]
 mod why;
+/// `why` where routes, routers and filters of containers decide, and its verdict held against ping.
+#[path = "netns/why_routes.rs"]
+mod why_routes;
 /// More than one worker: flows keep their order, all know what one learned, counters are whole.
 #[path = "netns/workers.rs"]
 mod workers;
@@ -170,6 +173,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("gateway", gateway::TESTS),
     ("metrics", metrics::TESTS),
     ("why", why::TESTS),
+    ("why_routes", why_routes::TESTS),
     ("top", top::TESTS),
     ("monitor", monitor::TESTS),
 ];
