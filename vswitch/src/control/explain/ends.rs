@@ -88,6 +88,9 @@ impl Control {
         let inside = self.inside(&name);
         let mut ips: Vec<_> = setup.addresses.iter().map(|address| address.ip()).collect();
         ips.extend(inside.iter().flat_map(Inside::addresses).filter(|ip| !is_link_local(*ip)));
+        // Such as of VLANs on a trunk.
+        let others = inside.iter().filter(|inside| inside.nets.is_empty()).flat_map(|inside| &inside.others);
+        ips.extend(others.copied().filter(|ip| !is_link_local(*ip)));
         let heard = self.neighbours()?.into_iter();
         ips.extend(heard.filter(|info| info.port.as_ref() == Some(&name)).map(|info| info.ip));
         let mut seen = std::collections::BTreeSet::new();

@@ -37,10 +37,21 @@ pub(super) struct Route {
     /// The address that it sends from.
     pub(super) source: Option<IpAddr>,
     /// The interface, where it is not the port's.
-    elsewhere: Option<String>,
+    pub(super) elsewhere: Option<Elsewhere>,
     /// Whether the container could not be looked into.
     is_assumed: bool,
 }
+
+/// An interface of a container that is not the port's.
+#[derive(Clone, Debug)]
+pub(super) struct Elsewhere {
+    pub(super) ifname: String,
+    /// Whether it may send by that of the port.
+    is_above: bool,
+}
+
+/// Interfaces that send by another one.
+const ABOVE: [&str; 5] = ["vlan", "macvlan", "ipvlan", "bridge", "bond"];
 
 impl Route {
     fn to(sends: Sends, source: Option<IpAddr>) -> Self {
@@ -79,7 +90,11 @@ pub(super) fn route(inside: Option<&Inside>, setup: &PortSetup, ip: IpAddr) -> R
             };
             let is_own = route.index == inside.index || Some(route.index) == inside.master;
             let elsewhere = (!is_own).then(|| inside.netlink.link_by_index(route.index).ok().flatten()).flatten();
-            Route { elsewhere: elsewhere.map(|link| link.name), ..Route::to(sends, source) }
+            let elsewhere = elsewhere.map(|link| Elsewhere {
+                is_above: link.kind.is_some_and(|kind| ABOVE.contains(&kind.as_str())),
+                ifname: link.name,
+            });
+            Route { elsewhere, ..Route::to(sends, source) }
         }
         Err(_) if first.is_none() => Route::to(Sends::NoAddress, None),
         Err(NetlinkError::Refused { source, .. }) => Route::to(Sends::NoRoute(said(&source)), first),
@@ -119,7 +134,7 @@ impl Control {
                 let text = format!("{target} is an address of the container of port {name} itself{other}");
                 return stop(steps, ExplainStep::stop("route", "duplicate_address", text, None));
             }
-            Sends::NoAddress => return stop(steps, self.no_address(name, target)),
+            Sends::NoAddress => return stop(steps, self.no_address("route", name, target)),
             Sends::NoRoute(said) => {
                 let text = format!("{} has no route to {target}{}: {said}", self.has(name), route.how());
                 return stop(steps, ExplainStep::stop("route", "no_route", text, self.mend_route(pair)));
@@ -127,7 +142,13 @@ impl Control {
             Sends::Straight | Sends::By(_) => {}
         }
         let source = route.source.map(|source| format!(", from {source}")).unwrap_or_default();
-        let by = route.elsewhere.as_ref().map(|ifname| format!(", by {ifname}")).unwrap_or_default();
+        let by = route.elsewhere.as_ref().map(|Elsewhere { ifname, .. }| format!(", by {ifname}")).unwrap_or_default();
+        if let Some(Elsewhere { ifname, is_above: false }) = &route.elsewhere {
+            let text = format!(
+                "the container of port {name} sends to {target} by its interface {ifname}, which is no port of this switch"
+            );
+            return stop(steps, ExplainStep::stop("route", "other_interface", text, None));
+        }
         let text = match &route.sends {
             Sends::By(router) => {
                 let at = match &pair.far.place {
@@ -151,7 +172,7 @@ impl Control {
         };
         let Some(inside) = self.inside(name) else { return Ok(()) };
         if !inside.has(target) {
-            return stop(steps, self.no_address(name, target));
+            return stop(steps, self.no_address("back", name, target));
         }
         let Some(source) = source else { return Ok(()) };
         let back = route(Some(&inside), setup, source);
@@ -159,14 +180,14 @@ impl Control {
         match &back.sends {
             Sends::Straight => {}
             Sends::By(router) => {
-                steps.push(ExplainStep::ok("route", format!("port {name} answers by the router {router}")));
+                steps.push(ExplainStep::ok("back", format!("port {name} answers by the router {router}")));
             }
             Sends::ToItself => {
                 let text =
                     format!("{source}, which port {at} sends from, is an address of the container of port {name} too");
                 return stop(steps, ExplainStep::stop("route", "duplicate_address", text, None));
             }
-            Sends::NoAddress => return stop(steps, self.no_address(name, source)),
+            Sends::NoAddress => return stop(steps, self.no_address("back", name, source)),
             Sends::NoRoute(said) => {
                 let text = format!("{} has no way back to {source} of port {at}: {said}", self.has(name));
                 let mend = match (&pair.beyond, setup.gateways.iter().find(|ip| ip.is_ipv4() == source.is_ipv4())) {
@@ -177,7 +198,7 @@ impl Control {
                         gateway.and_then(|gateway| self.route_in(name, &format!("{source} via {gateway}")))
                     }
                 };
-                return stop(steps, ExplainStep::stop("route", "no_route_back", text, mend));
+                return stop(steps, ExplainStep::stop("back", "no_route_back", text, mend));
             }
         }
         Ok(())
@@ -192,7 +213,7 @@ impl Control {
     }
 
     /// The container of a port has no address to speak to `ip`, or not that one.
-    fn no_address(&self, name: &PortName, ip: IpAddr) -> ExplainStep {
+    fn no_address(&self, stage: &str, name: &PortName, ip: IpAddr) -> ExplainStep {
         let inside = self.inside(name);
         let ifname = inside.as_ref().map_or("its interface", |inside| &inside.ifname);
         let given = self.network.ports.get(name).into_iter().flat_map(|setup| &setup.addresses);
@@ -210,7 +231,7 @@ impl Control {
             ),
         };
         let text = format!("the container of port {name} does not have {what}, on {ifname}");
-        ExplainStep::stop("address", "no_address", text, mend)
+        ExplainStep::stop(stage, "no_address", text, mend)
     }
 
     /// The command that adds a route in the container of a port.
@@ -242,7 +263,7 @@ impl Control {
         let inside = self.inside(name)?;
         let way = route(Some(&inside), self.network.ports.get(name)?, target);
         match &way.elsewhere {
-            Some(ifname) => Some((self.port_at(&inside.netns, ifname)?, way)),
+            Some(Elsewhere { ifname, .. }) => Some((self.port_at(&inside.netns, ifname)?, way)),
             None => Some((name.clone(), way)),
         }
     }

@@ -31,8 +31,9 @@ const PROBED: Duration = Duration::from_millis(2500);
 /// One part of the way: `Err` where a frame stops there, which is the last step.
 pub(super) type Walked = Result<(), ()>;
 
-/// Reasons that an answer does not refute: it came now, and may not the next time, or not of what is longer.
-const LASTING: [&str; 4] = ["duplicate_mac", "duplicate_address", "path_mtu", "storm"];
+/// Parts of the way about which the switch may be wrong: an answer refutes what was found there. Not of what the frames
+/// that ask do not meet, such as A's own routes, nor of what the switch does with frames itself.
+const REFUTABLE: [&str; 5] = ["tunnel", "fdb", "back", "router", "answer"];
 
 /// The two, as seen from here.
 pub(super) struct Pair {
@@ -129,6 +130,12 @@ impl Control {
         let routes = far.ips.iter().take(MOST_ADDRESSES).map(|ip| (*ip, route(inside.as_ref(), &setup, *ip)));
         let best = routes.min_by_key(|(_, route)| route.rank());
         let (target, route) = best.unzip();
+        // The container may have another port, by which it sends there.
+        let elsewhere = route.as_ref().and_then(|route| route.elsewhere.as_ref());
+        let elsewhere = inside.as_ref().zip(elsewhere).and_then(|(inside, at)| self.port_at(&inside.netns, &at.ifname));
+        if let Some(other) = elsewhere.filter(|other| *other != port && far.port() != Some(other)) {
+            return self.pair(self.end(other.as_str())?, far);
+        }
         far.ips.sort_by_key(|ip| Some(*ip) != target);
         let source = route.as_ref().and_then(|route| route.source);
         let mut own = near.ips.clone();
@@ -216,13 +223,16 @@ pub(super) fn stop(steps: &mut Vec<ExplainStep>, step: ExplainStep) -> Walked {
 /// seen. Not where somebody else answers for it.
 fn refuted(pair: &Pair, question: &Question, steps: &mut [ExplainStep]) -> bool {
     let Some(last) = steps.last_mut() else { return false };
-    let lasts = |reason: &str| LASTING.iter().any(|lasting| reason.starts_with(lasting));
-    let is_lasting = last.reason.as_deref().is_some_and(lasts);
+    let is_refutable = match last.reason.as_deref() {
+        Some("wrong_vlan") => true,
+        Some("duplicate_address") => false, // it came now, and may come from the other one the next time
+        _ => REFUTABLE.contains(&last.stage.as_str()),
+    };
     // Where an address was asked for, it is his who answers.
     let is_anybody = pair.far.text.parse::<IpAddr>().is_ok();
     let is_far = |mac: MacAddr| is_anybody || pair.far.mac.is_none_or(|far| far == mac);
     let is_refuted = question.echo().flatten().is_some()
-        && !is_lasting
+        && is_refutable
         && question.answers().iter().all(|(answered, _)| is_far(answered.mac));
     if is_refuted {
         *last = ExplainStep { outcome: StepOutcome::Note, mend: None, ..last.clone() };
