@@ -59,7 +59,7 @@ impl From<Pools> for Query {
 /// `attachment list`.
 pub(crate) fn list(attachments: &Vec<AttachmentInfo>, out: &mut String) {
     if attachments.is_empty() {
-        out.push_str("no attachments: no container runtime asked for a port\n");
+        out.push_str("no attachments: no container runtime asked for such a port\n");
         return;
     }
     let mut table = Table::new(["NETWORK", "CONTAINER", "IFNAME", "PORT", "ADDRESSES", "ADDRESSES BY", "STATE"]);
@@ -117,7 +117,7 @@ net      c1         eth0    net-c1  10.0.0.2/24 fd00::2/64  vswitchd      up
 net      c1         eth0    net-c2  -                       IPAM plugin   lost
 ";
         assert_eq!(rendered(list, value), expected);
-        assert_eq!(rendered(list, json!([])), "no attachments: no container runtime asked for a port\n");
+        assert_eq!(rendered(list, json!([])), "no attachments: no container runtime asked for such a port\n");
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn origin(text: &str) -> Result<Origin, String> {
 }
 
 fn hex(text: &str) -> Result<Bytes, String> {
-    let wrong = || "a frame is two hexadecimal digits for each byte".to_owned();
+    let wrong = || "a frame is two hexadecimal digits for each byte, like ffffffffffff0200000000010806".to_owned();
     from_hex(text).filter(|bytes| !bytes.is_empty()).map(Bytes).ok_or_else(wrong)
 }
 

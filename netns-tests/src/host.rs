@@ -31,6 +31,8 @@ impl Host {
         // Addresses are given by the test, which knows that they are unique.
         host.netns.set_sysctl("ipv6/conf/default/accept_dad", "0")?;
         host.netns.set_sysctl("ipv6/conf/all/accept_dad", "0")?;
+        // Who is root may ask by ICMP echo without a right, as everybody may where systemd starts a host.
+        host.netns.set_sysctl("ipv4/ping_group_range", "0 0")?;
         Ok(host)
     }
 

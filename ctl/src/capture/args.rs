@@ -126,6 +126,19 @@ enum Match {
     Direction(Option<Direction>),
 }
 
+impl Match {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Place(_) => "port",
+            Self::Mac(_) => "mac",
+            Self::Ip(_) => "ip",
+            Self::Vlan(_) => "vlan",
+            Self::Reason(_) => "reason",
+            Self::Direction(_) => "direction",
+        }
+    }
+}
+
 impl FromStr for Match {
     type Err = String;
 
@@ -133,16 +146,22 @@ impl FromStr for Match {
         fn value<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
             text.parse::<T>().map_err(|error| error.to_string())
         }
-        let words = "say port=, mac=, ip=, vlan=, reason= or direction= and a value";
-        let (word, text) = text.split_once('=').ok_or(words)?;
+        let said = text;
+        let words =
+            || format!("{said:?} is no condition: say port=, mac=, ip=, vlan=, reason= or direction= and a value");
+        let (word, text) = text.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or_else(words)?;
         Ok(match word {
             "port" => Self::Place(value::<Where>(text)?.0),
             "mac" => Self::Mac(value(text)?),
             "ip" => Self::Ip(ip(text)?),
             "vlan" => Self::Vlan(value(text)?),
             "reason" => Self::Reason(text.to_owned()),
-            "direction" => Self::Direction(Way::from_str(text, false)?.direction()),
-            _ => return Err(words.to_owned()),
+            "direction" => {
+                let way =
+                    Way::from_str(text, false).map_err(|_| format!("{text:?} is no direction: say in, out or both"))?;
+                Self::Direction(way.direction())
+            }
+            _ => return Err(words()),
         })
     }
 }
@@ -184,6 +203,13 @@ impl CaptureArgs {
 }
 
 impl LiveArgs {
+    /// The word of conditions that is said twice: a filter has one of each, and the second would take the first one's place.
+    pub(crate) fn twice(&self) -> Option<&'static str> {
+        let mut words: Vec<_> = self.matching.iter().map(Match::word).collect();
+        words.sort_unstable();
+        words.windows(2).find(|two| two[0] == two[1]).map(|two| two[0])
+    }
+
     /// What the daemon is asked for.
     pub(crate) fn request(&self) -> Observe {
         let mut filter = Filter::default();

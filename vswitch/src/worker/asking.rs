@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crossbeam_channel::Sender;
-use vswitch_core::switch::{Explained, PortId, Verdict};
+use vswitch_core::switch::{Egress, Explained, PortId, Verdict};
 use vswitch_core::{Frame, Instant, MacAddr, VlanId, wire};
 
 use super::datapath::Datapath;
@@ -69,12 +69,7 @@ impl Datapath {
     /// Sends `frame` as if it had come in on the local port `port`.
     pub(crate) fn inject(&mut self, now: Instant, port: PortId, frame: &Frame) -> Verdict {
         let verdict = self.switch.ingress(now, port, frame.bytes());
-        let ways: Vec<_> = match &verdict {
-            Verdict::Unicast(way) => vec![*way],
-            Verdict::Flood(flood) => self.switch.flood_targets(flood).collect(),
-            Verdict::Drop(_) => Vec::new(),
-        };
-        let copies = ways.into_iter().map(|way| {
+        let copies = self.ways(&verdict).into_iter().map(|way| {
             let mut copy = frame.clone();
             copy.retag(way.tag);
             (way.port, way.vlan, copy)
@@ -96,17 +91,21 @@ impl Datapath {
             None => self.switch.explain(now, port, frame),
             Some(vlan) => self.switch.explain_remote(now, port, vlan, frame),
         };
-        let ways: Vec<_> = match &explained.verdict {
-            Verdict::Unicast(way) => vec![*way],
-            Verdict::Flood(flood) => self.switch.flood_targets(flood).collect(),
-            Verdict::Drop(_) => Vec::new(),
-        };
-        let exits = ways.into_iter().filter_map(|way| {
+        let exits = self.ways(&explained.verdict).into_iter().filter_map(|way| {
             let mtu = self.way_mtu(now, way.port)?;
             Some(Exit { port: way.port, vlan: way.vlan, tag: way.tag, mtu })
         });
         let exits = exits.collect();
         (explained, exits)
+    }
+
+    /// All ways a frame would leave by.
+    fn ways(&self, verdict: &Verdict) -> Vec<Egress> {
+        match verdict {
+            Verdict::Unicast(way) => vec![*way],
+            Verdict::Flood(flood) => self.switch.flood_targets(flood).collect(),
+            Verdict::Drop(_) => Vec::new(),
+        }
     }
 
     /// The largest packet that leaves by `port`; for a remote, what the kernel knows of the path there now.

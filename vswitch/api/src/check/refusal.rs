@@ -11,7 +11,7 @@ use crate::types::{Cidr, ContainerId, IfName, Mac, Mtu, Net, NetnsRef, NetworkNa
 pub enum Refusal {
     #[error(
         "port {name} is there already with other settings ({differs}): `vsctl port set {name}` changes MTU, VLANs, \
-         addresses, gateways, allow-mac and allow-ip; for the rest `vsctl port del {name}` first"
+         addresses, gateways, allow-mac, allow-ip and limits; for the rest `vsctl port del {name}` first"
     )]
     PortExists { name: PortName, differs: String },
     #[error("there is no port {name}: `vsctl port list` shows those there are")]

@@ -111,7 +111,10 @@ impl Control {
     /// Which of the two is the near one, A, if it is a port here; and how its container sends to the other.
     pub(super) fn pair(&self, a: End, b: End) -> Result<Pair, RpcError> {
         if a.port().is_some() && a.port() == b.port() {
-            let message = format!("{} and {} are the same port", a.text, b.text);
+            let message = format!(
+                "{} and {} are the same port: name two stations, of which one is behind a port here",
+                a.text, b.text
+            );
             return Err(RpcError::new(Code::InvalidParams, message));
         }
         let (near, far) = if a.port().is_some() { (a, b) } else { (b, a) };
