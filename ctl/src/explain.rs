@@ -57,16 +57,21 @@ fn mended(mend: Option<&String>) -> String {
 }
 
 pub(crate) fn why(why: &Why, out: &mut String) {
-    let Why { a, b, reachable, reason, round_trip_us, mend, .. } = why;
+    let Why { a, b, reachable, reason, answered, round_trip_us, mend, .. } = why;
     let _ = writeln!(out, "A: {a}\nB: {b}");
     steps(&why.steps, out);
+    let asked = match answered.as_slice() {
+        [] => String::new(),
+        all => format!("{} answered, ", all.join(" and ")),
+    };
+    let last = why.steps.last().map(|step| format!(": {}", step.text)).unwrap_or_default();
     let _ = match (reachable, round_trip_us, reason) {
-        (true, Some(micros), _) => writeln!(out, "{}: round trip {micros} us", Tone::Good.on("reachable")),
+        (true, Some(micros), _) => writeln!(out, "{}: {asked}round trip {micros} us", Tone::Good.on("reachable")),
         (true, None, _) => writeln!(out, "reachable, as far as this switch can tell"),
         (false, _, Some(reason)) => {
             writeln!(out, "{}: {reason}{}", Tone::Bad.on("not reachable"), mended(mend.as_ref()))
         }
-        (false, _, None) => writeln!(out, "not known yet"),
+        (false, _, None) => writeln!(out, "not known{last}"),
     };
 }
 
@@ -122,10 +127,13 @@ mod tests {
     fn why_ends_with_one_line() {
         let answer = |reachable: bool, reason: Value, micros: Value| {
             json!({"a": "port a", "b": "port b", "steps": [], "reachable": reachable, "reason": reason,
-                "round_trip_us": micros, "mend": "vsctl y", "pending": null})
+                "answered": ["ARP", "ICMP echo"], "round_trip_us": micros, "mend": "vsctl y", "pending": null})
         };
         let last = |value| rendered(why, value).lines().last().unwrap().to_owned();
-        assert_eq!(last(answer(true, Value::Null, json!(120))), "reachable: round trip 120 us");
+        assert_eq!(
+            last(answer(true, Value::Null, json!(120))),
+            "reachable: ARP and ICMP echo answered, round trip 120 us"
+        );
         assert_eq!(
             last(answer(false, json!("wrong_vlan"), Value::Null)),
             "not reachable: wrong_vlan; this mends it: vsctl y"

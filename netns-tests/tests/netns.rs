@@ -143,6 +143,9 @@ mod vlan;
 /// `vsctl why`, `trace` and `neighbour`: what is broken is named, and the command that is printed mends it.
 #[path = "netns/why.rs"]
 mod why;
+/// `why` where routes, routers and filters of containers decide, and its verdict held against ping.
+#[path = "netns/why_routes.rs"]
+mod why_routes;
 /// More than one worker: flows keep their order, all know what one learned, counters are whole.
 #[path = "netns/workers.rs"]
 mod workers;
@@ -174,6 +177,7 @@ const AREAS: &[(&str, Tests)] = &[
     ("metrics", metrics::TESTS),
     ("why", why::TESTS),
     ("findings", findings::TESTS),
+    ("why_routes", why_routes::TESTS),
     ("top", top::TESTS),
     ("monitor", monitor::TESTS),
 ];

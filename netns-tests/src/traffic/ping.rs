@@ -19,6 +19,14 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// # Errors
 /// Where no answer comes.
 pub fn ping(from: &Host, to: IpAddr, size: usize) -> Result {
+    ping_within(from, to, size, PATIENCE)
+}
+
+/// As [`ping`], for no longer than `patience`.
+///
+/// # Errors
+/// Where no answer comes, or the kernel knows no way.
+pub fn ping_within(from: &Host, to: IpAddr, size: usize, patience: Duration) -> Result {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let protocol = if to.is_ipv4() { Protocol::ICMPV4 } else { Protocol::ICMPV6 };
@@ -31,7 +39,7 @@ pub fn ping(from: &Host, to: IpAddr, size: usize) -> Result {
     let start = Instant::now();
     let mut buf = vec![0; 1 << 16];
     for seq in 0.. {
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > patience {
             break;
         }
         match socket.send(&request(to, id, seq, &payload)) {
@@ -54,7 +62,7 @@ pub fn ping(from: &Host, to: IpAddr, size: usize) -> Result {
             }
         }
     }
-    Err(Failure::new(format!("ping from {} to {to} with {size} bytes: no answer in {PATIENCE:?}", from.name())))
+    Err(Failure::new(format!("ping from {} to {to} with {size} bytes: no answer in {patience:?}", from.name())))
 }
 
 /// An echo request. The kernel writes ICMPv6 checksums itself.

@@ -160,19 +160,20 @@ fn vlans_and_trunks(lab: &Lab) -> Result {
     walk.through(&blocks)
 }
 
-/// The two containers that the page speaks of.
-const RED_AND_BLUE: &str = "\
-for name in red blue; do ip netns add $name; done
-vsctl port add red --netns red --access 10 --address 10.0.0.1/24
-vsctl port add blue --netns blue --access 10 --address 10.0.0.2/24
-";
-
+/// The page stands alone, and after that which comes before it.
 fn debugging(lab: &Lab) -> Result {
-    let host = lab.host("host")?;
-    let mut walk = Walk::new(lab);
-    walk.enter("", &host, &[])?;
-    walk.run("", &[INSTALL, START, RED_AND_BLUE].concat())?;
-    walk.through(&blocks(&page("docs/debugging.md")?)?)
+    let before = blocks(&page("docs/getting-started.md")?)?;
+    let containers = before.iter().find(|block| block.commands.contains("vsctl port add")).context("containers")?;
+    for (label, first) in [("alone", ""), ("after", containers.commands.as_str())] {
+        let host = lab.host(label)?;
+        let mut walk = Walk::new(lab);
+        walk.enter(label, &host, &[])?;
+        walk.run(label, &[INSTALL, START, first].concat())?;
+        let mut blocks = blocks(&page("docs/debugging.md")?)?;
+        blocks.iter_mut().for_each(|block| block.host = label.to_owned());
+        walk.through(&blocks).context(label)?;
+    }
+    Ok(())
 }
 
 const PEERS: &str = "docs/peers-kernel-and-ovs.md";

@@ -30,17 +30,21 @@ pub(super) const TESTS: super::Tests = &[
     ("storm", storm),
     ("interface_down", interface_down),
     ("duplicate_mac", duplicate_mac),
+    ("a_duplicate_that_is_gone", a_duplicate_that_is_gone),
+    ("duplicate_address", duplicate_address),
+    ("duplicate_address_across_hosts", duplicate_address_across_hosts),
+    ("interface_moved", interface_moved),
     ("who_is_unknown", who_is_unknown),
     ("journeys", journeys),
     ("neighbours", neighbours),
     ("history", history),
 ];
 
-const A: &str = "--access 10 --address 10.0.0.1/24 --address fd00::1/64";
-const B: &str = "--access 10 --address 10.0.0.2/24 --address fd00::2/64";
+pub(super) const A: &str = "--access 10 --address 10.0.0.1/24 --address fd00::1/64";
+pub(super) const B: &str = "--access 10 --address 10.0.0.2/24 --address fd00::2/64";
 
 /// What `vsctl why` answers; its exit code must say the same.
-fn why(node: &Node, a: &str, b: &str) -> Result<Value> {
+pub(super) fn why(node: &Node, a: &str, b: &str) -> Result<Value> {
     let Answer { code, stdout, stderr } = node.vsctl().run(&format!("why {a} {b}"))?;
     let answer: Value = serde_json::from_str(&stdout).context(format_args!("why {a} {b}: {stdout} {stderr}"))?;
     let reachable = answer["reachable"].as_bool().context("whether it is reachable")?;
@@ -49,7 +53,7 @@ fn why(node: &Node, a: &str, b: &str) -> Result<Value> {
 }
 
 /// Expects `reason`, and returns the command that mends it. Before each look `stir` makes what makes it visible.
-fn broken(node: &Node, a: &str, b: &str, reason: &str, mut stir: impl FnMut() -> Result) -> Result<String> {
+pub(super) fn broken(node: &Node, a: &str, b: &str, reason: &str, mut stir: impl FnMut() -> Result) -> Result<String> {
     eventually(SOON, reason, || {
         stir()?;
         let answer = why(node, a, b)?;
@@ -60,7 +64,7 @@ fn broken(node: &Node, a: &str, b: &str, reason: &str, mut stir: impl FnMut() ->
 }
 
 /// Does what `command` says: `vsctl` to the daemon of `node`, all else by a shell on its host.
-fn mend(node: &Node, command: &str) -> Result {
+pub(super) fn mend(node: &Node, command: &str) -> Result {
     if let Some(words) = command.strip_prefix("vsctl ") {
         node.ok(words)?;
         return Ok(());
@@ -72,7 +76,7 @@ fn mend(node: &Node, command: &str) -> Result {
     Ok(())
 }
 
-fn reachable(node: &Node, a: &str, b: &str) -> Result<Value> {
+pub(super) fn reachable(node: &Node, a: &str, b: &str) -> Result<Value> {
     eventually(SOON, "they reach each other", || {
         let answer = why(node, a, b)?;
         ensure_eq!(answer["reachable"], true, "reachable: {answer}");
@@ -81,7 +85,7 @@ fn reachable(node: &Node, a: &str, b: &str) -> Result<Value> {
 }
 
 /// One host with ports a and b in VLAN 10.
-fn one_host(lab: &Lab, a: &str, b: &str) -> Result<(Node, Host, Host)> {
+pub(super) fn one_host(lab: &Lab, a: &str, b: &str) -> Result<(Node, Host, Host)> {
     let underlay = Underlay::new(lab, 1500)?;
     let node = Node::v4(lab, &underlay, "h1")?;
     let (a, b) = (node.attach(lab, "a", a)?, node.attach(lab, "b", b)?);
@@ -105,7 +109,16 @@ fn asks(host: &Host, ip: [u8; 4]) -> Result<Vec<u8>> {
     Ok(ethernet(BROADCAST, mac, None, 0x0806, &arp))
 }
 
-fn nothing() -> Result {
+/// Whether the commands that are printed can be run.
+pub(super) fn has_tools(node: &Node) -> Result<bool> {
+    let have = mend(node, "command -v ip >/dev/null && command -v nsenter >/dev/null").is_ok();
+    if !have {
+        eprintln!("skipped: what `why` prints is not tried: ip or nsenter is not installed");
+    }
+    Ok(have)
+}
+
+pub(super) fn nothing() -> Result {
     Ok(())
 }
 
@@ -380,6 +393,79 @@ fn duplicate_mac(lab: &Lab) -> Result {
         wire.send(&probe(BROADCAST, b.mac("eth0")?, None, frames::cookie()))?;
     }
     reachable(&node, "a", "b").map(drop)
+}
+
+/// A port that had the address and is gone takes nothing any more.
+fn a_duplicate_that_is_gone(lab: &Lab) -> Result {
+    let (node, a, b) = one_host(lab, A, B)?;
+    let mac = b.mac("eth0")?;
+    let c = node.attach(lab, "c", &format!("--access 10 --mac {}", text(mac)))?;
+    let (b, c) = (Capture::open(&b, "eth0")?, Capture::open(&c, "eth0")?);
+    eventually(SOON, "it is seen to and fro", || {
+        for wire in [&b, &c] {
+            wire.send(&probe(BROADCAST, mac, None, frames::cookie()))?;
+        }
+        let list = node.ok("fdb list")?;
+        let entry = list.as_array().into_iter().flatten().find(|entry| entry["mac"] == text(mac)).cloned();
+        ensure!(entry.is_some_and(|entry| entry["moves"].as_u64() >= Some(3)), "moves: {list}");
+        Ok(())
+    })?;
+    broken(&node, "a", "b", "duplicate_mac", nothing)?;
+    node.ok("port del c")?;
+    b.send(&probe(BROADCAST, mac, None, frames::cookie()))?;
+    traffic::ping::ping(&a, "10.0.0.2".parse()?, 10)?;
+    let answer = why(&node, "a", "b")?;
+    ensure_eq!(answer["reachable"], true, "without c: {answer}");
+    Ok(())
+}
+
+/// Two containers have one address: both are named, whichever was asked for.
+fn duplicate_address(lab: &Lab) -> Result {
+    let (node, _a, _b) = one_host(lab, A, B)?;
+    let _dup = node.attach(lab, "dup", "--access 10 --address 10.0.0.2/24")?;
+    let named = |one: &str, other: &str| -> Result<String> {
+        let answer = why(&node, one, other)?;
+        ensure_eq!(answer["reason"], "duplicate_address", "reason of why {one} {other}: {answer}");
+        let last = answer["steps"].as_array().and_then(|steps| steps.last()).context("steps")?;
+        let said = last["text"].as_str().context("text")?;
+        ensure!(said.contains("port b") && said.contains("port dup"), "both: {said}");
+        Ok(answer["mend"].as_str().unwrap_or_default().to_owned())
+    };
+    for (one, other) in [("a", "dup"), ("b", "a"), ("b", "dup"), ("a", "10.0.0.2")] {
+        named(one, other)?;
+    }
+    let command = named("a", "b")?;
+    if has_tools(&node)? {
+        mend(&node, &command)?;
+        reachable(&node, "a", "b")?;
+    }
+    Ok(())
+}
+
+fn duplicate_address_across_hosts(lab: &Lab) -> Result {
+    let (_underlay, h1, h2) = Node::pair(lab, 1500)?;
+    let _a = h1.attach(lab, "a", A)?;
+    let _b = h1.attach(lab, "b", B)?;
+    reachable(&h1, "a", "b")?;
+    let _c = h2.attach(lab, "c", "--access 10 --address 10.0.0.2/24")?;
+    let answer = why(&h1, "a", "b")?;
+    ensure_eq!(answer["reason"], "duplicate_address", "reason: {answer}");
+    let last = answer["steps"].as_array().and_then(|steps| steps.last()).context("steps")?;
+    let said = last["text"].as_str().context("text")?;
+    ensure!(said.contains("port b") && said.contains(&h2.ip.to_string()), "both: {said}");
+    h2.ok("port del c")?;
+    reachable(&h1, "a", "b").map(drop)
+}
+
+/// Somebody took the interface elsewhere: to set it up where it was would not find it.
+fn interface_moved(lab: &Lab) -> Result {
+    let (node, a, b) = one_host(lab, A, B)?;
+    let other = lab.host("other")?;
+    b.netlink().set_netns(b.link("eth0")?.index, other.netns())?;
+    let command = broken(&node, "a", "b", "interface_moved", nothing)?;
+    command.split(" && ").try_for_each(|command| mend(&node, command))?;
+    reachable(&node, "a", "b")?;
+    traffic::ping::ping(&a, "10.0.0.2".parse()?, 10)
 }
 
 fn who_is_unknown(lab: &Lab) -> Result {

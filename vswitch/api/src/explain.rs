@@ -146,7 +146,7 @@ pub struct OuterInfo {
 }
 
 /// Why A does or does not reach B.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {
     /// Who A is.
     pub a: String,
@@ -156,9 +156,12 @@ pub struct Why {
     pub steps: Vec<ExplainStep>,
     /// Whether they reach each other.
     pub reachable: bool,
-    /// The name of the reason where they do not.
+    /// The name of the reason where they do not; null too where that is not known.
     pub reason: Option<String>,
-    /// Microseconds from a question asked in A's name to B's answer; null where none was asked or came.
+    /// What was asked in A's name and answered: `ARP`, `neighbour discovery`, `ICMP echo`.
+    #[serde(default)]
+    pub answered: Vec<String>,
+    /// Microseconds from the last of these questions to its answer; null where none was asked or came.
     pub round_trip_us: Option<u64>,
     /// The command that mends it.
     pub mend: Option<String>,

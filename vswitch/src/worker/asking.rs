@@ -12,15 +12,17 @@ use super::neighbours::Heard;
 use super::ports::Device;
 use crate::port::tunnel::Stranger;
 
-/// Questions that are open at a time.
-const OPEN: usize = 16;
+/// Answers that are waited for at a time.
+const OPEN: usize = 48;
 
-/// An answer that is waited for: `ip`'s to the station `to`.
+/// Answers that are waited for: those of `ip` to the station `to`, whoever gives them.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     pub(crate) id: u64,
     pub(crate) ip: IpAddr,
     pub(crate) to: MacAddr,
+    /// The identifier of the ICMP echo that is asked for; `None`: ARP or neighbour discovery.
+    pub(crate) echo: Option<u16>,
     pub(crate) until: Instant,
     pub(crate) answers: Sender<Answered>,
 }
@@ -140,18 +142,65 @@ impl Datapath {
 #[inline(never)]
 pub(super) fn look(watches: &mut Vec<Watch>, now: Instant, ingress: PortId, frame: &[u8]) {
     watches.retain(|watch| {
-        if watch.until < now {
-            return false;
-        }
         // Of who answers none in particular: to all nodes, as one without an address is answered (RFC 4861 7.2.4).
         let to_it = |to: &[u8]| *to == watch.to.0 || *to == [0x33, 0x33, 0, 0, 0, 1];
         if frame.get(..6).is_some_and(to_it)
-            && let Some((mac, ip)) = wire::speaker(frame)
+            && let Some((mac, ip)) = watch.echo.map_or_else(|| wire::speaker(frame), |ident| echo_reply(frame, ident))
             && ip == watch.ip
         {
-            let _ = watch.answers.try_send(Answered { port: ingress, mac, at: now }); // the first one counts
-            return false;
+            // More than one may answer; who answers without end finds no room.
+            let _ = watch.answers.try_send(Answered { port: ingress, mac, at: now });
         }
-        true
+        watch.until >= now
     });
+}
+
+/// The sender of `frame`, where that is a reply to the ICMP echo `ident`.
+fn echo_reply(frame: &[u8], ident: u16) -> Option<(MacAddr, IpAddr)> {
+    let ethertype = |at: usize| frame.get(at..at + 2);
+    let at = if ethertype(12) == Some(&[0x81, 0x00]) { 18 } else { 14 };
+    let (packet, mac) = (frame.get(at..)?, MacAddr(*frame.get(6..)?.first_chunk()?));
+    let (ip, icmp, reply): (IpAddr, &[u8], u8) = match *ethertype(at - 2)? {
+        [0x08, 0x00] if packet.get(9) == Some(&1) => {
+            let len = usize::from(packet.first()? & 0xf) * 4;
+            ((*packet.get(12..)?.first_chunk::<4>()?).into(), packet.get(len..)?, 0)
+        }
+        [0x86, 0xdd] if packet.get(6) == Some(&58) => {
+            ((*packet.get(8..)?.first_chunk::<16>()?).into(), packet.get(40..)?, 129)
+        }
+        _ => return None,
+    };
+    (icmp.first() == Some(&reply) && icmp.get(4..6) == Some(&ident.to_be_bytes())).then_some((mac, ip))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_told_from_all_else() {
+        let mac = MacAddr([2, 0, 0, 0, 0, 7]);
+        let v4 = |kind: u8, ident: u16| {
+            let ip = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+            [&[2; 6], &mac.0[..], &[8, 0], &ip, &[kind, 0, 0, 0], &ident.to_be_bytes(), &[0, 1]].concat()
+        };
+        let v6 = |kind: u8| {
+            let ip = [&[0x60, 0, 0, 0, 0, 8, 58, 64][..], &[0xfd; 16], &[0xfe; 16]].concat();
+            [&[2; 6], &mac.0[..], &[0x81, 0, 0, 9, 0x86, 0xdd], &ip, &[kind, 0, 0, 0, 0, 7, 0, 1]].concat()
+        };
+        let table = [
+            (v4(0, 7), Some("10.0.0.2")),
+            (v4(8, 7), None),
+            (v4(0, 8), None),
+            (v6(129), Some("fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd")),
+            (v6(128), None),
+        ];
+        for (frame, from) in table {
+            let from = from.map(|from| (mac, from.parse().unwrap()));
+            assert_eq!(echo_reply(&frame, 7), from, "{frame:x?}");
+            for len in 0..frame.len() - 2 {
+                assert_eq!(echo_reply(&frame[..len], 7), None, "{len} bytes of {frame:x?}");
+            }
+        }
+    }
 }

@@ -29,7 +29,7 @@ impl Control {
         let place = match &end.place {
             Place::Port(_) => own,
             Place::Remote(ip) => self.remote_id(*ip),
-            Place::Unknown => question.answer.map(|(answered, _)| answered.port),
+            Place::Unknown => question.answer().map(|(answered, _)| answered.port),
         };
         if let Some(other) = self.other_owner(end, mac, vlan) {
             let text = format!("{mac} is the address of {} and of {other}: frames go now here, now there", end.name());
@@ -93,11 +93,13 @@ impl Control {
         let own = end.port().and_then(|name| self.live_id(name));
         let entry = self.addresses.fdb_get(vlan, mac)?;
         let elsewhere = |one: PortId, other: PortId| if Some(one) == own { other } else { one };
+        // One that is gone takes nothing any more.
+        let there = |id: PortId| self.targets().get(&id).map(ToString::to_string);
         if let Some(flapping) = entry.flapping {
-            return Some(self.title(elsewhere(flapping.port, flapping.other)));
+            return there(elsewhere(flapping.port, flapping.other));
         }
         let moved = self.addresses.fdb_history(vlan, mac)?.moved?;
         let is_restless = moved.times >= MOVES && crate::clock::now().since(moved.at) < RESTLESS;
-        is_restless.then(|| self.title(elsewhere(moved.from, entry.port)))
+        is_restless.then(|| there(elsewhere(moved.from, entry.port))).flatten()
     }
 }

@@ -8,6 +8,7 @@ use vswitch_core::switch::PortMode;
 use vswitch_core::{MacAddr, VlanId};
 
 use super::super::Control;
+use super::host::Inside;
 use crate::network::vlan_id;
 
 /// Where a station is.
@@ -77,28 +78,34 @@ impl Control {
     /// Whom `text` means, a port's name, an IP address or a MAC address.
     pub(super) fn end(&self, text: &str) -> Result<End, RpcError> {
         if let Ok(ip) = text.parse::<IpAddr>() {
-            return self.end_by_ip(text, ip);
+            return self.end_by_ip(text, ip, None);
         }
         if let Ok(mac) = text.parse::<vswitch_api::Mac>() {
             return self.end_by_mac(text, MacAddr(mac.octets()));
         }
         let name: PortName = text.parse().map_err(|_| unknown(text))?;
         let setup = self.network.ports.get(&name).ok_or_else(|| unknown(text))?;
+        let inside = self.inside(&name);
         let mut ips: Vec<_> = setup.addresses.iter().map(|address| address.ip()).collect();
-        let inside = self.inside(&name).into_iter().flat_map(|inside| inside.addresses);
-        ips.extend(inside.filter(|ip| !is_link_local(*ip)));
+        ips.extend(inside.iter().flat_map(Inside::addresses).filter(|ip| !is_link_local(*ip)));
+        // Such as of VLANs on a trunk.
+        let others = inside.iter().filter(|inside| inside.nets.is_empty()).flat_map(|inside| &inside.others);
+        ips.extend(others.copied().filter(|ip| !is_link_local(*ip)));
         let heard = self.neighbours()?.into_iter();
         ips.extend(heard.filter(|info| info.port.as_ref() == Some(&name)).map(|info| info.ip));
         let mut seen = std::collections::BTreeSet::new();
         ips.retain(|ip| seen.insert(*ip));
-        ips.sort_by_key(|ip| is_link_local(*ip)); // others first
+        // What it has comes before what it was given or was heard of it, and others before link-local ones.
+        ips.sort_by_key(|ip| (inside.as_ref().is_some_and(|inside| !inside.has(*ip)), is_link_local(*ip)));
         Ok(End { text: text.to_owned(), mac: Some(setup.mac), place: Place::Port(name), ips, vlan: None })
     }
 
-    fn end_by_ip(&self, text: &str, ip: IpAddr) -> Result<End, RpcError> {
+    /// Who has an address; of several, one in VLANs of `mode`.
+    pub(super) fn end_by_ip(&self, text: &str, ip: IpAddr, mode: Option<&PortMode>) -> Result<End, RpcError> {
         // What a port was given is there before what was heard; of that, the latest.
         let mut all: Vec<_> = self.neighbours()?.into_iter().filter(|info| info.ip == ip).collect();
-        all.sort_by_key(|info| (info.port.is_none(), info.age_s));
+        let is_apart = |vlan: VlanId| mode.is_some_and(|mode| !mode.is_member(vlan));
+        all.sort_by_key(|info| (is_apart(vlan_id(info.vlan)), info.port.is_none(), info.age_s));
         if let Some(info) = all.into_iter().next() {
             return Ok(heard(text, &info));
         }
@@ -147,7 +154,7 @@ fn unknown(text: &str) -> RpcError {
     RpcError::new(Code::NotFound, message)
 }
 
-fn is_link_local(ip: IpAddr) -> bool {
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),

@@ -81,33 +81,36 @@ fn ipv6(from: Ipv6Addr, to: Ipv6Addr, hop_limit: u8, icmp: &Icmpv6Repr<'_>) -> V
 
 /// A packet from one station to another: an echo request where both have an address of the same IP.
 pub(super) fn packet(from: (MacAddr, &[IpAddr]), to: (MacAddr, &[IpAddr])) -> Vec<u8> {
-    let both = from.1.iter().flat_map(|from| to.1.iter().map(move |to| (*from, *to)));
+    let mut both = from.1.iter().flat_map(|own| to.1.iter().map(move |other| (*own, *other)));
+    both.find_map(|(own, other)| echo((from.0, own), (to.0, other), 0, 0))
+        .unwrap_or_else(|| ethernet(to.0, from.0, EXPERIMENTAL, &[]))
+}
+
+/// An echo request; `None` where one has an IPv4 address and the other one of IPv6.
+pub(super) fn echo(from: (MacAddr, IpAddr), to: (MacAddr, IpAddr), ident: u16, seq_no: u16) -> Option<Vec<u8>> {
     let caps = ChecksumCapabilities::default();
-    for pair in both {
-        match pair {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                let icmp = Icmpv4Repr::EchoRequest { ident: 0, seq_no: 0, data: &[] };
-                let head = Ipv4Repr {
-                    src_addr: own,
-                    dst_addr: other,
-                    next_header: IpProtocol::Icmp,
-                    payload_len: icmp.buffer_len(),
-                    hop_limit: 64,
-                };
-                let mut packet = vec![0; head.buffer_len() + icmp.buffer_len()];
-                let mut view = Ipv4Packet::new_unchecked(&mut packet[..]);
-                head.emit(&mut view, &caps);
-                icmp.emit(&mut Icmpv4Packet::new_unchecked(view.payload_mut()), &caps);
-                return ethernet(to.0, from.0, IPV4, &packet);
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                let icmp = Icmpv6Repr::EchoRequest { ident: 0, seq_no: 0, data: &[] };
-                return ethernet(to.0, from.0, IPV6, &ipv6(own, other, 64, &icmp));
-            }
-            _ => {}
+    match (from.1, to.1) {
+        (IpAddr::V4(own), IpAddr::V4(other)) => {
+            let icmp = Icmpv4Repr::EchoRequest { ident, seq_no, data: &[] };
+            let head = Ipv4Repr {
+                src_addr: own,
+                dst_addr: other,
+                next_header: IpProtocol::Icmp,
+                payload_len: icmp.buffer_len(),
+                hop_limit: 64,
+            };
+            let mut packet = vec![0; head.buffer_len() + icmp.buffer_len()];
+            let mut view = Ipv4Packet::new_unchecked(&mut packet[..]);
+            head.emit(&mut view, &caps);
+            icmp.emit(&mut Icmpv4Packet::new_unchecked(view.payload_mut()), &caps);
+            Some(ethernet(to.0, from.0, IPV4, &packet))
         }
+        (IpAddr::V6(own), IpAddr::V6(other)) => {
+            let icmp = Icmpv6Repr::EchoRequest { ident, seq_no, data: &[] };
+            Some(ethernet(to.0, from.0, IPV6, &ipv6(own, other, 64, &icmp)))
+        }
+        _ => None,
     }
-    ethernet(to.0, from.0, EXPERIMENTAL, &[])
 }
 
 #[cfg(test)]

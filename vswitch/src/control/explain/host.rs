@@ -2,22 +2,43 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use vswitch_api::{ExplainStep, LimitsInfo, NetnsRef, PortMode, PortName, PortSpec};
 use vswitch_core::MacAddr;
-use vswitch_sys::Netlink;
+use vswitch_sys::{Netlink, Netns};
 
 use super::super::Control;
 use super::why::{Walked, stop};
+use crate::host::Whereabouts;
 
 /// An interface in its container.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Inside {
     pub(super) ifname: String,
+    pub(super) index: u32,
+    /// The bridge that it belongs to there.
+    pub(super) master: Option<u32>,
     pub(super) is_up: bool,
     pub(super) is_running: bool,
     pub(super) mac: Option<MacAddr>,
     pub(super) mtu: u32,
-    pub(super) addresses: Vec<IpAddr>,
+    /// Its own addresses.
+    pub(super) nets: Vec<IpNet>,
+    /// Those of the container's other interfaces.
+    pub(super) others: Vec<IpAddr>,
+    pub(super) netns: Netns,
+    pub(super) netlink: Netlink,
+}
+
+impl Inside {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.nets.iter().map(IpNet::addr)
+    }
+
+    /// Whether the container has an address, by whatever interface.
+    pub(super) fn has(&self, ip: IpAddr) -> bool {
+        self.addresses().any(|own| own == ip) || self.others.contains(&ip)
+    }
 }
 
 impl Control {
@@ -27,16 +48,41 @@ impl Control {
         let (netns, ifname) = self.place(id).ok()??;
         let netlink = Netlink::open_in(&netns).ok()?;
         let link = netlink.link(&ifname).ok()??;
-        let all = netlink.addresses().unwrap_or_default();
-        let addresses = all.into_iter().filter(|(index, _)| *index == link.index).map(|(_, net)| net.addr()).collect();
+        let (own, others): (Vec<_>, Vec<_>) =
+            netlink.addresses().unwrap_or_default().into_iter().partition(|(index, _)| *index == link.index);
         Some(Inside {
             ifname,
+            index: link.index,
+            master: link.master,
             is_up: link.up,
             is_running: link.running,
             mac: link.mac.map(MacAddr),
             mtu: link.mtu,
-            addresses,
+            nets: own.into_iter().map(|(_, net)| net).collect(),
+            others: others.into_iter().map(|(_, net)| net.addr()).filter(|ip| !ip.is_loopback()).collect(),
+            netns,
+            netlink,
         })
+    }
+
+    /// Whether the interface of a port is in another namespace than the one that the port names.
+    fn is_moved(&self, name: &PortName, inside: &Inside) -> bool {
+        let named = self.network.ports.get(name).filter(|setup| setup.is_named());
+        let named = named.map(|setup| crate::host::whereabouts(&setup.netns));
+        match (named, inside.netns.identity()) {
+            (Some(Whereabouts::Namespace(named)), Ok(own)) => named != own,
+            _ => false,
+        }
+    }
+
+    /// The port whose interface is `ifname` in the namespace that `netns` is.
+    pub(super) fn port_at(&self, netns: &Netns, ifname: &str) -> Option<PortName> {
+        let own = Whereabouts::Namespace(netns.identity().ok()?);
+        let is_it = |setup: &crate::network::PortSetup| {
+            setup.ifname.as_str() == ifname && crate::host::whereabouts(&setup.netns) == own
+        };
+        let ports = self.network.ports.iter().filter(|(name, _)| self.live.contains_key(*name));
+        ports.filter(|(_, setup)| is_it(setup)).map(|(name, _)| name.clone()).next()
     }
 
     /// Whether a port and its interface can carry frames.
@@ -51,6 +97,16 @@ impl Control {
             return Ok(());
         };
         let ifname = &inside.ifname;
+        if self.is_moved(name, &inside) {
+            let text =
+                format!("interface {ifname} of port {name} is in another namespace than the one of its container");
+            if !inside.is_up || inside.nets.is_empty() {
+                let text = format!("{text}, where it is down or has no address");
+                let again = self.add_again(name).map(|add| format!("vsctl port del {name} && {add}"));
+                return stop(steps, ExplainStep::stop("interface", "interface_moved", text, again));
+            }
+            steps.push(ExplainStep::note("interface", text));
+        }
         if !inside.is_up {
             let text = format!("interface {ifname} of port {name} is down in its container");
             return stop(steps, ExplainStep::stop("interface", "interface_down", text, self.set_up(name, ifname)));
@@ -72,11 +128,23 @@ impl Control {
     }
 
     /// The command that sets the interface of a port up.
-    pub(super) fn set_up(&self, name: &PortName, ifname: &str) -> Option<String> {
+    fn set_up(&self, name: &PortName, ifname: &str) -> Option<String> {
+        self.ip_in(name, &format!("link set {ifname} up"))
+    }
+
+    /// The command that does `words` of ip(8) in the container of a port.
+    pub(super) fn ip_in(&self, name: &PortName, words: &str) -> Option<String> {
         Some(match &self.desired.port(name)?.netns {
-            NetnsRef::Name(netns) => format!("ip -n {netns} link set {ifname} up"),
-            NetnsRef::Pid(pid) => format!("nsenter --target {pid} --net ip link set {ifname} up"),
-            NetnsRef::Path(path) => format!("nsenter --net={path} ip link set {ifname} up"),
+            NetnsRef::Name(netns) => format!("ip -n {netns} {words}"),
+            netns => format!("{} ip {words}", nsenter(netns)),
+        })
+    }
+
+    /// The command that sets a sysctl in the container of a port.
+    pub(super) fn sysctl_in(&self, name: &PortName, setting: &str) -> Option<String> {
+        Some(match &self.desired.port(name)?.netns {
+            NetnsRef::Name(netns) => format!("ip netns exec {netns} sysctl -w {setting}"),
+            netns => format!("{} sysctl -w {setting}", nsenter(netns)),
         })
     }
 
@@ -126,5 +194,12 @@ impl Control {
             limits.tx.iter().for_each(|limit| say("tx-limit", limit.to_string()));
         }
         Some(words)
+    }
+}
+
+fn nsenter(netns: &NetnsRef) -> String {
+    match netns {
+        NetnsRef::Pid(pid) => format!("nsenter --target {pid} --net"),
+        netns => format!("nsenter --net={}", netns.path().display()),
     }
 }

@@ -10,6 +10,7 @@ mod frames;
 mod host;
 mod peers;
 mod question;
+mod route;
 mod storms;
 mod switch;
 mod trace;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vswitch_api::{ExplainStep, RpcError};
+use vswitch_api::{ExplainStep, PortName, RpcError};
 use vswitch_core::switch::PortId;
 
 use super::super::Control;
@@ -10,26 +10,39 @@ use super::question::Question;
 use super::why::{Pair, Walked, stop};
 
 impl Control {
-    /// Frames for many that ports of the two had dropped.
-    pub(super) fn storms(&self, pair: &Pair) -> Result<BTreeMap<PortId, u64>, RpcError> {
+    /// What ports of the two had dropped, by reason.
+    pub(super) fn drops(&self, pair: &Pair) -> Result<BTreeMap<PortId, BTreeMap<String, u64>>, RpcError> {
         let counted = self.counted()?;
-        let ports = [Some(&pair.port), pair.far.port()].into_iter().flatten().filter_map(|name| self.live_id(name));
-        let count = |id: PortId| {
+        let drops = |id: PortId| {
             let drops = counted.ports.get(&id)?.drops();
-            Some((id, drops.iter().filter(|(name, _)| name.starts_with("storm_")).map(|(_, count)| count).sum()))
+            Some((id, drops.into_iter().map(|(reason, count)| (reason.to_string(), count)).collect()))
         };
-        Ok(ports.filter_map(count).collect())
+        Ok(pair.ports().filter_map(|name| self.live_id(name)).filter_map(drops).collect())
+    }
+
+    /// The port of the two, and the reason, that most frames were dropped for while this is looked at.
+    pub(super) fn dropped(&self, pair: &Pair, question: &Question) -> Option<(PortName, String, u64)> {
+        let mut grown = Vec::new();
+        let drops = self.drops(pair).ok()?;
+        for name in pair.ports() {
+            let Some((id, now)) = self.live_id(name).and_then(|id| Some((id, drops.get(&id)?))) else { continue };
+            let before = |reason: &String| question.drops.get(&id).and_then(|drops| drops.get(reason)).copied();
+            grown.extend(now.iter().map(|(reason, count)| {
+                (name.clone(), reason.clone(), count.saturating_sub(before(reason).unwrap_or(0)))
+            }));
+        }
+        grown.into_iter().filter(|(_, _, count)| *count > 0).max_by_key(|(_, _, count)| *count)
     }
 
     /// Whether one of the two brings in more frames for many than it may just now: its questions are among them.
     pub(super) fn walk_storms(&self, pair: &Pair, question: &Question, steps: &mut Vec<ExplainStep>) -> Walked {
         let Ok(counted) = self.counted() else { return Ok(()) };
-        for name in [Some(&pair.port), pair.far.port()].into_iter().flatten() {
+        for name in pair.ports() {
             let Some(id) = self.live_id(name) else { continue };
             let drops = counted.ports.get(&id).map(crate::counters::Counters::drops).unwrap_or_default();
             let storms = || drops.iter().filter(|(reason, _)| reason.starts_with("storm_"));
             let all: u64 = storms().map(|(_, count)| count).sum();
-            let before = question.storms.get(&id).copied().unwrap_or(0);
+            let before: u64 = question.drops.get(&id).map_or(0, storm_drops);
             if all > before
                 && let Some((reason, _)) = storms().max_by_key(|(_, count)| **count)
             {
@@ -43,4 +56,9 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// Frames for many among those that were dropped.
+pub(super) fn storm_drops(drops: &BTreeMap<String, u64>) -> u64 {
+    drops.iter().filter(|(reason, _)| reason.starts_with("storm_")).map(|(_, count)| count).sum()
 }

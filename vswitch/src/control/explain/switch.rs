@@ -7,7 +7,7 @@ use vswitch_core::{Frame, MacAddr, Tag, VlanId};
 use super::super::Control;
 use super::ends::{Place, untagged};
 use super::frames;
-use super::why::{Pair, Walked, own_for};
+use super::why::{Pair, Walked};
 
 impl Control {
     /// What the switch would do with frames both ways.
@@ -24,17 +24,18 @@ impl Control {
             frame.retag(is_tagged.then(|| Tag::from_bits(0).in_vlan(vlan)));
             frame.bytes().to_vec()
         };
-        let near_ips =
-            pair.far.ips.first().map_or_else(|| pair.near.ips.clone(), |ip| own_for(&pair.near.ips, *ip, &pair.setup));
-        let question = pair.far.ips.first().map(|ip| tagged(frames::who_has(near_mac, &near_ips, *ip), is_tagged));
-        let there = far_mac.map(|mac| tagged(frames::packet((near_mac, &near_ips), (mac, &pair.far.ips)), is_tagged));
+        let near_ips = &pair.own;
+        // By a router, packets go to its MAC address and to B's of IP.
+        let far_ips = pair.target.map_or_else(|| pair.far.ips.clone(), |target| vec![target]);
+        let question = pair.far.ips.first().map(|ip| tagged(frames::who_has(near_mac, near_ips, *ip), is_tagged));
+        let there = far_mac.map(|mac| tagged(frames::packet((near_mac, near_ips), (mac, &far_ips)), is_tagged));
         for (bytes, what) in [(question, "asks who has the address"), (there, "sends a packet")] {
             let Some(bytes) = bytes else { continue };
             let way = format!("{} {what}", pair.near.name());
             self.walk_frame((near, None, Some(&pair.port)), bytes, &way, steps)?;
         }
         let (Some(mac), from) = (far_mac, &pair.far) else { return Ok(()) };
-        let back = frames::packet((mac, &from.ips), (near_mac, &near_ips));
+        let back = frames::packet((mac, &far_ips), (near_mac, near_ips));
         let way = format!("{} answers", from.name());
         match &from.place {
             Place::Port(name) => {
