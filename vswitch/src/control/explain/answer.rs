@@ -103,11 +103,13 @@ impl Control {
                 }
                 let text = match &pair.beyond {
                     Some(_) => format!(
-                        "the router {ip} answers by {}; {target} behind it does not answer an ICMP echo, and what lies behind                          the router is its affair: `vsctl why` of the router's port, or the router itself, says more",
+                        "the router {ip} answers by {}; {target} behind it does not answer an ICMP echo, and what lies behind \
+                         the router is its affair: `vsctl why` of the router's port, or the router itself, says more",
                         kind(ip)
                     ),
                     None => format!(
-                        "{target} answers by {}, and not an ICMP echo: a packet filter in its container drops it (`nft list                          ruleset` there), or it has no way back",
+                        "{target} answers by {}, and not an ICMP echo: a packet filter in its container drops it (`nft list \
+                         ruleset` there), or it has no way back",
                         kind(ip)
                     ),
                 };
