@@ -137,6 +137,18 @@ impl Control {
     }
 }
 
+/// What was asked and answered, in words.
+pub(super) fn asked(question: &Question) -> Vec<String> {
+    let mut asked = Vec::new();
+    if let (Some(_), Some((ip, _))) = (question.answer(), question.ips()) {
+        asked.push(kind(ip).to_owned());
+    }
+    if question.echo().flatten().is_some() {
+        asked.push("ICMP echo".to_owned());
+    }
+    asked
+}
+
 /// What asks who has an address.
 pub(super) const fn kind(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "ARP" } else { "neighbour discovery" }

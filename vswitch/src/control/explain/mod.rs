@@ -11,6 +11,7 @@ mod host;
 mod peers;
 mod question;
 mod route;
+mod router;
 mod storms;
 mod switch;
 mod trace;

@@ -14,6 +14,7 @@ use vswitch_core::switch::PortId;
 use vswitch_core::{MacAddr, VlanId};
 
 use super::super::Control;
+use super::answer::asked;
 use super::ends::End;
 use super::question::{Ask, Question};
 use super::route::{Route, Sends, route};
@@ -102,7 +103,7 @@ impl Control {
         if let Some(last) = why.steps.last().filter(|_| !why.reachable) {
             (why.reason, why.mend) = (last.reason.clone(), last.mend.clone());
         }
-        why.answered = Self::asked(&question);
+        why.answered = asked(&question);
         let round_trip = question.echo().flatten().or(question.answer().map(|(_, round_trip)| round_trip));
         why.round_trip_us = round_trip.and_then(|trip| u64::try_from(trip.as_micros()).ok());
         Ok(why)
