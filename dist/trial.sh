@@ -11,15 +11,16 @@ fail() {
 }
 skip() { echo "$me: SKIPPED: $*" >&2; exit 77; }
 
-# Waits until the command succeeds, half a minute at most.
-eventually() {
+# Whether the command succeeds within half a minute.
+comes_true() {
   tries=0
   until "$@" >/dev/null 2>&1; do
     tries=$((tries + 1))
-    [ $tries -lt 300 ] || fail "in half a minute it did not come true: $*"
+    [ $tries -lt 300 ] || return 1
     sleep 0.1
   done
 }
+eventually() { comes_true "$@" || fail "in half a minute it did not come true: $*"; }
 
 # `inside COMMAND` runs a command where the package is tried.
 pid_of_daemon() { inside vsctl status --json | sed -n 's/.*"pid":\([0-9]*\).*/\1/p'; }

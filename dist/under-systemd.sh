@@ -184,7 +184,8 @@ sh -c 'for group in $1; do echo $$ >$group/cgroup.procs; done; shift; exec "$@"'
   unshare --mount --net --pid --uts --ipc --cgroup --fork --kill-child "$0" --boot "$work" "$systemd" >"$work/log" 2>&1 &
 unshared=$!
 child() { init=$(cat /proc/$unshared/task/$unshared/children) && [ "$init" ]; }
-eventually child
+comes_true child || skip "no namespaces can be made: $(tail -n 1 "$work/log")"
 init=${init% }
-eventually has_booted
+# Nothing of the package is there yet.
+comes_true has_booted || skip "no systemd starts here: $(tail -n 1 "$work/log")"
 try
